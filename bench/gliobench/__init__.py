@@ -1,0 +1,1 @@
+"""Throughput and agreement against the reference Keras model."""

@@ -1,0 +1,106 @@
+"""Random crops and their variations, drawn from a `numpy.random.Generator` alone."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from gliorun.colour import DENSITY_OF_LEVEL
+from gliorun.reading.windows import pad_to
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+Pixels = NDArray[np.uint8]
+
+STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
+"""Optical density of haematoxylin, eosin and DAB in R, G and B (Ruifrok, Johnston 2001)."""
+STAINS_OF_DENSITY = np.linalg.inv(STAINS)
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far a training crop may stray; a factor `f` is drawn from [1/f, f], log-uniform."""
+
+    scale: float = 1.35
+    stain_factor: float = 1.7
+    channel_factor: float = 1.3
+    channel_shift: float = 0.12
+    gamma: float = 1.5
+    grey_share: float = 0.1
+    blur_share: float = 0.25
+    blur_sigma_px: float = 1.5
+    noise_share: float = 0.25
+    noise_level: float = 10.0
+    jpeg_share: float = 0.25
+    jpeg_quality: int = 40
+
+
+PLAIN = Augmentation(1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 95)
+"""Crops, rotations and flips only, as the paper does."""
+
+
+def augment(
+    pixels: Pixels, nuclei: Pixels, side: int, how: Augmentation, random: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    """Return one (side, side, 3) crop and its (side, side) label, both uint8."""
+    crop, label = _turn(*_crop(pixels, nuclei, side, how, random), random)
+    return _degrade(_stain(crop, how, random), how, random), label
+
+
+def _factor(limit: float, random: np.random.Generator, size: int | None = None) -> NDArray:
+    return np.exp(random.uniform(-np.log(limit), np.log(limit), size))
+
+
+def _crop(
+    pixels: Pixels, nuclei: Pixels, side: int, how: Augmentation, random: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    covered = round(side / float(_factor(how.scale, random)))
+    pixels, nuclei = pad_to(pixels, covered), pad_to(nuclei, covered)
+    top = int(random.integers(pixels.shape[0] - covered + 1))
+    left = int(random.integers(pixels.shape[1] - covered + 1))
+    place = np.s_[top : top + covered, left : left + covered]
+    crop, label = pixels[place], nuclei[place]
+    if covered != side:
+        crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BILINEAR))
+        label = np.asarray(Image.fromarray(label).resize((side, side), Image.Resampling.NEAREST))
+    return crop, label
+
+
+def _turn(
+    crop: Pixels, label: Pixels, random: np.random.Generator
+) -> tuple[Pixels, Pixels]:
+    quarters, flip = int(random.integers(4)), bool(random.integers(2))
+    crop, label = np.rot90(crop, quarters), np.rot90(label, quarters)
+    return (crop[:, ::-1], label[:, ::-1]) if flip else (crop, label)
+
+
+def _stain(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixels:
+    """Vary the amount of each stain, then each channel, then the contrast."""
+    stains = (STAINS_OF_DENSITY * _factor(how.stain_factor, random, 3)) @ STAINS
+    mixing = stains * _factor(how.channel_factor, random, 3)
+    shift = random.uniform(-how.channel_shift, how.channel_shift, 3)
+    density = DENSITY_OF_LEVEL.astype(np.float32)[crop] @ mixing.astype(np.float32)
+    density += shift.astype(np.float32)
+    gamma = np.float32(_factor(how.gamma, random))
+    light = np.exp(-np.maximum(density, 0)) ** gamma
+    if random.random() < how.grey_share:
+        light = np.repeat((light @ LUMA.astype(np.float32))[..., None], 3, axis=-1)
+    return np.clip(light * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def _degrade(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixels:
+    """Blur, add noise, compress: each sometimes."""
+    if random.random() < how.blur_share:
+        sigma = random.uniform(0.3, how.blur_sigma_px)
+        crop = np.asarray(Image.fromarray(crop).filter(ImageFilter.GaussianBlur(sigma)))
+    if random.random() < how.noise_share:
+        noise = random.standard_normal(crop.shape, np.float32) * random.uniform(1, how.noise_level)
+        crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
+    if random.random() < how.jpeg_share:
+        encoded = io.BytesIO()
+        quality = int(random.integers(how.jpeg_quality, 96))
+        Image.fromarray(crop).save(encoded, "JPEG", quality=quality)
+        crop = np.asarray(Image.open(encoded))
+    return crop

@@ -1,0 +1,131 @@
+"""Labelled tiles on disk: an `index.csv` with images and nucleus labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gliorun import colour
+from gliorun.errors import GlioError
+from numpy.typing import NDArray
+from PIL import Image
+
+COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of `index.csv`; paths are absolute."""
+
+    set: str
+    id: str
+    patient: str
+    split: str
+    licence: str
+    image: Path
+    label: Path
+
+    @property
+    def stain_group(self) -> str:
+        """Tiles that share one stain statistic, as the tiles of one slide do in the runtime."""
+        return f"{self.set}/{self.patient or self.id}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledTile:
+    """A tile in memory: pixels (H, W, 3) uint8 RGB, nuclei (H, W) uint8 of 0 and 1."""
+
+    entry: Entry
+    pixels: NDArray[np.uint8]
+    nuclei: NDArray[np.uint8]
+
+
+def read_index(folder: Path) -> list[Entry]:
+    """Read `folder`/index.csv.
+
+    Raises
+    ------
+    GlioError
+        The index is missing, lacks a column, or names a file that does not exist.
+    """
+    path = folder / "index.csv"
+    if not path.is_file():
+        raise GlioError(f"{folder}: no index.csv; pass the folder of the labelled tiles")
+    with path.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise GlioError(f"{path}: no column {', '.join(missing)}")
+        entries = [
+            Entry(
+                set=row["set"],
+                id=row["id"],
+                patient=row["patient"],
+                split=row["split"],
+                licence=row["licence"],
+                image=folder / row["image"],
+                label=folder / row["label"],
+            )
+            for row in reader
+        ]
+    for entry in entries:
+        for file in (entry.image, entry.label):
+            if not file.is_file():
+                raise GlioError(f"{path}: names {file}, which does not exist")
+    return entries
+
+
+def read_rgba(path: Path) -> NDArray[np.uint8]:
+    """Read an image as (H, W, 4) uint8."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGBA"))
+    except OSError as error:
+        raise GlioError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def read_nuclei(path: Path) -> NDArray[np.uint8]:
+    """Read a label image, any value above 0 a nucleus, as (H, W) uint8 of 0 and 1."""
+    try:
+        with Image.open(path) as image:
+            return (np.asarray(image) > 0).astype(np.uint8)
+    except OSError as error:
+        raise GlioError(f"{path}: cannot be read as a label image ({error})") from error
+
+
+def stain_statistics(entries: Iterable[Entry]) -> dict[str, colour.StainStatistic]:
+    """Measure every stain group; groups with too little tissue are left out."""
+    levels: dict[str, colour.Levels] = {}
+    for entry in entries:
+        counts = levels.setdefault(entry.stain_group, colour.empty_levels())
+        colour.add_levels(read_rgba(entry.image), counts)
+    measured = {group: colour.measure(counts) for group, counts in levels.items()}
+    return {group: statistic for group, statistic in measured.items() if statistic}
+
+
+def load_tiles(
+    entries: Iterable[Entry],
+    statistics: dict[str, colour.StainStatistic],
+    target: colour.StainStatistic | None,
+) -> list[LabelledTile]:
+    """Read tiles with their labels and normalise their colour to `target`.
+
+    Raises
+    ------
+    GlioError
+        An image and its label differ in size.
+    """
+    tiles = []
+    for entry in entries:
+        table = colour.table_between(statistics.get(entry.stain_group), target)
+        pixels, _ = colour.normalise(read_rgba(entry.image), table)
+        nuclei = read_nuclei(entry.label)
+        if nuclei.shape != pixels.shape[:2]:
+            raise GlioError(
+                f"{entry.label}: {nuclei.shape} does not fit the image {pixels.shape[:2]}"
+            )
+        tiles.append(LabelledTile(entry, pixels, nuclei))
+    return tiles

@@ -1,0 +1,123 @@
+"""The reference network: U-net+DropBlock."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from glioexport.dropblock import DropBlock2D
+
+
+@dataclass(frozen=True, slots=True)
+class UnetShape:
+    """What a U-net+DropBlock is built from.
+
+    The paper gives 480 x 480 x 3 input, four down- and four up-samplings, two classes, a rate of
+    10 % and blocks of 3 x 3. Filters, two convolutions a level and batch normalisation are our
+    choice.
+    """
+
+    height_px: int = 480
+    width_px: int = 480
+    filters: int = 16
+    levels: int = 4
+    classes: int = 2
+    drop_rate: float = 0.1
+    drop_block: int = 3
+    drop_gamma: str = "eq3"
+    drop_normalize: bool = True
+    batch_norm: bool = True
+
+    def __post_init__(self) -> None:
+        step = 2**self.levels
+        for side in (self.height_px, self.width_px):
+            if side < step or side % step:
+                raise ValueError(f"input side is {side} px; it must be a multiple of {step}")
+        if self.filters < 1 or self.levels < 1 or self.classes < 1:
+            raise ValueError("filters, levels and classes must be at least 1")
+
+
+def build_unet(
+    shape: UnetShape | None = None, *, precision: str = "float32", seed: int = 0
+) -> keras.Model:
+    """Build U-net+DropBlock.
+
+    Input (N, H, W, 3), RGB from 0 to 255; output (N, H, W, classes) float32, softmax. Level `i`
+    has `filters * 2**i` filters and two convolutions; DropBlock stands between the second one
+    and its ReLU, in all of the four levels down, the bottom, and the four levels up
+    (Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, with 'same' padding).
+
+    Parameters
+    ----------
+    shape : UnetShape, optional
+    precision : str
+        Keras dtype policy: "float32", or "mixed_bfloat16" to train faster on a CPU that has it.
+    seed : int
+        Of the initial weights and of DropBlock.
+    """
+    shape = shape or UnetShape()
+    seeds = itertools.count(seed)
+
+    def convolve(maps: Any, filters: int, name: str, *, drop: bool) -> Any:
+        maps = layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            use_bias=not shape.batch_norm,
+            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            dtype=precision,
+            name=f"{name}_conv",
+        )(maps)
+        if shape.batch_norm:
+            maps = layers.BatchNormalization(
+                momentum=0.98, dtype=precision, name=f"{name}_norm"
+            )(maps)
+        if drop and shape.drop_rate:
+            maps = DropBlock2D(
+                shape.drop_rate,
+                shape.drop_block,
+                gamma=shape.drop_gamma,
+                normalize=shape.drop_normalize,
+                seed=next(seeds),
+                dtype=precision,
+                name=f"{name}_drop",
+            )(maps)
+        return layers.ReLU(dtype=precision, name=f"{name}_relu")(maps)
+
+    def level(maps: Any, filters: int, name: str) -> Any:
+        maps = convolve(maps, filters, f"{name}a", drop=False)
+        return convolve(maps, filters, f"{name}b", drop=True)
+
+    image = layers.Input((shape.height_px, shape.width_px, 3), name="image")
+    maps = layers.Rescaling(1 / 255, dtype=precision, name="scale")(image)
+    skips = []
+    for depth in range(shape.levels):
+        maps = level(maps, shape.filters * 2**depth, f"down{depth + 1}")
+        skips.append(maps)
+        maps = layers.MaxPooling2D(2, dtype=precision, name=f"pool{depth + 1}")(maps)
+    maps = level(maps, shape.filters * 2**shape.levels, "bottom")
+    for depth in reversed(range(shape.levels)):
+        maps = layers.Conv2DTranspose(
+            shape.filters * 2**depth,
+            2,
+            strides=2,
+            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            dtype=precision,
+            name=f"upsample{depth + 1}",
+        )(maps)
+        maps = layers.Concatenate(dtype=precision, name=f"skip{depth + 1}")([skips[depth], maps])
+        maps = level(maps, shape.filters * 2**depth, f"up{depth + 1}")
+    logits = layers.Conv2D(
+        shape.classes,
+        1,
+        kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+        dtype=precision,
+        name="logits",
+    )(maps)
+    softmax = layers.Softmax(dtype="float32", name="probability")(logits)
+    return keras.Model(image, softmax, name=f"unet_dropblock_{shape.filters}")
+

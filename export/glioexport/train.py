@@ -1,0 +1,330 @@
+"""Training: random crops in, a `.keras` file and its card out; goes on after a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from gliorun import colour
+from gliorun.agreement import Agreement, agreement
+from gliorun.card import ModelCard
+from gliorun.errors import GlioError
+from gliorun.reading.windows import segment
+from gliorun.streams import map_ahead
+from keras import ops
+from numpy.typing import NDArray
+
+from glioexport.augment import PLAIN, Augmentation, augment
+from glioexport.dataset import (
+    Entry,
+    LabelledTile,
+    load_tiles,
+    read_index,
+    read_rgba,
+    stain_statistics,
+)
+from glioexport.network import UnetShape, build_unet
+from glioexport.otsu import haematoxylin_otsu
+from glioexport.reference import mask_predictor, sha256_of
+
+MPP = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained. `paper` is its Table 2; `best` is what works better for us."""
+
+    optimizer: str
+    learning_rate: float
+    cosine: bool
+    dice_share: float
+    batch_norm: bool
+    augmentation: Augmentation
+    batch: int = 4
+    epochs: int = 30
+
+
+RECIPES = {
+    "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN),
+    "best": Recipe("adam", 2e-3, True, 0.5, True, Augmentation()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """Everything that decides what comes out of a training; kept beside its checkpoint."""
+
+    recipe: Recipe
+    shape: UnetShape
+    precision: str = "float32"
+    seed: int = 1
+
+    def as_values(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+@keras.saving.register_keras_serializable(package="glioexport")
+class EntropyAndDice(keras.losses.Loss):
+    """Cross-entropy, with a share of soft Dice of the nucleus class.
+
+    Takes labels (N, H, W) of 0 and 1 and probabilities (N, H, W, 2). A share of 0 is plain
+    softmax cross-entropy, as in the paper.
+    """
+
+    def __init__(self, dice_share: float = 0.0, name: str = "loss", **loss: Any) -> None:
+        super().__init__(name=name, **loss)
+        self.dice_share = dice_share
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        nuclei = ops.cast(y_true, "float32")
+        probability = ops.cast(y_pred, "float32")[..., 1]
+        entropy = ops.mean(ops.binary_crossentropy(nuclei, probability))
+        if not self.dice_share:
+            return entropy
+        shared = 2 * ops.sum(nuclei * probability) + 1
+        soft_dice = shared / (ops.sum(nuclei) + ops.sum(probability) + 1)
+        return (1 - self.dice_share) * entropy + self.dice_share * (1 - soft_dice)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dice_share": self.dice_share}
+
+
+def train(
+    data: Path,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    say: Callable[[str], None],
+    held_out: Iterable[str] = (),
+    threads: int = 1,
+) -> Path:
+    """Train on the `train` split of `data`, validate on `val`; return the `.keras` file.
+
+    `out` holds the newest checkpoint, `history.csv`, and at the end `model.keras` with
+    `model.json`, its card. Called again after a kill, it goes on from the last whole epoch; the
+    crops of an epoch depend on the seed and the epoch alone.
+
+    Raises
+    ------
+    GlioError
+        The data are unusable, or `out` holds a training with other settings.
+    """
+    entries = read_index(data)
+    held_out = set(held_out)
+    chosen = [e for e in entries if e.split == "train" and e.set not in held_out]
+    checked = [e for e in entries if e.split == "val" or e.set in held_out]
+    if not chosen or not checked:
+        raise GlioError(f"{data}: needs tiles of the split train and of the split val")
+    values = {**settings.as_values(), "held_out": sorted(held_out)}
+    _claim(out, values)
+
+    statistics = stain_statistics(entries)
+    groups = {e.stain_group for e in chosen} & set(statistics)
+    target = colour.mean_statistic(statistics[group] for group in sorted(groups))
+    tiles = load_tiles(chosen, statistics, target)
+    checks = load_tiles(checked, statistics, target)
+
+    side = settings.shape.height_px
+    steps = max(1, round(sum(t.nuclei.size for t in tiles) / side**2 / settings.recipe.batch))
+    model, history = _resume(out, settings, steps)
+    baseline = compare_by_set(
+        checks, lambda t: haematoxylin_otsu(read_rgba(t.entry.image)[..., :3])
+    )
+    for name, figures in baseline.items():
+        say(f"haematoxylin Otsu on {name}: Dice {figures.dice:.3f}")
+    for epoch in range(len(history), settings.recipe.epochs):
+        started = time.monotonic()
+        loss = _one_epoch(model, tiles, settings, epoch, steps, threads, say)
+        figures = validate(model, checks)
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "loss": round(loss, 5),
+                **{f"dice {name}": round(f.dice, 4) for name, f in figures.items()},
+                **{
+                    f"density error {name}": round(f.density_error_points, 3)
+                    for name, f in figures.items()
+                },
+                "seconds": round(time.monotonic() - started, 1),
+            }
+        )
+        _save_checkpoint(out, model, history)
+        dices = ", ".join(f"{name} {f.dice:.3f}" for name, f in figures.items())
+        left_min = history[-1]["seconds"] * (settings.recipe.epochs - epoch - 1) / 60
+        say(
+            f"epoch {epoch + 1}/{settings.recipe.epochs}: loss {loss:.4f}, "
+            f"validation Dice {dices}, {left_min:.0f} min left"
+        )
+    return _finish(out, model, settings, target, chosen, checks, baseline)
+
+
+def compare_by_set(
+    tiles: Iterable[LabelledTile], segment_tile: Callable[[LabelledTile], NDArray[np.uint8]]
+) -> dict[str, Agreement]:
+    """Compare masks with the labels, set by set."""
+    pairs: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]] = {}
+    for tile in tiles:
+        pairs.setdefault(tile.entry.set, []).append((segment_tile(tile), tile.nuclei))
+    return {name: agreement(of_set) for name, of_set in pairs.items()}
+
+
+def validate(model: keras.Model, tiles: Iterable[LabelledTile]) -> dict[str, Agreement]:
+    """Segment labelled tiles, colour-normalised already, and compare with the labels."""
+    predict = mask_predictor(model)
+    side = model.input_shape[1]
+    return compare_by_set(tiles, lambda tile: segment(tile.pixels, predict, side))
+
+
+def draw_batch(
+    tiles: list[LabelledTile], settings: TrainSettings, epoch: int, step: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return crops (N, H, W, 3) and labels (N, H, W), a function of seed, epoch and step alone."""
+    random = np.random.default_rng((settings.seed, epoch, step))
+    side = settings.shape.height_px
+    share = np.sqrt([max(tile.nuclei.size / side**2, 1.0) for tile in tiles])
+    picks = random.choice(len(tiles), settings.recipe.batch, p=share / share.sum())
+    crops = [
+        augment(
+            tiles[pick].pixels, tiles[pick].nuclei, side, settings.recipe.augmentation, random
+        )
+        for pick in picks
+    ]
+    pixels, nuclei = zip(*crops, strict=True)
+    return np.stack(pixels), np.stack(nuclei)
+
+
+def _one_epoch(
+    model: keras.Model,
+    tiles: list[LabelledTile],
+    settings: TrainSettings,
+    epoch: int,
+    steps: int,
+    threads: int,
+    say: Callable[[str], None],
+) -> float:
+    losses = []
+    started = time.monotonic()
+    batches = map_ahead(
+        lambda step: draw_batch(tiles, settings, epoch, step),
+        range(steps),
+        threads=threads,
+        ahead=2 * threads + 1,
+    )
+    with closing(batches):
+        for step, (pixels, nuclei) in enumerate(batches, 1):
+            losses.append(float(np.asarray(model.train_on_batch(pixels, nuclei))))
+            if not np.isfinite(losses[-1]):
+                raise GlioError(f"the loss is {losses[-1]} in epoch {epoch + 1}; lower the rate")
+            if step % 20 == 0:
+                pace = (time.monotonic() - started) / step
+                say(f"  step {step}/{steps}: loss {np.mean(losses[-20:]):.4f}, {pace:.2f} s a step")
+    return float(np.mean(losses))
+
+
+def _claim(out: Path, values: dict[str, Any]) -> None:
+    """Take `out` for this training, or check that it is already this training's."""
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "settings.json"
+    if not kept.exists():
+        _write_text(kept, json.dumps(values, indent=2))
+    elif json.loads(kept.read_text(encoding="utf-8")) != values:
+        raise GlioError(f"{out}: holds a training with other settings; pass another --out")
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    return sorted(out.glob("checkpoint-[0-9][0-9][0-9][0-9].keras"))
+
+
+def _resume(
+    out: Path, settings: TrainSettings, steps: int
+) -> tuple[keras.Model, list[dict[str, Any]]]:
+    recipe = settings.recipe
+    found = _checkpoints(out)
+    if found:
+        model = keras.models.load_model(found[-1])
+        with (out / "history.csv").open(newline="", encoding="utf-8") as lines:
+            history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+        return model, history[: int(found[-1].stem[-4:])]
+    shape = replace(settings.shape, batch_norm=recipe.batch_norm)
+    model = build_unet(shape, precision=settings.precision, seed=settings.seed)
+    rate: Any = recipe.learning_rate
+    if recipe.cosine:
+        total = steps * recipe.epochs
+        warm = min(100, total // 10)
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / 20, total - warm, alpha=0.02, warmup_target=rate, warmup_steps=warm
+        )
+    optimizers = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+    model.compile(
+        optimizers[recipe.optimizer](rate),
+        EntropyAndDice(recipe.dice_share),
+        jit_compile=False,  # XLA's convolutions are slower on a CPU: 3.3 s a step, not 1.9
+    )
+    return model, []
+
+
+def _save_checkpoint(out: Path, model: keras.Model, history: list[dict[str, Any]]) -> None:
+    older = _checkpoints(out)
+    with (out / "history.csv.partial").open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, history[0].keys())
+        writer.writeheader()
+        writer.writerows(history)
+    os.replace(out / "history.csv.partial", out / "history.csv")
+    partial = out / "partial.keras"
+    model.save(partial)
+    os.replace(partial, out / f"checkpoint-{len(history):04d}.keras")
+    for checkpoint in older:
+        checkpoint.unlink()
+
+
+def _finish(
+    out: Path,
+    model: keras.Model,
+    settings: TrainSettings,
+    target: colour.StainStatistic,
+    chosen: list[Entry],
+    checks: list[LabelledTile],
+    baseline: dict[str, Agreement],
+) -> Path:
+    """Save the model in float32 without its optimizer, and its card beside it."""
+    recipe = settings.recipe
+    final = build_unet(replace(settings.shape, batch_norm=recipe.batch_norm), seed=settings.seed)
+    final.set_weights(model.get_weights())
+    figures = validate(final, checks)
+    path = out / "model.keras"
+    final.save(out / "partial.keras")
+    os.replace(out / "partial.keras", path)
+    sources = sorted({(e.set, e.licence) for e in chosen})
+    card = ModelCard(
+        name=f"U-net+DropBlock, {settings.shape.filters} filters",
+        tile_px=settings.shape.height_px,
+        mpp=MPP,
+        colour_target=target,
+        source_sha256=sha256_of(path),
+        training={
+            "data": [{"set": name, "licence": licence} for name, licence in sources],
+            "settings": settings.as_values(),
+            "validation": {name: asdict(f) for name, f in figures.items()},
+            "haematoxylin_otsu": {name: asdict(f) for name, f in baseline.items()},
+        },
+    )
+    _write_text(path.with_suffix(".json"), card.to_json())
+    return path
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+

@@ -1,0 +1,97 @@
+"""The model card: what a model expects, where it comes from, how well it was converted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from gliorun.colour import StainStatistic
+from gliorun.errors import GlioError
+
+FORMAT = 1
+MPP_RANGE = (0.01, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What travels with a model, in the `rt_info` of its IR and beside a `.keras` file.
+
+    Parameters
+    ----------
+    name : str
+    tile_px : int
+        Side of the square input.
+    mpp : float
+        Micrometres per pixel of the input.
+    colour_target : StainStatistic or None
+        What the input's colour is normalised to; None for a model trained without.
+    classes : tuple of str
+        Meaning of mask values 0, 1, …
+    training : dict
+        Recipe, data, licences and validation figures, as plain values.
+    source_sha256 : str
+        SHA-256 of the Keras file that the model was converted from.
+    weights_sha256 : str
+        SHA-256 of the IR's `.bin`; empty beside a `.keras` file.
+    precision : str
+        "FP32" or "INT8" in an IR, empty beside a `.keras` file.
+    parity : dict
+        Agreement with the Keras model on the same tiles, as plain values.
+    """
+
+    name: str
+    tile_px: int
+    mpp: float
+    colour_target: StainStatistic | None
+    classes: tuple[str, ...] = ("background", "nucleus")
+    training: dict[str, Any] = field(default_factory=dict)
+    source_sha256: str = ""
+    weights_sha256: str = ""
+    precision: str = ""
+    parity: dict[str, Any] = field(default_factory=dict)
+    intended_use: str = "Research use only; not a medical device."
+
+    def __post_init__(self) -> None:
+        if self.tile_px < 16:
+            raise GlioError(f"model card: tile_px is {self.tile_px}; it must be at least 16")
+        low, high = MPP_RANGE
+        if not low <= self.mpp <= high:
+            raise GlioError(f"model card: mpp is {self.mpp}; it must lie from {low} to {high}")
+
+    def to_json(self) -> str:
+        """Return the card as JSON text, keys in a fixed order."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card.
+
+        Raises
+        ------
+        GlioError
+            The text is not a card of this format.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise GlioError(f"model card: not of format {FORMAT}; convert the model again")
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise GlioError(f"model card: unknown entries {', '.join(sorted(unknown))}")
+            target = values["colour_target"]
+            if target is not None:
+                target = StainStatistic(
+                    median=_three(target["median"]), high=_three(target["high"])
+                )
+            values["colour_target"] = target
+            values["classes"] = tuple(values["classes"])
+            values["tile_px"], values["mpp"] = int(values["tile_px"]), float(values["mpp"])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GlioError(f"model card: cannot be read ({error!r})") from error
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)

@@ -1,0 +1,80 @@
+"""gliorun: a slide in, a density map out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliorun import __version__
+from gliorun.errors import GlioError
+
+app = typer.Typer(add_completion=False)
+
+EXAMPLE = "gliorun slide.svs --out heatmap.png --out density.csv"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gliorun import about
+
+        typer.echo(about.versions())
+        raise typer.Exit
+
+
+@app.command(help=f"Map the nucleus density of a slide.\n\nExample: {EXAMPLE}")
+def main(
+    slide: Annotated[
+        Path | None, typer.Argument(help="Whole-slide image in any format OpenSlide reads.")
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="File to write; the suffix picks what: .png or .csv. Repeats."),
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="IR (.xml) made by 'glioexport convert'.")
+    ] = None,
+    cell_px: Annotated[
+        int | None, typer.Option(help="Side of a map cell in model pixels; divides the tile.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Reader threads.")] = None,
+    requests: Annotated[int | None, typer.Option(help="Inferences under way at once.")] = None,
+    max_bad_tiles: Annotated[
+        float, typer.Option(help="Share of unreadable tiles past which the slide fails.")
+    ] = 0.05,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show versions.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    if demo == (slide is not None):
+        raise typer.BadParameter(f"name one slide, or --demo. Example: {EXAMPLE}")
+    if not out:
+        raise typer.BadParameter(f"say where to, with --out. Example: {EXAMPLE}")
+
+    from gliorun import job
+    from gliorun.pipeline import Settings
+
+    settings = Settings(mpp=mpp, cell_px=cell_px, max_bad_tiles=max_bad_tiles)
+    if threads is not None:
+        settings = settings.with_threads(threads)
+    plan = job.Plan(out, model or job.DEFAULT_MODEL, settings, requests)
+    summary = job.run_demo(plan, quiet) if slide is None else job.run(slide, plan, quiet)
+    typer.echo(summary)
+
+
+def run() -> None:
+    """Run the command; a fault the user can act on is one line and exit code 1."""
+    try:
+        app()
+    except GlioError as error:
+        typer.echo(f"gliorun: {error}", err=True)
+        raise SystemExit(1) from error

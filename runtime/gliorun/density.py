@@ -1,0 +1,108 @@
+"""Nucleus density: the paper's six classes, and the map that sums them over a slide."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gliorun import kernels
+from gliorun.errors import GlioError
+from gliorun.reading.tiles import TileGrid, TileSpec
+
+CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)
+"""Edges of the six classes; each is [low, high), the last one closed (paper, section 2.3.2)."""
+CLASS_NAMES = ("0–2 %", "2–4 %", "4–8 %", "8–16 %", "16–20 %", "20–100 %")
+NO_CLASS = -1
+MIN_VALID_SHARE = 0.1
+"""A cell with less of its area inside the slide has no value."""
+
+
+def classify(density: ArrayLike) -> NDArray[np.int8]:
+    """Return the class, 0 to 5, of each density from 0 to 1; -1 where the density is NaN."""
+    values = np.asarray(density, dtype=np.float64)
+    classes = np.digitize(values, CLASS_EDGES[1:-1]).astype(np.int8)
+    return np.where(np.isnan(values), np.int8(NO_CLASS), classes).astype(np.int8)
+
+
+class Status(IntEnum):
+    """What became of a tile."""
+
+    NO_TISSUE = 0
+    MEASURED = 1
+    UNREADABLE = 2
+
+
+class DensityMap:
+    """Nucleus and valid pixels of every cell of a slide, summed exactly.
+
+    Parameters
+    ----------
+    grid : TileGrid
+    tile_px : int
+        Side of a tile in model px.
+    cell_px : int
+        Side of a cell in model px; divides `tile_px`.
+    """
+
+    def __init__(self, grid: TileGrid, tile_px: int, cell_px: int) -> None:
+        if cell_px < 1 or tile_px % cell_px:
+            raise GlioError(f"a cell of {cell_px} px does not divide the tile of {tile_px} px")
+        self.grid = grid
+        self.tile_px = tile_px
+        self.cell_px = cell_px
+        self.cells_a_tile = tile_px // cell_px
+        shape = (grid.rows * self.cells_a_tile, grid.columns * self.cells_a_tile)
+        self.nucleus_px = np.zeros(shape, dtype=np.int64)
+        self.valid_px = np.zeros(shape, dtype=np.int64)
+        self.status = np.zeros((grid.rows, grid.columns), dtype=np.uint8)
+
+    def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
+        """Add a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8."""
+        n = self.cells_a_tile
+        place = np.s_[spec.row * n : (spec.row + 1) * n, spec.column * n : (spec.column + 1) * n]
+        kernels.count_nuclei(
+            mask, valid, self.cell_px, self.nucleus_px[place], self.valid_px[place]
+        )
+        self.status[spec.row, spec.column] = Status.MEASURED
+
+    def mark_unreadable(self, spec: TileSpec) -> None:
+        """Note that a tile could not be read; its cells have no value."""
+        self.status[spec.row, spec.column] = Status.UNREADABLE
+
+    @property
+    def valid_share(self) -> NDArray[np.float64]:
+        """Share of each cell that lies inside the slide, (rows, columns), 0 to 1."""
+        return self.valid_px / self.cell_px**2
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """Nucleus area / valid area of each cell, (rows, columns), 0 to 1; NaN = no value."""
+        trusted = self.valid_share >= MIN_VALID_SHARE
+        density = np.full(self.valid_px.shape, np.nan)
+        np.divide(self.nucleus_px, self.valid_px, out=density, where=trusted)
+        return density
+
+    @property
+    def cell_l0(self) -> tuple[float, float]:
+        """Width and height of a cell in level-0 px."""
+        width, height = self.grid.tile_l0
+        return width / self.cells_a_tile, height / self.cells_a_tile
+
+    @property
+    def cell_status(self) -> NDArray[np.uint8]:
+        """Status of the tile that each cell belongs to, (rows, columns) uint8."""
+        return self.status.repeat(self.cells_a_tile, axis=0).repeat(self.cells_a_tile, axis=1)
+
+    def mean_density(self) -> float:
+        """Return nucleus area / valid area over all cells with a value; NaN if there is none."""
+        trusted = self.valid_share >= MIN_VALID_SHARE
+        valid = int(self.valid_px[trusted].sum())
+        return int(self.nucleus_px[trusted].sum()) / valid if valid else float("nan")
+
+    def class_shares(self) -> NDArray[np.float64]:
+        """Return the share of the valid area in each of the six classes; zeros if there is none."""
+        classes = classify(self.density)
+        areas = np.array([self.valid_px[classes == k].sum() for k in range(len(CLASS_NAMES))])
+        return areas / max(int(areas.sum()), 1)

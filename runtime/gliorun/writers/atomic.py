@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gliorun.errors import GlioError
+
+
+@contextmanager
+def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
+    """Give a temporary path beside `path`, of its suffix, and move it there at the end.
+
+    After an error, or with `keep=False`, the temporary file is gone and `path` as it was.
+
+    Raises
+    ------
+    GlioError
+        The folder does not exist or cannot be written, or the disk is full.
+    """
+    try:
+        number, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        )
+        os.close(number)
+    except OSError as error:
+        raise GlioError(f"{path}: cannot be written ({error.strerror})") from error
+    partial = Path(name)
+    try:
+        yield partial
+        if keep:
+            partial.chmod(0o666 & ~_umask())
+            os.replace(partial, path)
+    except OSError as error:
+        raise GlioError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

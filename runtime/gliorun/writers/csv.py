@@ -1,0 +1,56 @@
+"""density.csv: one line a cell, in level-0 pixels."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from gliorun.density import DensityMap, Status, classify
+
+COLUMNS = (
+    "minx",
+    "miny",
+    "width",
+    "height",
+    "density",
+    "class",
+    "valid_fraction",
+    "status",
+)
+
+
+def write_density(path: Path, density: DensityMap) -> None:
+    """Write every cell of every tile with tissue, row by row.
+
+    `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are empty where
+    there is no value. Coordinates are level-0 px, origin top left, clipped to the slide;
+    `valid_fraction` is the share of the cell inside the slide.
+    """
+    values, shares, status = density.density, density.valid_share, density.cell_status
+    classes = classify(values)
+    cell_width, cell_height = density.cell_l0
+    slide_width, slide_height = density.grid.size_l0
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
+            left, top = round(column * cell_width), round(row * cell_height)
+            right = min(round((column + 1) * cell_width), slide_width)
+            bottom = min(round((row + 1) * cell_height), slide_height)
+            if right <= left or bottom <= top:
+                continue  # a cell of an edge tile that lies wholly outside the slide
+            known = not np.isnan(values[row, column])
+            writer.writerow(
+                (
+                    left,
+                    top,
+                    right - left,
+                    bottom - top,
+                    f"{values[row, column]:.6f}" if known else "",
+                    int(classes[row, column]) if known else "",
+                    f"{shares[row, column]:.4f}",
+                    Status(status[row, column]).name.lower(),
+                )
+            )
