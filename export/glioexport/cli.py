@@ -48,6 +48,35 @@ def train(
     typer.echo(model)
 
 
+@app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help="A trained .keras file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the converted models.")],
+    tiles: Annotated[
+        Path | None,
+        typer.Option(help="Real tiles to calibrate and compare on: images, or with an index.csv."),
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel the model was trained at.")
+    ] = None,
+    max_density_points: Annotated[
+        float, typer.Option(help="Largest mean density difference to Keras, in points.")
+    ] = 0.3,
+    min_class_agreement: Annotated[
+        float, typer.Option(help="Smallest share of tiles that keep their density class.")
+    ] = 0.97,
+) -> None:
+    """Convert to ONNX and OpenVINO IR, FP32 and INT8, and compare each with Keras."""
+    from glioexport import parity
+    from glioexport.convert import convert as convert_model
+
+    tolerance = parity.Tolerance(max_density_points, min_class_agreement)
+    figures = convert_model(
+        model, out, tiles=tiles, mpp=mpp, tolerance=tolerance, say=_say
+    )
+    typer.echo(parity.table(figures))
+
+
 def _say(line: str) -> None:
     typer.echo(line, err=True)
 

@@ -63,9 +63,7 @@ def main(
     from gliorun import job
     from gliorun.pipeline import Settings
 
-    settings = Settings(mpp=mpp, cell_px=cell_px, max_bad_tiles=max_bad_tiles)
-    if threads is not None:
-        settings = settings.with_threads(threads)
+    settings = Settings(mpp, cell_px, threads, max_bad_tiles)
     plan = job.Plan(out, model or job.DEFAULT_MODEL, settings, requests)
     summary = job.run_demo(plan, quiet) if slide is None else job.run(slide, plan, quiet)
     typer.echo(summary)

@@ -101,6 +101,10 @@ class DensityMap:
         valid = int(self.valid_px[trusted].sum())
         return int(self.nucleus_px[trusted].sum()) / valid if valid else float("nan")
 
+    def measured_tiles(self) -> int:
+        """Return the number of tiles that were measured."""
+        return int((self.status == Status.MEASURED).sum())
+
     def class_shares(self) -> NDArray[np.float64]:
         """Return the share of the valid area in each of the six classes; zeros if there is none."""
         classes = classify(self.density)

@@ -35,22 +35,27 @@ class Settings:
         Micrometres per level-0 pixel, before what the slide says.
     cell_px : int, optional
         Side of a cell of the map in model px; one tile by default.
-    threads : int
-        Reader threads.
+    threads : int, optional
+        Reader threads; half the processors by default, the network needs the rest.
     max_bad_tiles : float
         Share of unreadable tiles past which the slide fails.
     """
 
     mpp: float | None = None
     cell_px: int | None = None
-    threads: int = max(1, (os.cpu_count() or 1) // 2)
+    threads: int | None = None
     max_bad_tiles: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
+        if self.threads is not None and self.threads < 1:
             raise GlioError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.max_bad_tiles <= 1:
             raise GlioError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
+
+    @property
+    def readers(self) -> int:
+        """Number of reader threads."""
+        return self.threads or max(1, (os.cpu_count() or 1) // 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +109,7 @@ def measure(
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found")
     density = DensityMap(grid, card.tile_px, settings.cell_px or card.tile_px)
-    table = stain_table(slide, card, chosen, settings.threads)
+    table = stain_table(slide, card, chosen, settings.readers)
     unreadable = 0
 
     def load(spec: TileSpec) -> Tile | TileSpec:
@@ -127,8 +132,8 @@ def measure(
                     f"--max-bad-tiles {settings.max_bad_tiles:g} allows; the file is damaged"
                 )
 
-    ahead = 2 * settings.threads + 2
-    loaded = map_ahead(load, chosen, threads=settings.threads, ahead=ahead)
+    ahead = 2 * settings.readers + 2
+    loaded = map_ahead(load, chosen, threads=settings.readers, ahead=ahead)
     with closing(loaded), closing(predict(readable(loaded))) as predictions:
         for done, (tile, mask) in enumerate(predictions, 1):
             density.add(tile.spec, mask, tile.valid)

@@ -195,11 +195,10 @@ def _legend(figure: Figure, density: DensityMap, left: float, figure_height: flo
     )
     legend.get_title().set_linespacing(1.3)
     mean = density.mean_density()
-    measured = int((density.status == Status.MEASURED).sum())
     figure.text(
         left,
         top - 2.75 / figure_height,
-        f"Mean density {mean:.1%}\n{measured:,} tiles",
+        f"Mean density {mean:.1%}\n{density.measured_tiles():,} tiles",
         fontsize=8.5,
         va="top",
         linespacing=1.5,

@@ -1,0 +1,94 @@
+"""OpenVINO IR from ONNX: FP32, and INT8 by NNCF."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from gliorun.card import ModelCard
+from gliorun.engine import CARD_KEY
+from gliorun.errors import GlioError
+from numpy.typing import NDArray
+
+
+def read_onnx(path: Path) -> Any:
+    """Convert an ONNX file to an OpenVINO model.
+
+    `read_model` does it inside OpenVINO's own library: the Python converter would send
+    telemetry.
+    """
+    return ov.Core().read_model(path)
+
+
+def quantise(model: Any, windows: list[NDArray[np.uint8]]) -> Any:
+    """Return an INT8 version of `model`, calibrated on (H, W, 3) uint8 windows.
+
+    Raises
+    ------
+    GlioError
+        There is no window to calibrate on.
+    """
+    if not windows:
+        raise GlioError("there is no tile to calibrate on; pass --tiles")
+    silence_telemetry()
+    import nncf
+
+    calibration = nncf.Dataset(windows, lambda window: np.ascontiguousarray(window)[None])
+    return nncf.quantize(
+        model.clone(),
+        calibration,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(windows),
+    )
+
+
+def silence_telemetry() -> None:
+    """Keep NNCF from reporting home; must come before it is imported."""
+    import openvino_telemetry
+
+    class Silent:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def __getattr__(self, _: str) -> Any:
+            return lambda *_, **__: None
+
+    openvino_telemetry.Telemetry = Silent
+
+
+def write_ir(model: Any, card: ModelCard, path: Path) -> ModelCard:
+    """Write `model` as `path` (.xml) and its .bin, with `card` in `rt_info`.
+
+    Returns the card as written: it names the SHA-256 of the weights.
+    """
+    ov.save_model(model, path, compress_to_fp16=False)
+    written = replace(card, weights_sha256=_sha256(path.with_suffix(".bin")))
+    compact = json.dumps(json.loads(written.to_json()), separators=(",", ":"))
+    model.set_rt_info(compact, [CARD_KEY])
+    ov.save_model(model, path, compress_to_fp16=False)
+    if _sha256(path.with_suffix(".bin")) != written.weights_sha256:
+        raise RuntimeError(f"{path}: OpenVINO wrote other weights the second time")
+    return written
+
+
+def op_kinds(model: Any) -> set[str]:
+    """Return the kinds of operation in an OpenVINO model."""
+    return {op.get_type_name() for op in model.get_ops()}
+
+
+def check_no_dropping(kinds: Iterable[str]) -> None:
+    """Raise GlioError if a graph holds a random operation, a dropout or a branch."""
+    left = sorted(k for k in kinds if k.startswith(("Random", "Dropout", "Multinomial", "If")))
+    if left:
+        raise GlioError(f"the graph still holds {', '.join(left)}")
+
+
+def _sha256(path: Path) -> str:
+    with Path(os.fspath(path)).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

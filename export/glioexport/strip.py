@@ -1,0 +1,42 @@
+"""DropBlock out: the same network without the layers that do nothing in inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from gliorun.errors import GlioError
+from keras import layers
+
+from glioexport.dropblock import DropBlock2D
+
+DROPPING = (DropBlock2D, layers.Dropout, layers.SpatialDropout2D)
+
+
+def strip_dropping(model: keras.Model) -> tuple[keras.Model, list[str]]:
+    """Return a clone of `model` without its dropping layers, and their names.
+
+    The clone computes what `model(x, training=False)` computes and shares no variable with it.
+
+    Raises
+    ------
+    GlioError
+        A DropBlock does not rescale (`normalize=False`): inference would need a factor that is
+        not in the model.
+    """
+    removed = [layer for layer in model.layers if isinstance(layer, DROPPING)]
+    for layer in removed:
+        if isinstance(layer, DropBlock2D) and not layer.normalize:
+            raise GlioError(
+                f"layer {layer.name!r} is DropBlock without rescaling; only normalize=True "
+                "can be converted"
+            )
+
+    def call(layer: keras.Layer, *inputs: Any, **settings: Any) -> Any:
+        return inputs[0] if isinstance(layer, DROPPING) else layer(*inputs, **settings)
+
+    stripped = keras.models.clone_model(model, call_function=call)
+    weights = {layer.name: layer.get_weights() for layer in model.layers}
+    for layer in stripped.layers:
+        layer.set_weights(weights[layer.name])
+    return stripped, [layer.name for layer in removed]
