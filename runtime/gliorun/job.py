@@ -46,7 +46,9 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
         with _progress(console) as progress:
             measured = line.measure(slide, engine.card, engine.predict, plan.settings, progress)
         for warning in measured.warnings:
-            console.print(f"[yellow]warning:[/] {path.name}: {warning}", highlight=False)
+            console.print(
+                f"[yellow]warning:[/] {path.name}: {warning}", highlight=False, soft_wrap=True
+            )
         result = writers.Result(path.name, measured, engine.card)
         for output in plan.outputs:
             writers.write(output, result)
