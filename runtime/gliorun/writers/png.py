@@ -188,6 +188,7 @@ def _legend(figure: Figure, density: DensityMap, left: float, figure_height: flo
         frameon=False,
         fontsize=8.5,
         borderaxespad=0,
+        borderpad=0,
         title="Nucleus area / tile area\n(share of the tissue)",
         title_fontsize=8.5,
         alignment="left",
@@ -197,7 +198,7 @@ def _legend(figure: Figure, density: DensityMap, left: float, figure_height: flo
     mean = density.mean_density()
     figure.text(
         left,
-        top - 2.75 / figure_height,
+        top - (0.62 + 0.235 * len(entries)) / figure_height,
         f"Mean density {mean:.1%}\n{density.measured_tiles():,} tiles",
         fontsize=8.5,
         va="top",
