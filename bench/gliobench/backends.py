@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gliorun.card import ModelCard
+from numpy.typing import NDArray
+
+from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import open_model
 from gliorun.errors import GlioError
-from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Masks = Callable[[Iterable[Pixels]], Iterable[Pixels]]
@@ -42,7 +43,7 @@ def open_backends(model: Path, converted: Path) -> tuple[list[Backend], ModelCar
         A file is missing, or `converted` was made of another `.keras` file.
     """
     from glioexport.onnx_model import onnx_predictor
-    from glioexport.reference import load_model, mask_predictor, sha256_of
+    from glioexport.reference import load_model, mask_predictor
 
     keras_model = load_model(model)
     fp32, int8 = (open_model(converted / f"{name}.xml") for name in ("fp32", "int8"))

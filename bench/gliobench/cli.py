@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from gliorun.errors import GlioError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -22,7 +23,8 @@ def compare(
         Path | None, typer.Argument(help="A .keras file; the reference that ships by default.")
     ] = None,
     converted: Annotated[
-        Path | None, typer.Option(help="What 'glioexport convert' made of it; made anew if left out.")
+        Path | None,
+        typer.Option(help="What 'glioexport convert' made of it; made anew if left out."),
     ] = None,
     tiles: Annotated[
         Path | None, typer.Option(help="Folder of real tiles; synthetic tissue by default.")

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from gliorun.agreement import Agreement, agreement
-from gliorun.errors import GlioError
 
 from gliobench.backends import Backend, Pixels
+from gliorun.agreement import Agreement, agreement
+from gliorun.errors import GlioError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from gliorun.colour import DENSITY_OF_LEVEL
-from gliorun.reading.windows import pad_to
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+
+from gliorun.colour import DENSITY_OF_LEVEL
+from gliorun.reading.windows import pad_to
 
 Pixels = NDArray[np.uint8]
 
@@ -49,8 +50,10 @@ def augment(
     return _degrade(_stain(crop, how, random), how, random), label
 
 
-def _factor(limit: float, random: np.random.Generator, size: int | None = None) -> NDArray:
-    return np.exp(random.uniform(-np.log(limit), np.log(limit), size))
+def _factor(
+    limit: float, random: np.random.Generator, size: int | None = None
+) -> NDArray[np.float64]:
+    return np.asarray(np.exp(random.uniform(-np.log(limit), np.log(limit), size)))
 
 
 def _crop(
@@ -68,9 +71,7 @@ def _crop(
     return crop, label
 
 
-def _turn(
-    crop: Pixels, label: Pixels, random: np.random.Generator
-) -> tuple[Pixels, Pixels]:
+def _turn(crop: Pixels, label: Pixels, random: np.random.Generator) -> tuple[Pixels, Pixels]:
     quarters, flip = int(random.integers(4)), bool(random.integers(2))
     crop, label = np.rot90(crop, quarters), np.rot90(label, quarters)
     return (crop[:, ::-1], label[:, ::-1]) if flip else (crop, label)
@@ -87,7 +88,7 @@ def _stain(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixe
     light = np.exp(-np.maximum(density, 0)) ** gamma
     if random.random() < how.grey_share:
         light = np.repeat((light @ LUMA.astype(np.float32))[..., None], 3, axis=-1)
-    return np.clip(light * 255 + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(light * 255 + 0.5, 0, 255), dtype=np.uint8)
 
 
 def _degrade(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixels:

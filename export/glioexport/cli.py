@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from gliorun.errors import GlioError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -71,9 +72,7 @@ def convert(
     from glioexport.convert import convert as convert_model
 
     tolerance = parity.Tolerance(max_density_points, min_class_agreement)
-    figures = convert_model(
-        model, out, tiles=tiles, mpp=mpp, tolerance=tolerance, say=_say
-    )
+    figures = convert_model(model, out, tiles=tiles, mpp=mpp, tolerance=tolerance, say=_say)
     typer.echo(parity.table(figures))
 
 

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from gliorun import colour, demo
-from gliorun.agreement import Agreement
-from gliorun.card import ModelCard
-from gliorun.engine import open_model
-from gliorun.errors import GlioError
-from gliorun.reading.windows import windows
 from numpy.typing import NDArray
 
 from glioexport import ir, onnx_model, parity
 from glioexport.dataset import Entry, read_index, read_rgba, stain_statistics
-from glioexport.reference import card_beside, load_model, mask_predictor, sha256_of
+from glioexport.reference import card_beside, load_model, mask_predictor
 from glioexport.strip import strip_dropping
+from gliorun import colour, demo
+from gliorun.agreement import Agreement
+from gliorun.card import ModelCard, sha256_of
+from gliorun.engine import open_model
+from gliorun.errors import GlioError
+from gliorun.reading.windows import windows
 
 Pixels = NDArray[np.uint8]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gliorun import colour
-from gliorun.errors import GlioError
 from numpy.typing import NDArray
 from PIL import Image
+
+from gliorun import colour
+from gliorun.errors import GlioError
 
 COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
 

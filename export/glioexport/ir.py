@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from gliorun.card import ModelCard
+from numpy.typing import NDArray
+
+from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY
 from gliorun.errors import GlioError
-from numpy.typing import NDArray
 
 
 def read_onnx(path: Path) -> Any:
@@ -68,11 +67,11 @@ def write_ir(model: Any, card: ModelCard, path: Path) -> ModelCard:
     Returns the card as written: it names the SHA-256 of the weights.
     """
     ov.save_model(model, path, compress_to_fp16=False)
-    written = replace(card, weights_sha256=_sha256(path.with_suffix(".bin")))
+    written = replace(card, weights_sha256=sha256_of(path.with_suffix(".bin")))
     compact = json.dumps(json.loads(written.to_json()), separators=(",", ":"))
     model.set_rt_info(compact, [CARD_KEY])
     ov.save_model(model, path, compress_to_fp16=False)
-    if _sha256(path.with_suffix(".bin")) != written.weights_sha256:
+    if sha256_of(path.with_suffix(".bin")) != written.weights_sha256:
         raise RuntimeError(f"{path}: OpenVINO wrote other weights the second time")
     return written
 
@@ -87,8 +86,3 @@ def check_no_dropping(kinds: Iterable[str]) -> None:
     left = sorted(k for k in kinds if k.startswith(("Random", "Dropout", "Multinomial", "If")))
     if left:
         raise GlioError(f"the graph still holds {', '.join(left)}")
-
-
-def _sha256(path: Path) -> str:
-    with Path(os.fspath(path)).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -73,9 +73,9 @@ def build_unet(
             name=f"{name}_conv",
         )(maps)
         if shape.batch_norm:
-            maps = layers.BatchNormalization(
-                momentum=0.98, dtype=precision, name=f"{name}_norm"
-            )(maps)
+            maps = layers.BatchNormalization(momentum=0.98, dtype=precision, name=f"{name}_norm")(
+                maps
+            )
         if drop and shape.drop_rate:
             maps = DropBlock2D(
                 shape.drop_rate,
@@ -120,4 +120,3 @@ def build_unet(
     )(maps)
     softmax = layers.Softmax(dtype="float32", name="probability")(logits)
     return keras.Model(image, softmax, name=f"unet_dropblock_{shape.filters}")
-

@@ -10,11 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
+from keras import layers
+from numpy.typing import NDArray
+
 from gliorun.card import ModelCard
 from gliorun.engine import CARD_KEY
 from gliorun.errors import GlioError
-from keras import layers
-from numpy.typing import NDArray
 
 OPSET = 18
 RANDOM_OPS = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
@@ -61,9 +62,7 @@ def write_onnx(model: keras.Model, card: ModelCard, path: Path) -> None:
     onnx.save(graph, os.fspath(path))
 
 
-def onnx_predictor(
-    path: Path, threads: int = 0
-) -> Callable[[Iterable[Pixels]], Generator[Pixels]]:
+def onnx_predictor(path: Path, threads: int = 0) -> Callable[[Iterable[Pixels]], Generator[Pixels]]:
     """Return a function that runs ONNX Runtime on windows, (H, W, 3) uint8, one at a time.
 
     `threads` of 0 leaves the number to ONNX Runtime.

@@ -20,4 +20,4 @@ def haematoxylin_otsu(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     haematoxylin = gaussian(rgb2hed(pixels)[..., 0], SIGMA_PX)
     nuclei = haematoxylin > threshold_otsu(haematoxylin)
-    return opening(nuclei, disk(OPENING_PX)).astype(np.uint8)
+    return np.asarray(opening(nuclei, disk(OPENING_PX)), dtype=np.uint8)

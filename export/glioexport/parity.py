@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from gliorun.agreement import Agreement, agreement
 from gliorun.errors import GlioError
-from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Predictor = Callable[[Iterable[Pixels]], Iterable[Pixels]]

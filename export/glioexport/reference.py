@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import keras
 import numpy as np
-from gliorun.card import ModelCard
-from gliorun.errors import GlioError
 from numpy.typing import NDArray
 
 from glioexport import dropblock  # noqa: F401  registers DropBlock2D for loading
+from gliorun.card import ModelCard
+from gliorun.errors import GlioError
 
 Pixels = NDArray[np.uint8]
 
@@ -41,12 +40,6 @@ def card_beside(path: Path) -> ModelCard | None:
     """Return the card that `glioexport train` put beside a `.keras` file, if there is one."""
     card = path.with_suffix(".json")
     return ModelCard.from_json(card.read_text(encoding="utf-8")) if card.is_file() else None
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def batches(items: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:

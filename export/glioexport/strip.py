@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from gliorun.errors import GlioError
 from keras import layers
 
 from glioexport.dropblock import DropBlock2D
+from gliorun.errors import GlioError
 
 DROPPING = (DropBlock2D, layers.Dropout, layers.SpatialDropout2D)
 

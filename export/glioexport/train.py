@@ -14,12 +14,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from gliorun import colour
-from gliorun.agreement import Agreement, agreement
-from gliorun.card import ModelCard
-from gliorun.errors import GlioError
-from gliorun.reading.windows import segment
-from gliorun.streams import map_ahead
 from keras import ops
 from numpy.typing import NDArray
 
@@ -34,7 +28,13 @@ from glioexport.dataset import (
 )
 from glioexport.network import UnetShape, build_unet
 from glioexport.otsu import haematoxylin_otsu
-from glioexport.reference import mask_predictor, sha256_of
+from glioexport.reference import mask_predictor
+from gliorun import colour
+from gliorun.agreement import Agreement, agreement
+from gliorun.card import ModelCard, sha256_of
+from gliorun.errors import GlioError
+from gliorun.reading.windows import segment
+from gliorun.streams import map_ahead
 
 MPP = 0.25
 
@@ -70,7 +70,7 @@ class TrainSettings:
 
     def as_values(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+        return dict(json.loads(json.dumps(asdict(self))))
 
 
 @keras.saving.register_keras_serializable(package="glioexport")
@@ -140,8 +140,8 @@ def train(
     baseline = compare_by_set(
         checks, lambda t: haematoxylin_otsu(read_rgba(t.entry.image)[..., :3])
     )
-    for name, figures in baseline.items():
-        say(f"haematoxylin Otsu on {name}: Dice {figures.dice:.3f}")
+    for name, plain in baseline.items():
+        say(f"haematoxylin Otsu on {name}: Dice {plain.dice:.3f}")
     for epoch in range(len(history), settings.recipe.epochs):
         started = time.monotonic()
         loss = _one_epoch(model, tiles, settings, epoch, steps, threads, say)
@@ -194,9 +194,7 @@ def draw_batch(
     share = np.sqrt([max(tile.nuclei.size / side**2, 1.0) for tile in tiles])
     picks = random.choice(len(tiles), settings.recipe.batch, p=share / share.sum())
     crops = [
-        augment(
-            tiles[pick].pixels, tiles[pick].nuclei, side, settings.recipe.augmentation, random
-        )
+        augment(tiles[pick].pixels, tiles[pick].nuclei, side, settings.recipe.augmentation, random)
         for pick in picks
     ]
     pixels, nuclei = zip(*crops, strict=True)
@@ -326,5 +324,3 @@ def _write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
-
-

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from gliorun.colour import StainStatistic
@@ -90,6 +92,11 @@ class ModelCard:
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise GlioError(f"model card: cannot be read ({error!r})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a model file (megabytes, not gigabytes), in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from gliorun import __version__
 from gliorun.errors import GlioError
 
 app = typer.Typer(add_completion=False)

@@ -95,13 +95,12 @@ def table_between(source: StainStatistic | None, target: StainStatistic | None) 
 def _channel_table(median: float, high: float, to_median: float, to_high: float) -> Table:
     gain = np.clip((to_high - to_median) / max(high - median, 1e-3), *GAIN_RANGE)
     density = to_median + gain * (DENSITY_OF_LEVEL - median)
-    return np.clip(np.rint(256 * np.exp(-density) - 1), 0, 255).astype(np.uint8)
+    levels = np.clip(np.rint(256 * np.exp(-density) - 1), 0, 255)
+    return np.asarray(levels, dtype=np.uint8)
 
 
-def normalise(
-    rgba: NDArray[np.uint8], table: Table
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the normalised pixels, (H, W, 3) uint8, and the valid mask, (H, W) uint8 of 0 and 1."""
+def normalise(rgba: NDArray[np.uint8], table: Table) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return normalised pixels, (H, W, 3) uint8, and the valid mask, (H, W) uint8 of 0 and 1."""
     height, width, _ = rgba.shape
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     valid = np.empty((height, width), dtype=np.uint8)

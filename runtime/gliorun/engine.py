@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -13,7 +12,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from gliorun.card import ModelCard
+from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
 
 CARD_KEY = "gliorun_card"
@@ -135,9 +134,8 @@ def open_model(path: Path, *, requests: int | None = None, precision: str = "f32
     except RuntimeError as error:
         raise GlioError(f"{path}: not an OpenVINO model, or damaged") from error
     card = read_card(model, path)
-    with weights.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != card.weights_sha256:
-            raise GlioError(f"{weights}: does not match its card; convert the model again")
+    if sha256_of(weights) != card.weights_sha256:
+        raise GlioError(f"{weights}: does not match its card; convert the model again")
     _check_shape(model, card, path)
     compiled = core.compile_model(
         model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}

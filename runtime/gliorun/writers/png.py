@@ -150,7 +150,9 @@ def _name_squares(axes: Axes, width_mm: float, height_mm: float) -> None:
 
     axes.set_xticks(centres(columns, width_mm), [str(i + 1) for i in range(columns)])
     axes.set_yticks(centres(rows, height_mm), [row_name(i) for i in range(rows)])
-    axes.tick_params(length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.tick_params(
+        length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False
+    )
     for edge in axes.spines.values():
         edge.set_linewidth(0.6)
 
