@@ -53,6 +53,26 @@ def compare(
     typer.echo(table(figures))
 
 
+@app.command()
+def truth(
+    density: Annotated[Path, typer.Argument(help="density.csv that gliorun wrote.")],
+    mask: Annotated[Path, typer.Argument(help="Nucleus mask of the slide at level 0.")],
+    within: Annotated[
+        tuple[int, int, int, int] | None,
+        typer.Option(help="LEFT TOP RIGHT BOTTOM: only cells wholly inside, in level-0 px."),
+    ] = None,
+) -> None:
+    """Compare a density map with the true nuclei of its slide."""
+    from gliobench.truth import against_truth, read_cells, read_mask
+
+    found = against_truth(read_cells(density, within), read_mask(mask))
+    typer.echo(
+        f"{found.cells} cells: mean absolute error {found.mean_error_points:.2f} points, "
+        f"bias {found.bias_points:+.2f}, worst {found.worst_points:.2f}, "
+        f"correlation {found.correlation:.3f}, same class {found.class_agreement:.1%}"
+    )
+
+
 def _say(line: str) -> None:
     typer.echo(line, err=True)
 

@@ -1,0 +1,95 @@
+"""A density map against the true nucleus mask of its slide, cell by cell."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliorun.density import classify
+from gliorun.errors import GlioError
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in level-0 px."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Measured against true densities of the same cells; errors in points."""
+
+    cells: int
+    mean_error_points: float
+    bias_points: float
+    worst_points: float
+    correlation: float
+    class_agreement: float
+
+
+def read_cells(path: Path, within: Box | None = None) -> list[tuple[Box, float]]:
+    """Read the cells with a value of a density.csv, those wholly inside `within` if given."""
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            cells = [
+                (_box(row), float(row["density"]))
+                for row in csv.DictReader(lines)
+                if row["density"]
+            ]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise GlioError(f"{path}: not a density.csv of gliorun ({error!r})") from error
+    if within is None:
+        return cells
+    left, top, right, bottom = within
+    return [
+        (box, density)
+        for box, density in cells
+        if left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
+    ]
+
+
+def against_truth(cells: list[tuple[Box, float]], mask: NDArray[np.bool_]) -> Truth:
+    """Compare cells with a level-0 nucleus mask, (H, W) bool.
+
+    Raises
+    ------
+    GlioError
+        There are fewer than two cells, or one lies outside the mask.
+    """
+    if len(cells) < 2:
+        raise GlioError("there are fewer than two cells to compare")
+    height, width = mask.shape
+    if any(box[2] > width or box[3] > height for box, _ in cells):
+        raise GlioError(f"a cell lies outside the mask of {width} x {height} px")
+    measured = np.array([density for _, density in cells])
+    true = np.array(
+        [mask[top:bottom, left:right].mean() for (left, top, right, bottom), _ in cells]
+    )
+    points = 100 * (measured - true)
+    return Truth(
+        cells=len(cells),
+        mean_error_points=float(np.abs(points).mean()),
+        bias_points=float(points.mean()),
+        worst_points=float(np.abs(points).max()),
+        correlation=float(np.corrcoef(measured, true)[0, 1]),
+        class_agreement=float((classify(measured) == classify(true)).mean()),
+    )
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Read a mask image, any value above 0 a nucleus, as (H, W) bool."""
+    try:
+        with Image.open(path) as image:
+            mask = np.asarray(image) > 0
+    except OSError as error:
+        raise GlioError(f"{path}: cannot be read as a mask ({error})") from error
+    if mask.ndim != 2:
+        raise GlioError(f"{path}: has {mask.shape[-1]} channels; a mask has one")
+    return mask
+
+
+def _box(row: dict[str, str]) -> Box:
+    left, top = int(row["minx"]), int(row["miny"])
+    return left, top, left + int(row["width"]), top + int(row["height"])
