@@ -54,7 +54,7 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
             writers.write(output, result)
     names = ", ".join(str(output) for output in plan.outputs)
     return (
-        f"{names}: mean density {measured.density.mean_density():.1%} of "
+        f"{names}: mean density {100 * measured.density.mean_density():.1f} % of "
         f"{measured.density.measured_tiles():,} tiles, {time.monotonic() - started:.1f} s"
     )
 

@@ -175,7 +175,7 @@ def _legend(figure: Figure, density: DensityMap, left: float, figure_height: flo
     """List the classes, densest on top as in a colour bar, with their share of the tissue."""
     shares = density.class_shares()
     entries = [
-        Patch(facecolor=colour, edgecolor="#333333", linewidth=0.4, label=f"{name}  ({share:.1%})")
+        Patch(facecolor=colour, edgecolor="#333333", linewidth=0.4, label=f"{name}  ({100 * share:.1f} %)")
         for colour, name, share in zip(PALETTE, CLASS_NAMES, shares, strict=True)
     ][::-1]
     if (density.status == Status.UNREADABLE).any():
@@ -201,7 +201,7 @@ def _legend(figure: Figure, density: DensityMap, left: float, figure_height: flo
     figure.text(
         left,
         top - (0.62 + 0.235 * len(entries)) / figure_height,
-        f"Mean density {mean:.1%}\n{density.measured_tiles():,} tiles",
+        f"Mean density {100 * mean:.1f} %\n{density.measured_tiles():,} tiles",
         fontsize=8.5,
         va="top",
         linespacing=1.5,
