@@ -124,6 +124,8 @@ def open_model(path: Path, *, requests: int | None = None, precision: str = "f32
         The file is missing, damaged, without a card, altered since it was converted, or of
         another shape or type than uint8 (1, tile_px, tile_px, 3) in and uint8 mask out.
     """
+    if path.suffix != ".xml":
+        raise GlioError(f"{path}: not an OpenVINO IR (.xml); make one with 'glioexport convert'")
     weights = path.with_suffix(".bin")
     for file in (path, weights):
         if not file.is_file():

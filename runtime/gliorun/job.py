@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +78,15 @@ def _progress(console: Console) -> Generator[line.Progress]:
         TimeRemainingColumn(),
         console=console,
     )
-    with bar:
-        task = bar.add_task("tiles", total=None, pace="")
-        started: float | None = None
+    task = bar.add_task("tiles", total=None, pace="")
+    started: float | None = None
+    with ExitStack() as shown:
 
         def show(done: int, total: int) -> None:
             nonlocal started
-            started = started or time.monotonic()  # the clock starts with the first tile
+            if started is None:  # the bar and its clock start with the first tile
+                started = time.monotonic()
+                shown.enter_context(bar)
             elapsed = time.monotonic() - started
             pace = f"{(done - 1) / elapsed:.1f} tiles/s" if elapsed > 0 else ""
             bar.update(task, completed=done, total=total, pace=pace)

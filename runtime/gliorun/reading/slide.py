@@ -46,7 +46,7 @@ class Slide:
         try:
             self._handle = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError as error:
-            raise GlioError(f"{path}: not a slide that OpenSlide can read") from error
+            raise GlioError(f"{path}: not a slide that OpenSlide can read, or damaged") from error
         except openslide.OpenSlideError as error:
             raise GlioError(f"{path}: damaged or truncated ({error})") from error
 

@@ -1,0 +1,65 @@
+"""gliobench truth: a map against the true mask, by hand."""
+
+import numpy as np
+import pytest
+from gliobench.truth import against_truth, read_cells, read_mask
+from gliorun.errors import GlioError
+from PIL import Image
+
+HEADER = "minx,miny,width,height,density,class,valid_fraction,status\n"
+
+
+@pytest.fixture
+def mask():
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[:5, :10] = True  # half of the left cell, nothing of the right one
+    return mask
+
+
+def test_errors_are_points_of_the_same_pixels(mask):
+    found = against_truth([((0, 0, 10, 10), 0.4), ((10, 0, 20, 10), 0.02)], mask)
+    assert found.cells == 2
+    assert found.mean_error_points == pytest.approx(6)
+    assert found.bias_points == pytest.approx(-4)
+    assert found.worst_points == pytest.approx(10)
+    assert found.correlation == pytest.approx(1)
+    assert found.class_agreement == 0.5  # 2 % belongs to the second class
+
+
+def test_cells_without_a_value_and_outside_the_box_are_left_out(tmp_path):
+    path = tmp_path / "density.csv"
+    path.write_text(
+        HEADER
+        + "0,0,10,10,0.4,5,1.0,measured\n10,0,10,10,,,0.0,unreadable\n20,0,10,10,0.1,3,1,measured\n"
+    )
+    assert [box for box, _ in read_cells(path)] == [(0, 0, 10, 10), (20, 0, 30, 10)]
+    assert [box for box, _ in read_cells(path, (5, 0, 30, 10))] == [(20, 0, 30, 10)]
+
+
+def test_too_few_cells_and_cells_off_the_mask_are_refused(mask):
+    with pytest.raises(GlioError, match="fewer than two"):
+        against_truth([((0, 0, 10, 10), 0.4)], mask)
+    with pytest.raises(GlioError, match="outside the mask"):
+        against_truth([((0, 0, 10, 10), 0.4), ((15, 0, 25, 10), 0.4)], mask)
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", HEADER + "x,0,1,1,0.5,1,1,measured\n"])
+def test_a_file_that_is_no_density_csv_is_refused(tmp_path, text):
+    path = tmp_path / "density.csv"
+    path.write_text(text)
+    if not text:
+        assert read_cells(path) == []
+        return
+    with pytest.raises(GlioError, match="not a density.csv"):
+        read_cells(path)
+
+
+def test_a_colour_image_and_a_text_file_are_no_masks(tmp_path):
+    colour = tmp_path / "colour.png"
+    Image.new("RGB", (4, 4)).save(colour)
+    with pytest.raises(GlioError, match="3 channels"):
+        read_mask(colour)
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    with pytest.raises(GlioError, match="cannot be read as a mask"):
+        read_mask(text)

@@ -1,0 +1,40 @@
+"""Fixtures that several tests share; `naive` and `slides` become importable."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import slides  # noqa: E402
+
+SHARED = HERE.parent.parent / "shared"
+
+
+def _shared(folder: str) -> Path:
+    path = SHARED / folder
+    if not path.is_dir():
+        pytest.skip(f"{path} is absent")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_slides() -> Path:
+    """Folder of real slides beside the checkout; skips where it is absent."""
+    return _shared("slides")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of annotated images beside the checkout; skips where it is absent."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def small_slide(tmp_path_factory: pytest.TempPathFactory) -> slides.Drawn:
+    """An oval of tissue on 2000 × 1300 px at 0.25 µm/px: 5 × 3 tiles, the last ones cut."""
+    return slides.drawn(tmp_path_factory.mktemp("slides") / "small.svs", 2000, 1300)

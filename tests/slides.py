@@ -1,0 +1,85 @@
+"""Small real slides, sound ones and ones named for their defect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from gliorun import demo
+
+Pixels = NDArray[np.uint8]
+GLASS = 245
+JPEG_TILE_PX = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """A slide on disk and what was drawn on it."""
+
+    path: Path
+    tissue: demo.SyntheticTissue
+
+
+def drawn(path: Path, width: int, height: int, *, seed: int = 0, levels: int = 2) -> Drawn:
+    """Write an oval of synthetic tissue on glass, with the density of the demo slide."""
+    tissue = demo.draw_tissue(demo.demo_density(height, width), seed)
+    demo.write_slide(path, tissue.pixels, levels=levels)
+    return Drawn(path, tissue)
+
+
+def all_tissue(width: int, height: int, *, density: float = 0.1, seed: int = 0) -> Pixels:
+    """Return tissue that fills its (height, width, 3) px; for `demo.write_slide`."""
+    wanted = np.full((height, width), density, dtype=np.float32)
+    return demo.draw_tissue(wanted, seed).pixels
+
+
+def glass(width: int, height: int) -> Pixels:
+    """Return glass with a little grey noise, (height, width, 3)."""
+    noise = np.random.default_rng(0).integers(-2, 3, (height, width, 1))
+    return np.repeat(GLASS + noise, 3, axis=-1).astype(np.uint8)
+
+
+def text_file(path: Path) -> Path:
+    """Write a text file under a slide's name."""
+    path.write_text("this is no slide\n" * 100)
+    return path
+
+
+def truncated(path: Path, whole: Path, share: float = 0.5) -> Path:
+    """Write the first `share` of the bytes of a whole slide."""
+    content = whole.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def with_bad_jpeg(path: Path, whole: Path, tiles: Iterable[tuple[int, int]]) -> Path:
+    """Copy a slide and overwrite (column, row) JPEG tiles of level 0 with bytes of no JPEG."""
+    content = bytearray(whole.read_bytes())
+    with tifffile.TiffFile(whole) as slide:
+        page = slide.pages[0]
+        columns = -(-page.imagewidth // page.tilewidth)
+        for column, row in tiles:
+            index = row * columns + column
+            start, length = page.dataoffsets[index], page.databytecounts[index]
+            content[start : start + length] = b"\x55" * length
+    path.write_bytes(content)
+    return path
+
+
+def non_square(path: Path, pixels: Pixels, x_mpp: float, y_mpp: float) -> Path:
+    """Write a plain tiled TIFF whose pixels are not square."""
+    tifffile.imwrite(
+        path,
+        pixels,
+        tile=(JPEG_TILE_PX, JPEG_TILE_PX),
+        photometric="rgb",
+        resolution=(1e4 / x_mpp, 1e4 / y_mpp),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+    return path
