@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,32 +124,19 @@ def write_slide(
             size = (max(1, width >> 2 * level), max(1, height >> 2 * level))
             image = Image.fromarray(pixels).resize(size, Image.Resampling.BOX)
             slide.write(
-                _jpeg_tiles(np.asarray(image), tile_px),
-                shape=(size[1], size[0], 3),
-                dtype=np.uint8,
+                np.asarray(image),
                 tile=(tile_px, tile_px),
-                photometric="ycbcr",
-                subsampling=(2, 2),
+                photometric="rgb",
                 compression="jpeg",
+                compressionargs={"level": 90},
                 subfiletype=1 if level else 0,
                 metadata=None,
                 software=False,
                 description=(
                     f"Aperio Image Library v12\n{width}x{height} "
-                    f"[0,0 {width}x{height}] -> {size[0]}x{size[1]} JPEG/YCC Q=90{scale}"
+                    f"[0,0 {width}x{height}] -> {size[0]}x{size[1]} JPEG/RGB Q=90{scale}"
                 ),
             )
-
-
-def _jpeg_tiles(image: Pixels, tile_px: int) -> Iterator[bytes]:
-    for top in range(0, image.shape[0], tile_px):
-        for left in range(0, image.shape[1], tile_px):
-            tile = np.full((tile_px, tile_px, 3), 255, dtype=np.uint8)
-            part = image[top : top + tile_px, left : left + tile_px]
-            tile[: part.shape[0], : part.shape[1]] = part
-            encoded = io.BytesIO()
-            Image.fromarray(tile).save(encoded, "JPEG", quality=90, subsampling="4:2:0")
-            yield encoded.getvalue()
 
 
 def write_demo(path: Path) -> SyntheticTissue:

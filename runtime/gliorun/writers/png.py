@@ -175,7 +175,12 @@ def _legend(figure: Figure, density: DensityMap, left: float, figure_height: flo
     """List the classes, densest on top as in a colour bar, with their share of the tissue."""
     shares = density.class_shares()
     entries = [
-        Patch(facecolor=colour, edgecolor="#333333", linewidth=0.4, label=f"{name}  ({100 * share:.1f} %)")
+        Patch(
+            facecolor=colour,
+            edgecolor="#333333",
+            linewidth=0.4,
+            label=f"{name}  ({100 * share:.1f} %)",
+        )
         for colour, name, share in zip(PALETTE, CLASS_NAMES, shares, strict=True)
     ][::-1]
     if (density.status == Status.UNREADABLE).any():
