@@ -20,8 +20,7 @@ from gliorun.errors import GlioError
 def read_onnx(path: Path) -> Any:
     """Convert an ONNX file to an OpenVINO model.
 
-    `read_model` does it inside OpenVINO's own library: the Python converter would send
-    telemetry.
+    `read_model` does it inside OpenVINO's own library, without the Python converter.
     """
     return ov.Core().read_model(path)
 
@@ -36,7 +35,6 @@ def quantise(model: Any, windows: list[NDArray[np.uint8]]) -> Any:
     """
     if not windows:
         raise GlioError("there is no tile to calibrate on; pass --tiles")
-    silence_telemetry()
     import nncf
 
     calibration = nncf.Dataset(windows, lambda window: np.ascontiguousarray(window)[None])
@@ -46,19 +44,6 @@ def quantise(model: Any, windows: list[NDArray[np.uint8]]) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(windows),
     )
-
-
-def silence_telemetry() -> None:
-    """Keep NNCF from reporting home; must come before it is imported."""
-    import openvino_telemetry
-
-    class Silent:
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-
-        def __getattr__(self, _: str) -> Any:
-            return lambda *_, **__: None
-
-    openvino_telemetry.Telemetry = Silent
 
 
 def write_ir(model: Any, card: ModelCard, path: Path) -> ModelCard:
