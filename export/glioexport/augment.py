@@ -88,7 +88,7 @@ def _stain(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixe
     light = np.exp(-np.maximum(density, 0)) ** gamma
     if random.random() < how.grey_share:
         light = np.repeat((light @ LUMA.astype(np.float32))[..., None], 3, axis=-1)
-    return np.asarray(np.clip(light * 255 + 0.5, 0, 255), dtype=np.uint8)
+    return np.asarray(np.clip(np.rint(light * 256 - 1), 0, 255), dtype=np.uint8)
 
 
 def _degrade(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixels:
