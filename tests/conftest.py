@@ -36,5 +36,5 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_slide(tmp_path_factory: pytest.TempPathFactory) -> slides.Drawn:
-    """An oval of tissue on 2000 × 1300 px at 0.25 µm/px: 5 × 3 tiles, the last ones cut."""
-    return slides.drawn(tmp_path_factory.mktemp("slides") / "small.svs", 2000, 1300)
+    """An oval of tissue on 1800 × 1300 px at 0.25 µm/px: 4 × 3 tiles, 11 with tissue."""
+    return slides.drawn(tmp_path_factory.mktemp("slides") / "small.svs", 1800, 1300)

@@ -31,9 +31,7 @@ def count_nuclei(
     shape = (-(-height // cell_px), -(-width // cell_px))
     nucleus_px, valid_px = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for row, column in np.ndindex(shape):
-        cell = np.s_[
-            row * cell_px : (row + 1) * cell_px, column * cell_px : (column + 1) * cell_px
-        ]
+        cell = np.s_[row * cell_px : (row + 1) * cell_px, column * cell_px : (column + 1) * cell_px]
         inside = valid[cell] != 0
         valid_px[row, column] = inside.sum()
         nucleus_px[row, column] = ((mask[cell] != 0) & inside).sum()

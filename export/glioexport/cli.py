@@ -22,12 +22,12 @@ def train(
     data: Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model.")],
     recipe: Annotated[str, typer.Option(help="paper (its Table 2) or best.")] = "best",
-    filters: Annotated[int, typer.Option(help="Filters of the first level.")] = 16,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    filters: Annotated[int, typer.Option(help="Filters of the first level.", min=1)] = 16,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
     precision: Annotated[
         str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")
     ] = "float32",
-    seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.", min=0)] = 1,
     hold_out: Annotated[
         list[str] | None, typer.Option(help="Set to validate on instead of training on it.")
     ] = None,

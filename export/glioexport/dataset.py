@@ -60,6 +60,9 @@ def read_index(folder: Path) -> list[Entry]:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise GlioError(f"{path}: no column {', '.join(missing)}")
+        rows = list(reader)
+        if any(row[name] is None for row in rows for name in COLUMNS):
+            raise GlioError(f"{path}: a line is cut short")
         entries = [
             Entry(
                 set=row["set"],
@@ -70,7 +73,7 @@ def read_index(folder: Path) -> list[Entry]:
                 image=folder / row["image"],
                 label=folder / row["label"],
             )
-            for row in reader
+            for row in rows
         ]
     for entry in entries:
         for file in (entry.image, entry.label):

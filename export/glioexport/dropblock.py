@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 GAMMA_RULES = ("eq3", "eq2")
@@ -107,6 +108,13 @@ class DropBlock2D(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
+
+    def save_own_variables(self, store: Any) -> None:
+        store["drawn"] = np.asarray(self.seed_generator.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        if "drawn" in store:  # a training that goes on draws on
+            self.seed_generator.state.assign(np.asarray(store["drawn"]))
 
     def get_config(self) -> dict[str, Any]:
         seed = self.seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,7 @@ def load_model(path: Path) -> keras.Model:
         raise GlioError(f"{path}: not a .keras file; save the model with model.save('name.keras')")
     try:
         return keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise GlioError(f"{path}: Keras cannot load it: {reason}") from error
 
@@ -39,7 +40,7 @@ def load_model(path: Path) -> keras.Model:
 def card_beside(path: Path) -> ModelCard | None:
     """Return the card that `glioexport train` put beside a `.keras` file, if there is one."""
     card = path.with_suffix(".json")
-    return ModelCard.from_json(card.read_text(encoding="utf-8")) if card.is_file() else None
+    return ModelCard.from_json(card.read_bytes()) if card.is_file() else None
 
 
 def batches(items: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:

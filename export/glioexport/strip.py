@@ -36,7 +36,7 @@ def strip_dropping(model: keras.Model) -> tuple[keras.Model, list[str]]:
         return inputs[0] if isinstance(layer, DROPPING) else layer(*inputs, **settings)
 
     stripped = keras.models.clone_model(model, call_function=call)
-    weights = {layer.name: layer.get_weights() for layer in model.layers}
-    for layer in stripped.layers:
-        layer.set_weights(weights[layer.name])
+    for layer in model.layers:
+        if layer.weights:
+            stripped.get_layer(layer.name).set_weights(layer.get_weights())
     return stripped, [layer.name for layer in removed]

@@ -37,6 +37,7 @@ from gliorun.reading.windows import segment
 from gliorun.streams import map_ahead
 
 MPP = 0.25
+PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class TrainSettings:
     shape: UnetShape
     precision: str = "float32"
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise GlioError(f"precision is {self.precision!r}; known: {', '.join(PRECISIONS)}")
 
     def as_values(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -123,6 +128,9 @@ def train(
     held_out = set(held_out)
     chosen = [e for e in entries if e.split == "train" and e.set not in held_out]
     checked = [e for e in entries if e.split == "val" or e.set in held_out]
+    unknown = held_out - {e.set for e in entries}
+    if unknown:
+        raise GlioError(f"{data}: has no set {', '.join(sorted(unknown))} to hold out")
     if not chosen or not checked:
         raise GlioError(f"{data}: needs tiles of the split train and of the split val")
     values = {**settings.as_values(), "held_out": sorted(held_out)}
@@ -130,6 +138,8 @@ def train(
 
     statistics = stain_statistics(entries)
     groups = {e.stain_group for e in chosen} & set(statistics)
+    if not groups:
+        raise GlioError(f"{data}: no tile to train on holds enough tissue")
     target = colour.mean_statistic(statistics[group] for group in sorted(groups))
     tiles = load_tiles(chosen, statistics, target)
     checks = load_tiles(checked, statistics, target)

@@ -66,7 +66,7 @@ class ModelCard:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> ModelCard:
+    def from_json(cls, text: str | bytes) -> ModelCard:
         """Read a card.
 
         Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -46,41 +46,54 @@ class Engine:
 
     def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Mask]]:
         """Yield each tile with its mask, (tile_px, tile_px) uint8, 1 on a nucleus."""
+        shape = (self.card.tile_px, self.card.tile_px, 3)
         free = deque(self._ring)
         under_way: deque[tuple[T, Pixels, ov.InferRequest]] = deque()
 
         def take_oldest() -> tuple[T, Mask]:
             tile, _, request = under_way.popleft()
             free.append(request)
-            request.wait()
+            with _named_failure():
+                request.wait()
             return tile, request.get_output_tensor().data[0].copy()
 
         try:
             for tile in tiles:
+                if tile.pixels.shape != shape or tile.pixels.dtype != np.uint8:
+                    raise GlioError(
+                        f"a tile is {tile.pixels.dtype} {tile.pixels.shape}; "
+                        f"the model takes uint8 {shape}"
+                    )
                 if not free:
                     yield take_oldest()
                 request = free.popleft()
                 batch = tile.pixels[None]
-                request.start_async({0: batch}, share_inputs=True)
+                with _named_failure():
+                    request.start_async({0: batch}, share_inputs=True)
                 under_way.append((tile, batch, request))  # keeps `batch` alive until it is done
             while under_way:
                 yield take_oldest()
-        except RuntimeError as error:
-            raise GlioError(f"inference failed: {error}") from error
         finally:
             for _, _, request in under_way:
                 request.cancel()
             for _, _, request in under_way:
-                try:
+                with suppress(RuntimeError):  # cancelled
                     request.wait()
-                except RuntimeError:
-                    pass  # cancelled
 
     def masks(self, windows: Iterable[Pixels]) -> Generator[Mask]:
         """Yield the masks of plain windows, in order."""
         with closing(self.predict(_Window(window) for window in windows)) as pairs:
             for _, mask in pairs:
                 yield mask
+
+
+@contextmanager
+def _named_failure() -> Generator[None]:
+    """Turn what OpenVINO raises into a GlioError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise GlioError(f"inference failed: {error}") from error
 
 
 class _Window:
@@ -124,6 +137,8 @@ def open_model(path: Path, *, requests: int | None = None, precision: str = "f32
         The file is missing, damaged, without a card, altered since it was converted, or of
         another shape or type than uint8 (1, tile_px, tile_px, 3) in and uint8 mask out.
     """
+    if requests is not None and requests < 1:
+        raise GlioError(f"requests is {requests}; it must be at least 1")
     if path.suffix != ".xml":
         raise GlioError(f"{path}: not an OpenVINO IR (.xml); make one with 'glioexport convert'")
     weights = path.with_suffix(".bin")
@@ -144,7 +159,7 @@ def open_model(path: Path, *, requests: int | None = None, precision: str = "f32
     )
     if requests is None:
         requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    return Engine(compiled, card, max(1, requests))
+    return Engine(compiled, card, requests)
 
 
 def _check_shape(model: ov.Model, card: ModelCard, path: Path) -> None:

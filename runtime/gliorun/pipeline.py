@@ -108,7 +108,8 @@ def measure(
     chosen = [spec for spec in grid if tissue.touches(spec)]
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found")
-    density = DensityMap(grid, card.tile_px, settings.cell_px or card.tile_px)
+    cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
+    density = DensityMap(grid, card.tile_px, cell_px)
     table = stain_table(slide, card, chosen, settings.readers)
     unreadable = 0
 

@@ -20,6 +20,10 @@ Rgba = NDArray[np.uint8]
 
 BLOCK_PX = 2048
 """Side of the blocks that an overview is read in, so that memory does not grow with the slide."""
+SMALLEST_PX = 64
+"""Side below which a block of an overview that cannot be read is given up."""
+UNREAD = 1
+"""Alpha of overview pixels that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +38,33 @@ class Scale:
 class Slide:
     """One whole-slide image; all reader threads share it.
 
+    `size_l0` is the width and height of level 0 in px.
+
     An OpenSlide handle is dead after its first read error, so such a read re-opens the file and
     tries once more. Associated images (label, macro) are never opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
         if not path.exists():
             raise GlioError(f"{path}: no such file")
+        self.path = path
+        self._lock = threading.Lock()
+        self._handle = self._open()
+        # a handle that has met an error answers nothing any more, so these are asked for once
+        width, height = self._handle.dimensions
+        self.size_l0 = (width, height)
+        self._downsamples = self._handle.level_downsamples
+        self._properties = dict(self._handle.properties)
+
+    def _open(self) -> openslide.OpenSlide:
         try:
-            self._handle = openslide.OpenSlide(path)
+            return openslide.OpenSlide(self.path)
         except openslide.OpenSlideUnsupportedFormatError as error:
-            raise GlioError(f"{path}: not a slide that OpenSlide can read, or damaged") from error
+            raise GlioError(
+                f"{self.path}: not a slide that OpenSlide can read, or damaged"
+            ) from error
         except openslide.OpenSlideError as error:
-            raise GlioError(f"{path}: damaged or truncated ({error})") from error
+            raise GlioError(f"{self.path}: damaged or truncated ({error})") from error
 
     def __enter__(self) -> Slide:
         return self
@@ -61,17 +77,6 @@ class Slide:
     ) -> None:
         self._handle.close()
 
-    @property
-    def size_l0(self) -> tuple[int, int]:
-        """Width and height of level 0 in px."""
-        width, height = self._handle.dimensions
-        return width, height
-
-    @property
-    def vendor(self) -> str:
-        """What OpenSlide calls the format."""
-        return self._handle.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
-
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.
 
@@ -83,11 +88,10 @@ class Slide:
         if override_mpp is not None:
             scale = Scale(override_mpp, override_mpp, "--mpp")
         else:
-            properties = self._handle.properties
             try:
                 scale = Scale(
-                    float(properties[openslide.PROPERTY_NAME_MPP_X]),
-                    float(properties[openslide.PROPERTY_NAME_MPP_Y]),
+                    float(self._properties[openslide.PROPERTY_NAME_MPP_X]),
+                    float(self._properties[openslide.PROPERTY_NAME_MPP_Y]),
                     "slide",
                 )
             except (KeyError, ValueError) as error:
@@ -114,8 +118,7 @@ class Slide:
             The tile cannot be read, also not with a fresh handle.
         """
         downsample = min(spec.width_l0, spec.height_l0) / side_px
-        level = self._handle.get_best_level_for_downsample(max(downsample, 1.0) * 1.01)
-        factor = self._handle.level_downsamples[level]
+        level, factor = self._best_level(max(downsample, 1.0) * 1.01)
         size = (max(1, round(spec.width_l0 / factor)), max(1, round(spec.height_l0 / factor)))
         region = self._read_region((spec.x_l0, spec.y_l0), level, size)
         if size != (side_px, side_px):
@@ -123,55 +126,70 @@ class Slide:
         return np.asarray(region)
 
     def overview(self, max_px: int) -> Rgba:
-        """Return the whole slide, at most `max_px` a side: (H, W, 4) uint8 straight RGBA."""
+        """Return the whole slide, at most `max_px` a side: (H, W, 4) uint8 straight RGBA.
+
+        Alpha is `UNREAD` where the slide cannot be read and 0 where it has no pixel.
+        """
         width, height = self.size_l0
-        shrink = max(width, height) / min(max_px, max(width, height))
-        level = self._handle.get_best_level_for_downsample(shrink)
-        factor = self._handle.level_downsamples[level]
-        shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
-        block = max(1, int(BLOCK_PX * factor / shrink))
-        overview = np.zeros((*shape, 4), dtype=np.uint8)
-        for top in range(0, shape[0], block):
-            for left in range(0, shape[1], block):
-                part = overview[top : top + block, left : left + block]
+        shrink = max(1.0, max(width, height) / max_px)
+        overview = np.zeros(
+            (max(1, round(height / shrink)), max(1, round(width / shrink)), 4), dtype=np.uint8
+        )
+        _, factor = self._best_level(shrink)
+        self._fill(overview, 0, 0, shrink, max(1, int(BLOCK_PX * factor / shrink)))
+        return overview
+
+    def _fill(self, part: Rgba, top: int, left: int, shrink: float, block: int) -> None:
+        """Fill `part`, which lies at (top, left) px of the overview, block by block.
+
+        A block that cannot be read is tried again in quarters, down to `SMALLEST_PX`.
+        """
+        level, factor = self._best_level(shrink)
+        for y in range(0, part.shape[0], block):
+            for x in range(0, part.shape[1], block):
+                piece = part[y : y + block, x : x + block]
+                rows, columns, _ = piece.shape
+                corner = (round((left + x) * shrink), round((top + y) * shrink))
                 size = (
-                    max(1, round(part.shape[1] * shrink / factor)),
-                    max(1, round(part.shape[0] * shrink / factor)),
+                    max(1, round(columns * shrink / factor)),
+                    max(1, round(rows * shrink / factor)),
                 )
                 try:
-                    region = self._read_region(
-                        (round(left * shrink), round(top * shrink)), level, size
-                    )
+                    region = self._read_region(corner, level, size)
                 except TileReadError:
-                    continue  # stays transparent: no tissue can be seen there
-                part[:] = np.asarray(
-                    region.resize((part.shape[1], part.shape[0]), Image.Resampling.BOX)
-                )
-        return overview
+                    if block * shrink / factor > SMALLEST_PX:
+                        self._fill(piece, top + y, left + x, shrink, max(1, block // 4))
+                    else:
+                        piece[..., 3] = UNREAD
+                    continue
+                piece[:] = np.asarray(region.resize((columns, rows), Image.Resampling.BOX))
+                piece[piece[..., 3] == UNREAD] = 0
+
+    def _best_level(self, downsample: float) -> tuple[int, float]:
+        """Return the coarsest level that is not coarser than `downsample`, and its factor."""
+        fits = [i for i, factor in enumerate(self._downsamples) if factor <= downsample]
+        level = max(fits, key=self._downsamples.__getitem__, default=0)
+        return level, self._downsamples[level]
 
     def _read_region(
         self, corner_l0: tuple[int, int], level: int, size: tuple[int, int]
     ) -> Image.Image:
-        handle = self._handle
-        try:
-            return handle.read_region(corner_l0, level, size)
-        except openslide.OpenSlideError:
-            handle = self._reopened(handle)
-        try:
-            return handle.read_region(corner_l0, level, size)
-        except openslide.OpenSlideError as error:
-            self._reopened(handle)
-            raise TileReadError(f"{self.path}: at {corner_l0}: {error}") from error
+        """Read through the shared handle, and after an error once more through one of our own.
 
-    def _reopened(self, broken: openslide.OpenSlide) -> openslide.OpenSlide:
-        """Replace a broken handle once, whichever thread comes first, and return the new one.
-
-        The broken one is closed when the last thread that still reads from it lets go of it.
+        So a sound tile never fails because another thread broke the handle. A handle that read
+        well takes the broken one's place; the broken one is closed when its last reader lets go.
         """
+        shared = self._handle
+        try:
+            return shared.read_region(corner_l0, level, size)
+        except openslide.OpenSlideError:
+            fresh = self._open()
+        try:
+            region = fresh.read_region(corner_l0, level, size)
+        except openslide.OpenSlideError as error:
+            fresh.close()
+            raise TileReadError(f"{self.path}: at {corner_l0}: {error}") from error
         with self._lock:
-            if self._handle is broken:
-                try:
-                    self._handle = openslide.OpenSlide(self.path)
-                except openslide.OpenSlideError as error:
-                    raise GlioError(f"{self.path}: can no longer be opened ({error})") from error
-            return self._handle
+            if self._handle is shared:
+                self._handle = fresh
+        return region

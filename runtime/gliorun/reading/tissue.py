@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 
 from gliorun.colour import DENSITY_OF_LEVEL
 from gliorun.kernels import OPAQUE
+from gliorun.reading.slide import UNREAD
 from gliorun.reading.tiles import TileSpec
 
 COLOUR_RANGE = (0.03, 0.15)
@@ -50,7 +51,8 @@ def find_tissue(overview: NDArray[np.uint8], size_l0: tuple[int, int]) -> Tissue
     """Find stained tissue on an overview, (H, W, 4) uint8 RGBA, of a slide of `size_l0` px.
 
     Stained tissue is coloured, glass and grey borders are not: the spread of the optical density
-    over R, G and B is smoothed and cut at Otsu's threshold (Otsu 1979), kept within bounds.
+    over R, G and B is smoothed and cut at Otsu's threshold (Otsu 1979), kept within bounds. What
+    could not be read counts as tissue, so that its tiles are tried and reported.
     """
     density = DENSITY_OF_LEVEL[overview[..., :3]]
     colour = density.max(axis=-1) - density.min(axis=-1)
@@ -64,7 +66,7 @@ def find_tissue(overview: NDArray[np.uint8], size_l0: tuple[int, int]) -> Tissue
     found = found.filter(ImageFilter.MinFilter(3)).filter(ImageFilter.MaxFilter(3))
     found = found.filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.MinFilter(7))
     height, width = overview.shape[:2]
-    mask = (np.asarray(found) > 0) & opaque
+    mask = ((np.asarray(found) > 0) & opaque) | (overview[..., 3] == UNREAD)
     return Tissue(mask, (width / size_l0[0], height / size_l0[1]))
 
 

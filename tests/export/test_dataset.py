@@ -1,0 +1,154 @@
+"""The index and its tiles: what is there is read, what is missing is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glioexport.dataset import (
+    COLUMNS,
+    Entry,
+    load_tiles,
+    read_index,
+    read_nuclei,
+    read_rgba,
+    stain_statistics,
+)
+from gliorun import colour
+from gliorun.errors import GlioError
+
+from .small import read_rows, write_index
+
+
+@pytest.fixture
+def tiles(small_tiles: Path, tmp_path: Path) -> Path:
+    """Copy of the drawn tiles, free to be damaged."""
+    return Path(shutil.copytree(small_tiles, tmp_path / "tiles"))
+
+
+def test_reads_every_line_with_absolute_paths(small_tiles: Path) -> None:
+    entries = read_index(small_tiles)
+    assert [e.id for e in entries] == ["0", "1", "2", "3", "4", "5"]
+    assert [e.split for e in entries] == ["train"] * 4 + ["val"] * 2
+    assert {e.licence for e in entries} == {"CC0"}
+    assert entries[3].image == small_tiles / "images" / "3.png"
+    assert entries[3].label == small_tiles / "labels" / "3.png"
+
+
+def test_tiles_of_one_patient_share_a_stain_group_and_others_do_not(small_tiles: Path) -> None:
+    groups = [e.stain_group for e in read_index(small_tiles)]
+    assert groups == ["drawn/p0"] * 2 + ["drawn/p1"] * 2 + ["drawn/p2"] * 2
+    alone = Entry("drawn", "9", "", "train", "", Path(), Path())
+    assert alone.stain_group == "drawn/9"
+
+
+def test_names_a_missing_index(tmp_path: Path) -> None:
+    with pytest.raises(GlioError, match=r"no index\.csv") as caught:
+        read_index(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_names_a_missing_column(tiles: Path, column: str) -> None:
+    rows = [{k: v for k, v in row.items() if k != column} for row in read_rows(tiles)]
+    write_index(tiles, rows)
+    with pytest.raises(GlioError, match=rf"index\.csv: no column {column}$"):
+        read_index(tiles)
+
+
+def test_names_every_missing_column(tiles: Path) -> None:
+    write_index(tiles, [{k: row[k] for k in ("set", "id")} for row in read_rows(tiles)])
+    with pytest.raises(GlioError, match=r"no column patient, split, licence, image, label$"):
+        read_index(tiles)
+
+
+def test_an_empty_index_lacks_every_column(tiles: Path) -> None:
+    (tiles / "index.csv").write_text("", encoding="utf-8")
+    with pytest.raises(GlioError, match="no column set, id"):
+        read_index(tiles)
+
+
+@pytest.mark.parametrize("file", ["images/2.png", "labels/4.png"])
+def test_names_a_missing_file(tiles: Path, file: str) -> None:
+    (tiles / file).unlink()
+    with pytest.raises(GlioError, match="which does not exist") as caught:
+        read_index(tiles)
+    assert str(tiles / file) in str(caught.value)
+
+
+def test_a_line_that_is_cut_short_is_a_fault_the_user_can_act_on(tiles: Path) -> None:
+    with (tiles / "index.csv").open("a", encoding="utf-8") as lines:
+        lines.write("drawn,6,p3,train\n")
+    with pytest.raises(GlioError, match=r"index\.csv"):
+        read_index(tiles)
+
+
+@pytest.mark.parametrize("read", [read_rgba, read_nuclei])
+def test_names_a_file_that_is_not_an_image(tmp_path: Path, read) -> None:
+    path = tmp_path / "tile.png"
+    path.write_text("no image", encoding="utf-8")
+    with pytest.raises(GlioError, match="cannot be read") as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_any_label_value_above_zero_is_a_nucleus(tmp_path: Path) -> None:
+    label = np.array([[0, 1, 2], [255, 0, 7]], dtype=np.uint8)
+    Image.fromarray(label).save(tmp_path / "label.png")
+    np.testing.assert_array_equal(read_nuclei(tmp_path / "label.png"), [[0, 1, 1], [1, 0, 1]])
+
+
+def test_a_label_of_16_bits_counts_its_nuclei(tmp_path: Path) -> None:
+    label = np.array([[0, 256], [65535, 0]], dtype=np.uint16)
+    Image.fromarray(label).save(tmp_path / "label.png")
+    np.testing.assert_array_equal(read_nuclei(tmp_path / "label.png"), [[0, 1], [1, 0]])
+
+
+def test_without_a_target_the_pixels_stay_as_they_were(small_tiles: Path) -> None:
+    entries = read_index(small_tiles)
+    for entry, tile in zip(entries, load_tiles(entries, {}, None), strict=True):
+        np.testing.assert_array_equal(tile.pixels, np.asarray(Image.open(entry.image)))
+        np.testing.assert_array_equal(tile.nuclei, np.asarray(Image.open(entry.label)) > 0)
+
+
+def test_with_a_target_every_group_meets_it(small_tiles: Path) -> None:
+    entries = read_index(small_tiles)
+    statistics = stain_statistics(entries)
+    assert set(statistics) == {"drawn/p0", "drawn/p1", "drawn/p2"}
+    target = colour.StainStatistic((0.3, 0.6, 0.3), (1.0, 1.4, 0.7))
+    tiles = load_tiles(entries, statistics, target)
+    counts = colour.empty_levels()
+    for tile in tiles[:2]:
+        opaque = np.full((*tile.nuclei.shape, 1), 255, np.uint8)
+        colour.add_levels(np.concatenate([tile.pixels, opaque], axis=-1), counts)
+    found = colour.measure(counts)
+    np.testing.assert_allclose(found.median, target.median, atol=0.03)
+    np.testing.assert_allclose(found.high, target.high, atol=0.08)
+
+
+def test_a_group_with_too_little_tissue_has_no_statistic_and_is_left_alone(tiles: Path) -> None:
+    for number in (0, 1):
+        Image.new("RGB", (160, 96), "white").save(tiles / "images" / f"{number}.png")
+    entries = read_index(tiles)
+    statistics = stain_statistics(entries)
+    assert set(statistics) == {"drawn/p1", "drawn/p2"}
+    (tile, *_) = load_tiles(entries, statistics, statistics["drawn/p1"])
+    assert (tile.pixels == 255).all()
+
+
+def test_names_a_label_of_another_size(tiles: Path) -> None:
+    Image.new("L", (90, 160)).save(tiles / "labels" / "1.png")
+    entries = read_index(tiles)
+    with pytest.raises(GlioError, match=r"\(160, 90\) does not fit the image \(96, 160\)"):
+        load_tiles(entries, {}, None)
+
+
+def test_a_label_in_colour_does_not_pass_for_a_mask(tiles: Path) -> None:
+    Image.new("RGB", (160, 96)).save(tiles / "labels" / "1.png")
+    with pytest.raises(GlioError, match=r"1\.png"):
+        load_tiles(read_index(tiles), {}, None)

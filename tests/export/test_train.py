@@ -1,0 +1,292 @@
+"""Training writes its model, and goes on after a kill as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from glioexport.augment import PLAIN
+from glioexport.dataset import load_tiles, read_index
+from glioexport.network import UnetShape
+from glioexport.train import (
+    RECIPES,
+    EntropyAndDice,
+    TrainSettings,
+    compare_by_set,
+    draw_batch,
+    train,
+)
+from gliorun.card import ModelCard, sha256_of
+from gliorun.errors import GlioError
+
+from .small import read_rows, write_index, write_tiles
+
+RECIPE = replace(RECIPES["best"], epochs=3, batch=2, learning_rate=5e-3)
+SETTINGS = TrainSettings(RECIPE, UnetShape(64, 64, 4, 2))
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing in the training catches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training: its folder, its model and what it said."""
+
+    out: Path
+    model: Path
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def whole(small_tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Three epochs in one go."""
+    out, said = tmp_path_factory.mktemp("whole") / "deep" / "out", []
+    return Trained(out, train(small_tiles, out, SETTINGS, say=said.append), said)
+
+
+@pytest.fixture(scope="module")
+def resumed(small_tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """Three epochs, killed after the first one."""
+    out, said = tmp_path_factory.mktemp("resumed"), []
+
+    def die(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(small_tiles, out, SETTINGS, say=die)
+    assert [file.name for file in out.glob("*.keras")] == ["checkpoint-0001.keras"]
+    return Trained(out, train(small_tiles, out, SETTINGS, say=said.append), said)
+
+
+def history_of(out: Path) -> list[dict[str, float]]:
+    with (out / "history.csv").open(newline="", encoding="utf-8") as lines:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+
+
+@pytest.mark.slow
+def test_writes_model_card_and_history_and_leaves_nothing_half_written(whole: Trained) -> None:
+    assert {file.name for file in whole.out.iterdir()} == {
+        "checkpoint-0003.keras",
+        "history.csv",
+        "model.json",
+        "model.keras",
+        "settings.json",
+    }
+    assert whole.model == whole.out / "model.keras"
+
+
+@pytest.mark.slow
+def test_the_loss_goes_down_and_every_epoch_is_in_the_history(whole: Trained) -> None:
+    history = history_of(whole.out)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    losses = [row["loss"] for row in history]
+    assert losses[2] < losses[0]
+    assert {"dice drawn", "density error drawn", "seconds"} <= set(history[0])
+
+
+@pytest.mark.slow
+def test_the_card_says_what_the_model_was_trained_on(whole: Trained, small_tiles: Path) -> None:
+    card = ModelCard.from_json((whole.out / "model.json").read_text(encoding="utf-8"))
+    assert card.tile_px == 64
+    assert card.mpp == 0.25
+    assert card.source_sha256 == sha256_of(whole.model)
+    assert card.training["data"] == [{"set": "drawn", "licence": "CC0"}]
+    assert card.training["settings"] == SETTINGS.as_values()
+    assert card.training["validation"]["drawn"]["images"] == 2
+    assert 0 <= card.training["haematoxylin_otsu"]["drawn"]["dice"] <= 1
+    assert card.colour_target is not None
+
+
+@pytest.mark.slow
+def test_the_saved_model_is_float32_and_gives_the_figures_on_its_card(
+    whole: Trained, small_tiles: Path
+) -> None:
+    from glioexport.dataset import stain_statistics
+    from glioexport.train import validate
+
+    model = keras.models.load_model(whole.model, compile=False)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    card = ModelCard.from_json((whole.out / "model.json").read_text(encoding="utf-8"))
+    entries = read_index(small_tiles)
+    checks = load_tiles(
+        [e for e in entries if e.split == "val"], stain_statistics(entries), card.colour_target
+    )
+    figures = validate(model, checks)["drawn"]
+    assert figures.dice == pytest.approx(card.training["validation"]["drawn"]["dice"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_killed_after_an_epoch_it_goes_on_to_the_same_number_of_epochs(resumed: Trained) -> None:
+    assert [row["epoch"] for row in history_of(resumed.out)] == [1, 2, 3]
+    epochs = [line.split(":")[0] for line in resumed.said if line.startswith("epoch")]
+    assert epochs == ["epoch 2/3", "epoch 3/3"]
+    assert (resumed.out / "model.keras").is_file()
+
+
+@pytest.mark.slow
+def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_undisturbed_training(
+    whole: Trained, resumed: Trained
+) -> None:
+    ours, theirs = (keras.models.load_model(t.model, compile=False) for t in (resumed, whole))
+    for weight, (found, wanted) in zip(
+        theirs.weights, zip(ours.get_weights(), theirs.get_weights(), strict=True), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=weight.path)
+
+
+@pytest.mark.slow
+def test_called_again_when_finished_it_trains_no_further(
+    whole: Trained, small_tiles: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(whole.out, tmp_path / "out"))
+    said: list[str] = []
+    train(small_tiles, out, SETTINGS, say=said.append)
+    assert not any(line.startswith("epoch") for line in said)
+    ours, theirs = (keras.models.load_model(p / "model.keras") for p in (out, whole.out))
+    for found, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SETTINGS, seed=2),
+        replace(SETTINGS, shape=UnetShape(64, 64, 6, 2)),
+        replace(SETTINGS, recipe=replace(RECIPE, epochs=4)),
+    ],
+)
+def test_refuses_the_folder_of_a_training_with_other_settings(
+    whole: Trained, small_tiles: Path, other: TrainSettings
+) -> None:
+    before = {file: file.stat().st_mtime_ns for file in whole.out.iterdir()}
+    with pytest.raises(GlioError, match="other settings; pass another --out"):
+        train(small_tiles, whole.out, other, say=print)
+    assert {file: file.stat().st_mtime_ns for file in whole.out.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_refuses_the_folder_of_a_training_with_other_sets_held_out(
+    whole: Trained, small_tiles: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(small_tiles)
+    for row in rows:
+        row["image"], row["label"] = (str(small_tiles / row[k]) for k in ("image", "label"))
+    rows[0]["set"] = "other"
+    write_index(tmp_path, rows)
+    with pytest.raises(GlioError, match="other settings"):
+        train(tmp_path, whole.out, SETTINGS, say=print, held_out=["other"])
+
+
+@pytest.mark.slow
+def test_a_set_held_out_is_validated_on_and_not_trained_on(
+    small_tiles: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(small_tiles)
+    for row in rows:
+        row["image"], row["label"] = (str(small_tiles / row[k]) for k in ("image", "label"))
+    rows[0]["set"] = rows[1]["set"] = "other"
+    write_index(tmp_path, rows)
+    short = replace(SETTINGS, recipe=replace(RECIPE, epochs=1))
+    train(tmp_path, tmp_path / "out", short, say=print, held_out=["other"])
+    card = ModelCard.from_json((tmp_path / "out" / "model.json").read_text(encoding="utf-8"))
+    assert [source["set"] for source in card.training["data"]] == ["drawn"]
+    assert set(card.training["validation"]) == {"drawn", "other"}
+
+
+@pytest.mark.slow
+def test_the_papers_recipe_trains_without_batch_normalisation(
+    small_tiles: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPES["paper"], epochs=1, batch=2)
+    path = train(small_tiles, tmp_path, replace(SETTINGS, recipe=recipe), say=print)
+    kinds = {type(layer) for layer in keras.models.load_model(path).layers}
+    assert keras.layers.BatchNormalization not in kinds
+
+
+def test_the_papers_recipe_is_its_table_2() -> None:
+    paper = RECIPES["paper"]
+    assert (paper.optimizer, paper.learning_rate, paper.batch, paper.epochs) == ("sgd", 1e-2, 4, 30)
+    assert (paper.cosine, paper.dice_share, paper.augmentation) == (False, 0.0, PLAIN)
+
+
+def test_crops_are_a_function_of_seed_epoch_and_step_alone(small_tiles: Path) -> None:
+    tiles = load_tiles(read_index(small_tiles), {}, None)
+    first = draw_batch(tiles, SETTINGS, epoch=2, step=5)
+    draw_batch(tiles, SETTINGS, epoch=0, step=0)
+    np.random.seed(0)  # noqa: NPY002  the global state must not matter
+    again = draw_batch(tiles, SETTINGS, epoch=2, step=5)
+    for found, wanted in zip(again, first, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    for epoch, step, seed in ((1, 5, 1), (2, 6, 1), (5, 2, 1), (2, 5, 2)):
+        other, _ = draw_batch(tiles, replace(SETTINGS, seed=seed), epoch, step)
+        assert (other != first[0]).any()
+
+
+def test_a_batch_has_the_shape_of_the_network(small_tiles: Path) -> None:
+    tiles = load_tiles(read_index(small_tiles), {}, None)
+    pixels, nuclei = draw_batch(tiles, SETTINGS, 0, 0)
+    assert (pixels.shape, pixels.dtype) == ((2, 64, 64, 3), np.uint8)
+    assert (nuclei.shape, nuclei.dtype) == ((2, 64, 64), np.uint8)
+    assert set(np.unique(nuclei)) == {0, 1}
+
+
+def test_loss_is_cross_entropy_by_hand() -> None:
+    truth = np.array([[[1, 0], [0, 1]]], dtype=np.uint8)
+    nucleus = np.array([[[0.9, 0.2], [0.4, 0.6]]], dtype=np.float32)
+    probability = np.stack([1 - nucleus, nucleus], axis=-1)
+    entropy = -np.log([0.9, 0.8, 0.6, 0.6]).mean()
+    assert float(EntropyAndDice()(truth, probability)) == pytest.approx(entropy, rel=1e-5)
+    soft_dice = (2 * 1.5 + 1) / (2 + 2.1 + 1)
+    mixed = 0.75 * entropy + 0.25 * (1 - soft_dice)
+    assert float(EntropyAndDice(0.25)(truth, probability)) == pytest.approx(mixed, rel=1e-5)
+    sparse = keras.losses.SparseCategoricalCrossentropy()(truth, probability)
+    assert float(EntropyAndDice()(truth, probability)) == pytest.approx(float(sparse), rel=1e-5)
+
+
+def test_masks_are_compared_set_by_set(small_tiles: Path) -> None:
+    tiles = load_tiles(read_index(small_tiles), {}, None)
+    renamed = [
+        replace(tile, entry=replace(tile.entry, set="b" if i == 0 else "a"))
+        for i, tile in enumerate(tiles)
+    ]
+    found = compare_by_set(
+        renamed, lambda tile: tile.nuclei if tile.entry.set == "a" else 1 - tile.nuclei
+    )
+    assert found["a"].images == 5
+    assert found["a"].dice == 1
+    assert found["b"].dice == 0
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_names_a_split_without_tiles(small_tiles: Path, tmp_path: Path, split: str) -> None:
+    rows = [row for row in read_rows(small_tiles) if row["split"] != split]
+    for row in rows:
+        row["image"], row["label"] = (str(small_tiles / row[k]) for k in ("image", "label"))
+    write_index(tmp_path, rows)
+    with pytest.raises(GlioError, match="needs tiles of the split train and of the split val"):
+        train(tmp_path, tmp_path / "out", SETTINGS, say=print)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tiles_of_bare_glass_are_a_fault_the_user_can_act_on(tmp_path: Path) -> None:
+    write_tiles(tmp_path)
+    for number in range(6):
+        Image.new("RGB", (160, 96), "white").save(tmp_path / "images" / f"{number}.png")
+    with pytest.raises(GlioError, match="tissue"):
+        train(tmp_path, tmp_path / "out", SETTINGS, say=print)
+
+
+def test_a_set_to_hold_out_that_is_not_there_is_named(small_tiles: Path, tmp_path: Path) -> None:
+    with pytest.raises(GlioError, match="elsewhere"):
+        train(small_tiles, tmp_path / "out", SETTINGS, say=print, held_out=["elsewhere"])

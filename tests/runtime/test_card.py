@@ -1,0 +1,73 @@
+"""The model card comes back as it went, or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gliorun.card import FORMAT, ModelCard
+from gliorun.colour import StainStatistic
+from gliorun.errors import GlioError
+
+CARD = ModelCard(
+    name="nucleus",
+    tile_px=480,
+    mpp=0.25,
+    colour_target=StainStatistic((0.4, 0.7, 0.3), (0.9, 1.2, 0.6)),
+    training={"data": ["µ-set"], "licences": {"a": "CC0"}},
+    source_sha256="ab" * 32,
+    weights_sha256="cd" * 32,
+    precision="INT8",
+    parity={"dice": 0.99},
+)
+
+
+@pytest.mark.parametrize("card", [CARD, ModelCard("bare", 256, 0.5, None)])
+def test_a_card_comes_back_as_it_went(card):
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_the_same_card_gives_the_same_text():
+    assert CARD.to_json() == ModelCard.from_json(CARD.to_json()).to_json()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no json", "[]", "3", "null", "{}", '{"format": 1}', '{"format": 1, "name": "x"}'],
+)
+def test_damaged_text_is_refused(text):
+    with pytest.raises(GlioError, match="model card"):
+        ModelCard.from_json(text)
+
+
+def altered(**entries: object) -> str:
+    return json.dumps({**json.loads(CARD.to_json()), **entries})
+
+
+def test_another_format_says_to_convert_again():
+    with pytest.raises(GlioError, match=f"not of format {FORMAT}; convert the model again"):
+        ModelCard.from_json(altered(format=FORMAT + 1))
+
+
+def test_an_entry_of_a_later_time_is_named():
+    with pytest.raises(GlioError, match="unknown entries colour_of_the_sky"):
+        ModelCard.from_json(altered(colour_of_the_sky="grey"))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"mpp": 0},
+        {"mpp": 40},
+        {"mpp": "fine"},
+        {"mpp": float("nan")},
+        {"tile_px": 8},
+        {"tile_px": None},
+        {"colour_target": {"median": [1, 2], "high": [1, 2, 3]}},
+        {"colour_target": [1, 2, 3]},
+    ],
+)
+def test_values_without_sense_are_refused(entries):
+    with pytest.raises(GlioError, match="model card"):
+        ModelCard.from_json(altered(**entries))

@@ -1,0 +1,242 @@
+"""The command, from the line that is typed to the files that lie there."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import slides
+from gliorun import cli, demo
+from gliorun.job import DEFAULT_MODEL
+
+DEMO_ERROR = 0.02
+"""Bound on the mean absolute error of a cell's density; 0.013 was measured, all of it too high."""
+COMMAND = [sys.executable, "-c", "from gliorun.cli import run; run()"]
+
+
+def type_in(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    return subprocess.run(
+        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def type_here(monkeypatch, capsys):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gliorun", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.run()
+        printed = capsys.readouterr()
+        code = left.value.code
+        return (0 if code is None else int(code)), printed.out, printed.err
+
+    return run
+
+
+def densities(path: Path) -> list[tuple[int, int, int, int, float]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [
+            (*(int(row[k]) for k in ("minx", "miny", "width", "height")), float(row["density"]))
+            for row in csv.DictReader(stream)
+        ]
+
+
+def truth_of(
+    tissue: demo.SyntheticTissue, cells: list[tuple[int, int, int, int, float]]
+) -> np.ndarray:
+    return np.array([tissue.nuclei[y : y + h, x : x + w].mean() for x, y, w, h, _ in cells])
+
+
+@pytest.mark.slow
+def test_the_demo_measures_the_density_that_was_drawn(tmp_path):
+    heatmap, table = tmp_path / "heatmap.png", tmp_path / "density.csv"
+    done = type_in("--demo", "--out", heatmap, "--out", table)
+    assert done.returncode == 0, done.stderr
+    assert "mean density" in done.stdout
+    assert done.stdout.count("\n") == 1
+    with Image.open(heatmap) as image:
+        assert image.size[0] > 500
+    width, height = demo.DEMO_SIZE_PX
+    cells = densities(table)
+    truth = truth_of(demo.draw_tissue(demo.demo_density(height, width)), cells)
+    found = np.array([cell[-1] for cell in cells])
+    assert len(cells) > 40
+    assert np.corrcoef(found, truth)[0, 1] > 0.95
+    assert np.abs(found - truth).mean() < DEMO_ERROR
+
+
+def test_a_small_slide_is_measured_and_its_summary_stands_on_stdout(
+    type_here, tmp_path, small_slide
+):
+    table = tmp_path / "density.csv"
+    code, out, err = type_here(small_slide.path, "--out", table, "--quiet")
+    assert code == 0
+    assert out.startswith(f"{table}: mean density ")
+    assert err == ""
+    cells = densities(table)
+    found = np.array([cell[-1] for cell in cells])
+    truth = truth_of(small_slide.tissue, cells)
+    assert len(cells) == 11
+    assert np.corrcoef(found, truth)[0, 1] > 0.95
+    assert np.abs(found - truth).mean() < DEMO_ERROR
+
+
+def test_requests_and_threads_change_no_byte(type_here, tmp_path, small_slide):
+    one, many = tmp_path / "one.csv", tmp_path / "many.csv"
+    for table, number in ((one, 1), (many, 4)):
+        code, _, _ = type_here(
+            small_slide.path, "--out", table, "--requests", number, "--threads", number, "--quiet"
+        )
+        assert code == 0
+    assert one.read_bytes() == many.read_bytes()
+
+
+def refused(answer: tuple[int, str, str], *parts: str) -> None:
+    """Check that an answer is one line of `gliorun: …` with `parts` in it, and exit code 1."""
+    code, out, err = answer
+    assert code == 1
+    assert out == ""
+    assert err.startswith("gliorun: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+def test_no_such_slide(type_here, tmp_path):
+    answer = type_here(tmp_path / "gone.svs", "--out", tmp_path / "a.csv")
+    refused(answer, "gone.svs: no such file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_file_for_a_slide(type_here, tmp_path):
+    path = slides.text_file(tmp_path / "notes.svs")
+    refused(type_here(path, "--out", tmp_path / "a.csv"), "notes.svs: not a slide")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_a_truncated_slide(type_here, tmp_path, small_slide, share):
+    path = slides.truncated(tmp_path / "cut.svs", small_slide.path, share)
+    refused(type_here(path, "--out", tmp_path / "a.csv"), "cut.svs: ", "damaged")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_slide_without_a_scale(type_here, tmp_path):
+    path = tmp_path / "bare.svs"
+    demo.write_slide(path, slides.all_tissue(300, 200), mpp=None, levels=1)
+    refused(type_here(path, "--out", tmp_path / "a.csv"), "bare.svs: no micrometres", "--mpp")
+    code, _, _ = type_here(path, "--out", tmp_path / "a.csv", "--mpp", 0.25)
+    assert code == 0
+
+
+def test_a_slide_of_glass(type_here, tmp_path):
+    path = tmp_path / "glass.svs"
+    demo.write_slide(path, slides.glass(600, 500), levels=1)
+    refused(type_here(path, "--out", tmp_path / "a.csv"), "glass.svs: no tissue found")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_slide_leaves_the_earlier_output_alone(type_here, tmp_path, small_slide):
+    everywhere = [(column, row) for column in range(8) for row in range(6)]
+    path = slides.with_bad_jpeg(tmp_path / "bad.svs", small_slide.path, everywhere)
+    table = tmp_path / "a.csv"
+    table.write_text("earlier")
+    refused(type_here(path, "--out", table), "bad.svs: ")
+    assert table.read_text() == "earlier"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.csv", "bad.svs"]
+
+
+def test_an_output_in_a_folder_that_is_not_there(type_here, tmp_path, small_slide):
+    refused(type_here(small_slide.path, "--out", tmp_path / "no" / "a.csv"), "cannot be written")
+
+
+def test_an_output_with_an_unknown_suffix(type_here, tmp_path, small_slide):
+    answer = type_here(small_slide.path, "--out", tmp_path / "a.doc")
+    refused(answer, "a.doc: unknown suffix; known: .csv, .png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_bad_output_stops_the_good_one_too(type_here, tmp_path, small_slide):
+    answer = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--out", tmp_path / "a.doc")
+    refused(answer, "a.doc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_ours(type_here, tmp_path, small_slide):
+    model = tmp_path / "model.xml"
+    model.write_text("<net/>")
+    model.with_suffix(".bin").write_bytes(DEFAULT_MODEL.with_suffix(".bin").read_bytes())
+    refused(
+        type_here(small_slide.path, "--out", tmp_path / "a.csv", "--model", model), "model.xml: "
+    )
+    assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--mpp", 0), ("--mpp", 9), ("--mpp", 1), ("--cell-px", 100), ("--threads", 0),
+        ("--max-bad-tiles", 2), ("--requests", 0),
+    ],
+)  # fmt: skip
+def test_values_without_sense(type_here, tmp_path, small_slide, option, value):
+    refused(type_here(small_slide.path, "--out", tmp_path / "a.csv", option, value))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name one slide, or --demo"),
+        (("--demo",), "say where to, with --out"),
+        (("a.svs",), "say where to, with --out"),
+        (("a.svs", "--demo", "--out", "a.csv"), "name one slide, or --demo"),
+        (("a.svs", "--out", "a.csv", "--mpp", "fine"), "--mpp"),
+        (("a.svs", "--colour"), "--colour"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_how(type_here, words, said):
+    code, out, err = type_here(*words)
+    assert code == 2
+    assert out == ""
+    assert said in " ".join(err.replace("│", " ").split())
+
+
+def test_the_version_names_the_libraries_of_a_result(type_here):
+    code, out, _ = type_here("--version")
+    assert code == 0
+    assert out.startswith("gliorun ")
+    assert out.count("\n") == 1
+    assert "openvino 2" in out
+    assert "numba 0." in out
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\n"
+        "from gliorun.cli import run\n"
+        "sys.argv = ['gliorun', '--help']\n"
+        "try:\n    run()\n"
+        "except SystemExit as left:\n    assert not left.code\n"
+        "heavy = {'openvino', 'numba', 'matplotlib', 'openslide', 'numpy', 'PIL'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "--out" in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+def test_a_fault_in_a_process_of_its_own_is_one_line_without_a_traceback(tmp_path):
+    done = type_in(tmp_path / "gone.svs", "--out", tmp_path / "a.csv")
+    refused((done.returncode, done.stdout, done.stderr), "no such file")

@@ -1,0 +1,114 @@
+"""Density classes and the map that sums them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gliorun.density import CLASS_EDGES, NO_CLASS, DensityMap, Status, classify
+from gliorun.errors import GlioError
+from gliorun.reading.tiles import TileGrid
+
+TILE = 480
+
+
+def grid(columns: int = 2, rows: int = 3) -> TileGrid:
+    return TileGrid((columns * TILE, rows * TILE), (float(TILE), float(TILE)))
+
+
+def random_masks(tiles: int) -> np.ndarray:
+    return (np.random.default_rng(0).random((tiles, TILE, TILE)) < 0.13).astype(np.uint8)
+
+
+def filled(cell_px: int, masks: np.ndarray) -> DensityMap:
+    density = DensityMap(grid(), TILE, cell_px)
+    for spec, mask in zip(density.grid, masks, strict=True):
+        density.add(spec, mask, np.ones((TILE, TILE), np.uint8))
+    return density
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_class_holds_its_lower_edge_and_not_its_upper(number):
+    low, high = CLASS_EDGES[number], CLASS_EDGES[number + 1]
+    assert classify(low) == number
+    assert classify((low + high) / 2) == number
+    assert classify(np.nextafter(high, 0)) == number
+
+
+def test_the_last_class_holds_full_density():
+    assert classify(1.0) == 5
+
+
+def test_no_value_has_no_class():
+    np.testing.assert_array_equal(classify([0.05, np.nan]), [2, NO_CLASS])
+
+
+@pytest.mark.parametrize("cell_px", [120, 240, 480])
+def test_the_cells_sum_to_the_pixels_of_the_masks(cell_px):
+    masks = random_masks(6)
+    density = filled(cell_px, masks)
+    whole = np.block([[masks[2 * row], masks[2 * row + 1]] for row in range(3)])
+    rows, columns = (side // cell_px for side in whole.shape)
+    wanted = whole.reshape(rows, cell_px, columns, cell_px).sum(axis=(1, 3))
+    np.testing.assert_array_equal(density.nucleus_px, wanted)
+    np.testing.assert_array_equal(density.density, wanted / cell_px**2)
+    assert density.cell_l0 == (cell_px, cell_px)
+
+
+def test_the_density_of_a_tile_is_the_mean_over_its_patches():
+    masks = random_masks(6)
+    fine, coarse = filled(120, masks), filled(480, masks)
+    patches = fine.density.reshape(3, 4, 2, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(patches, coarse.density, rtol=0, atol=1e-12)
+    assert fine.mean_density() == pytest.approx(coarse.mean_density(), abs=1e-12)
+
+
+def test_an_edge_tile_is_divided_by_the_pixels_inside_the_slide():
+    density = DensityMap(grid(), TILE, TILE)
+    valid = np.zeros((TILE, TILE), np.uint8)
+    valid[:, :120] = 1
+    mask = np.zeros((TILE, TILE), np.uint8)
+    mask[:, :30] = 1
+    mask[:, 200:] = 1  # the network saw nuclei outside the slide
+    density.add(density.grid.tile(0, 0), mask, valid)
+    assert density.density[0, 0] == 0.25
+    assert density.mean_density() == 0.25
+    assert density.valid_share[0, 0] == 0.25
+
+
+def test_a_sliver_inside_the_slide_has_no_value():
+    density = DensityMap(grid(), TILE, TILE)
+    valid = np.zeros((TILE, TILE), np.uint8)
+    valid[:, :47] = 1  # 9.8 %
+    density.add(density.grid.tile(0, 0), np.ones((TILE, TILE), np.uint8), valid)
+    assert np.isnan(density.density).all()
+    assert np.isnan(density.mean_density())
+
+
+def test_what_was_not_measured_has_no_value_and_is_not_zero():
+    density = DensityMap(grid(), TILE, 240)
+    density.add(
+        density.grid.tile(1, 2), np.zeros((TILE, TILE), np.uint8), np.ones((TILE, TILE), np.uint8)
+    )
+    density.mark_unreadable(density.grid.tile(0, 1))
+    assert (density.density[4:, 2:] == 0).all()
+    assert np.isnan(density.density).sum() == 6 * 4 - 4
+    assert density.measured_tiles() == 1
+    assert (density.cell_status[4:, 2:] == Status.MEASURED).all()
+    assert (density.cell_status[2:4, :2] == Status.UNREADABLE).all()
+    assert (density.cell_status[:2] == Status.NO_TISSUE).all()
+
+
+def test_class_shares_weigh_by_valid_area():
+    density = DensityMap(grid(), TILE, TILE)
+    full, half = np.ones((TILE, TILE), np.uint8), np.zeros((TILE, TILE), np.uint8)
+    half[:240] = 1
+    density.add(density.grid.tile(0, 0), np.zeros((TILE, TILE), np.uint8), full)  # class 0
+    density.add(density.grid.tile(1, 0), full, half)  # class 5, half inside
+    np.testing.assert_allclose(density.class_shares(), [2 / 3, 0, 0, 0, 0, 1 / 3])
+
+
+@pytest.mark.parametrize("cell_px", [0, -1, 100, 960])
+def test_refuses_a_cell_that_does_not_divide_the_tile(cell_px):
+    with pytest.raises(GlioError, match=f"{cell_px} px does not divide the tile of 480 px"):
+        DensityMap(grid(), TILE, cell_px)

@@ -1,0 +1,202 @@
+"""The engine opens what is whole, refuses what is not, and keeps the order."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+
+import slides
+from gliorun.engine import CARD_KEY, Engine, open_model
+from gliorun.errors import GlioError
+from gliorun.job import DEFAULT_MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedTile:
+    number: int
+    pixels: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return open_model(DEFAULT_MODEL, requests=4)
+
+
+@pytest.fixture(scope="module")
+def tiles(engine) -> list[NumberedTile]:
+    """Seven tiles that differ much in density."""
+    side = engine.card.tile_px
+    return [
+        NumberedTile(n, slides.all_tissue(side, side, density=0.04 * n, seed=n))
+        for n in range(1, 8)
+    ]
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    """A copy of the default model to do harm to."""
+    for suffix in (".xml", ".bin"):
+        shutil.copy(DEFAULT_MODEL.with_suffix(suffix), tmp_path / f"model{suffix}")
+    return tmp_path / "model.xml"
+
+
+def test_the_model_that_ships_is_small_and_knows_itself(engine):
+    card = engine.card
+    assert (card.tile_px, card.mpp) == (480, 0.25)
+    assert card.classes == ("background", "nucleus")
+    assert card.parity
+    assert card.training
+    assert len(card.source_sha256) == 64
+    assert DEFAULT_MODEL.with_suffix(".bin").stat().st_size < 50e6
+
+
+def test_masks_are_zeros_and_ones_and_rise_with_the_density(engine, tiles):
+    masks = [mask for _, mask in engine.predict(tiles)]
+    assert {(mask.shape, mask.dtype.name) for mask in masks} == {((480, 480), "uint8")}
+    assert set(np.unique(masks)) == {0, 1}
+    assert masks[0].mean() < masks[3].mean() < masks[6].mean()
+
+
+def test_tiles_come_back_in_order_each_with_its_own_mask(engine, tiles):
+    together = list(engine.predict(tiles))
+    assert [tile.number for tile, _ in together] == [1, 2, 3, 4, 5, 6, 7]
+    for tile, mask in together[::3]:
+        [(_, alone)] = engine.predict([tile])
+        np.testing.assert_array_equal(mask, alone)
+
+
+def test_one_request_gives_the_same_bytes_as_four(engine, tiles):
+    one = open_model(DEFAULT_MODEL, requests=1)
+    for (_, ours), (_, theirs) in zip(one.predict(tiles), engine.predict(tiles), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_takes_no_more_tiles_early_than_it_has_requests(engine, tiles):
+    taken = 0
+
+    def counted() -> Iterator[NumberedTile]:
+        nonlocal taken
+        for tile in tiles:
+            taken += 1
+            yield tile
+
+    with closing(engine.predict(counted())) as predictions:
+        for tile, _ in predictions:
+            assert taken <= tile.number + engine.requests
+
+
+def test_an_error_of_the_tiles_surfaces_as_it_is_and_the_engine_goes_on(engine, tiles):
+    def failing() -> Iterator[NumberedTile]:
+        yield from tiles[:3]
+        raise LookupError("reader died")
+
+    with pytest.raises(LookupError, match="reader died"):
+        list(engine.predict(failing()))
+    assert len(list(engine.predict(tiles[:2]))) == 2
+
+
+def test_a_bug_of_the_tiles_is_not_called_a_failed_inference(engine, tiles):
+    def failing() -> Iterator[NumberedTile]:
+        yield tiles[0]
+        raise RuntimeError("a bug elsewhere")
+
+    with pytest.raises(RuntimeError, match="a bug elsewhere"):
+        list(engine.predict(failing()))
+
+
+def test_closing_early_leaves_the_engine_fit_for_use(engine, tiles):
+    wanted = [mask.tobytes() for _, mask in engine.predict(tiles[4:])]
+    with closing(engine.predict(tiles)) as predictions:
+        next(predictions)
+    assert [mask.tobytes() for _, mask in engine.predict(tiles[4:])] == wanted
+
+
+def test_plain_windows_need_not_be_contiguous(engine, tiles):
+    whole = tiles[3].pixels
+    [straight] = engine.masks([whole.copy()])
+    [strided] = engine.masks([np.dstack([whole, whole])[..., :3]])
+    np.testing.assert_array_equal(straight, strided)
+
+
+@pytest.mark.parametrize("shape", [(240, 240, 3), (480, 480, 4), (3, 480, 480), (960, 480, 3)])
+def test_a_tile_of_another_shape_is_refused(engine, shape):
+    with pytest.raises(GlioError):
+        list(engine.predict([NumberedTile(0, np.zeros(shape, np.uint8))]))
+
+
+def test_a_tile_of_another_type_is_refused(engine):
+    with pytest.raises(GlioError):
+        list(engine.predict([NumberedTile(0, np.zeros((480, 480, 3), np.float32))]))
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin"])
+def test_a_missing_file_is_named(copied, suffix):
+    gone = copied.with_suffix(suffix)
+    gone.unlink()
+    with pytest.raises(GlioError, match=f"{gone.name}: no such model file"):
+        open_model(copied)
+
+
+def test_weights_altered_by_one_byte_are_refused(copied):
+    weights = copied.with_suffix(".bin")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(GlioError, match=r"model\.bin: does not match its card"):
+        open_model(copied)
+
+
+def test_weights_cut_short_are_refused(copied):
+    weights = copied.with_suffix(".bin")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(GlioError, match=r"model\.(xml|bin): "):
+        open_model(copied)
+
+
+def test_text_under_a_model_s_name_is_refused(copied):
+    copied.write_text("this is no model")
+    with pytest.raises(GlioError, match=r"model\.xml: not an OpenVINO model, or damaged"):
+        open_model(copied)
+
+
+def test_a_file_of_another_kind_says_what_is_needed(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"onnx")
+    with pytest.raises(GlioError, match=r"model\.onnx: not an OpenVINO IR"):
+        open_model(path)
+
+
+def test_a_model_without_a_card_is_refused(tmp_path):
+    image = ov.opset13.parameter([1, 480, 480, 3], ov.Type.u8, name="image")
+    mask = ov.opset13.reduce_max(image, np.array([3]), keep_dims=False)
+    path = tmp_path / "foreign.xml"
+    ov.save_model(ov.Model([mask], [image]), path)
+    with pytest.raises(GlioError, match=r"foreign\.xml: has no model card"):
+        open_model(path)
+
+
+def test_a_model_whose_card_is_damaged_is_refused(tmp_path):
+    image = ov.opset13.parameter([1, 480, 480, 3], ov.Type.u8, name="image")
+    model = ov.Model([ov.opset13.reduce_max(image, np.array([3]), keep_dims=False)], [image])
+    model.set_rt_info("{", CARD_KEY)
+    path = tmp_path / "foreign.xml"
+    ov.save_model(model, path)
+    with pytest.raises(GlioError, match=r"foreign\.xml: model card: cannot be read"):
+        open_model(path)
+
+
+def test_a_card_that_promises_another_tile_than_the_model_takes_is_refused(copied):
+    text = copied.read_text(encoding="utf-8")
+    promised = re.sub(r"(&quot;tile_px&quot;: ?)480", r"\g<1>512", text)
+    assert promised != text
+    copied.write_text(promised, encoding="utf-8")
+    with pytest.raises(GlioError, match=r"model\.xml: its input or output is not uint8"):
+        open_model(copied)

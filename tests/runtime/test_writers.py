@@ -1,0 +1,194 @@
+"""Outputs appear whole or not at all, and say what was measured."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliorun import writers
+from gliorun.card import ModelCard
+from gliorun.density import classify
+from gliorun.errors import GlioError
+from gliorun.pipeline import Settings, SlideDensity, measure
+from gliorun.reading.slide import Slide
+from gliorun.writers.atomic import replacing
+from gliorun.writers.png import row_name, square_mm
+
+CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
+
+
+@pytest.fixture(scope="module")
+def measured(small_slide) -> SlideDensity:
+    """The small slide at 240-px cells, with tile (1, 0) unreadable."""
+
+    def dark(tiles):
+        for tile in tiles:
+            yield tile, (tile.pixels[..., 0] < 120).astype(np.uint8)
+
+    with Slide(small_slide.path) as slide:
+        found = measure(slide, CARD, dark, Settings(cell_px=240, threads=1))
+    density = found.density
+    density.nucleus_px[:2, 2:4] = density.valid_px[:2, 2:4] = 0
+    density.mark_unreadable(density.grid.tile(1, 0))
+    return found
+
+
+@pytest.fixture
+def result(measured) -> writers.Result:
+    return writers.Result("small.svs", measured, CARD)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_csv_begins_with_the_place_of_a_cell(tmp_path, result):
+    path = tmp_path / "density.csv"
+    writers.write(path, result)
+    header = path.read_text(encoding="utf-8").splitlines()[0]
+    assert header.startswith("minx,miny,width,height,density,class")
+
+
+def test_the_csv_holds_every_cell_of_the_map(tmp_path, result):
+    path = tmp_path / "density.csv"
+    writers.write(path, result)
+    density = result.measured.density.density
+    seen = np.full(density.shape, np.nan)
+    for row in rows_of(path):
+        column, line = int(row["minx"]) // 240, int(row["miny"]) // 240
+        if row["density"]:
+            seen[line, column] = float(row["density"])
+            assert int(row["class"]) == classify(density[line, column])
+            assert row["status"] == "measured"
+    np.testing.assert_allclose(seen, density, rtol=0, atol=1e-6)
+
+
+def test_the_cells_of_the_csv_are_cut_at_the_edge_of_the_slide_and_cover_it_once(tmp_path, result):
+    path = tmp_path / "density.csv"
+    writers.write(path, result)
+    covered = np.zeros((1300, 1800), np.uint8)
+    for row in rows_of(path):
+        x, y, width, height = (int(row[k]) for k in ("minx", "miny", "width", "height"))
+        assert x + width <= 1800
+        assert y + height <= 1300
+        covered[y : y + height, x : x + width] += 1
+    covered[960:, 1440:] += 1  # the one tile without tissue
+    assert (covered == 1).all()
+
+
+def test_an_unreadable_cell_is_in_the_csv_without_a_value(tmp_path, result):
+    path = tmp_path / "density.csv"
+    writers.write(path, result)
+    unreadable = [row for row in rows_of(path) if row["status"] == "unreadable"]
+    assert [(row["minx"], row["miny"]) for row in unreadable] == [
+        ("480", "0"), ("720", "0"), ("480", "240"), ("720", "240"),
+    ]  # fmt: skip
+    assert {(row["density"], row["class"]) for row in unreadable} == {("", "")}
+
+
+def test_the_heatmap_opens_and_shows_the_classes_of_the_map(tmp_path, result):
+    path = tmp_path / "heatmap.png"
+    writers.write(path, result)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    assert min(image.size) > 500
+    present = set(classify(result.measured.density.density).ravel().tolist()) - {-1}
+    assert len(present) > 1
+    palette = writers.png.PALETTE
+    for number in present:
+        colour = [int(palette[number][i : i + 2], 16) for i in (1, 3, 5)]
+        # more than the patch of the legend
+        assert (pixels == colour).all(axis=1).sum() > 5_000
+
+
+def test_the_same_measurement_gives_the_same_bytes(tmp_path, result):
+    for name in ("a", "b"):
+        for suffix in writers.WRITERS:
+            writers.write(tmp_path / f"{name}{suffix}", result)
+    for suffix in writers.WRITERS:
+        ours, theirs = (tmp_path / f"{name}{suffix}" for name in "ab")
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_an_upper_case_suffix_is_known(tmp_path, result):
+    path = tmp_path / "DENSITY.CSV"
+    writers.check_outputs([path])
+    writers.write(path, result)
+    assert rows_of(path)
+
+
+def test_an_unknown_suffix_lists_the_known(tmp_path):
+    with pytest.raises(GlioError, match=r"map\.doc: unknown suffix; known: \.csv, \.png"):
+        writers.check_outputs([tmp_path / "map.doc"])
+
+
+def test_one_output_named_twice_is_refused(tmp_path):
+    with pytest.raises(GlioError, match=r"a\.csv: named twice"):
+        writers.check_outputs([tmp_path / "a.csv", tmp_path / "a.csv"])
+
+
+def test_a_folder_under_an_output_s_name_is_refused(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(GlioError, match="is a folder"):
+        writers.check_outputs([tmp_path / "a.csv"])
+
+
+def test_a_folder_that_does_not_exist_is_refused_before_the_work(tmp_path):
+    with pytest.raises(GlioError, match=r"a\.csv: cannot be written"):
+        writers.check_outputs([tmp_path / "none" / "a.csv"])
+
+
+def test_checking_leaves_nothing_behind_and_an_earlier_file_alone(tmp_path):
+    earlier = tmp_path / "a.csv"
+    earlier.write_text("earlier")
+    writers.check_outputs([earlier, tmp_path / "b.png"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert earlier.read_text() == "earlier"
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ValueError("bug"), ValueError), (OSError(28, "No space"), GlioError)]
+)
+def test_a_failing_writer_leaves_the_earlier_file_and_no_temporary_one(tmp_path, error, raised):
+    path = tmp_path / "a.csv"
+    path.write_text("earlier")
+
+    def fail_half_way() -> None:
+        with replacing(path) as partial:
+            partial.write_text("half a f")
+            raise error
+
+    with pytest.raises(raised):
+        fail_half_way()
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_appears_only_at_the_end_and_replaces_the_earlier(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("earlier")
+    with replacing(path) as partial:
+        partial.write_text("later")
+        assert path.read_text() == "earlier"
+        assert partial.suffix == ".csv"
+    assert path.read_text() == "later"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("index", "name"), [(0, "A"), (25, "Z"), (26, "AA"), (51, "AZ"), (52, "BA"), (702, "AAA")]
+)
+def test_rows_are_named_as_in_a_spreadsheet(index, name):
+    assert row_name(index) == name
+
+
+def test_squares_are_round_and_few():
+    assert square_mm(1.2, 0.8) == 0.1
+    assert square_mm(1.3, 0.8) == 0.2
+    assert square_mm(15, 40) == 5

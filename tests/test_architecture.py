@@ -1,0 +1,46 @@
+"""What the runtime may not import, seen in a fresh process."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import gliorun
+
+FOREIGN = (
+    "tensorflow", "keras", "onnx", "tf2onnx", "nncf", "onnxruntime", "skimage",
+    "glioexport", "gliobench",
+)  # fmt: skip
+MODULES = sorted(m.name for m in pkgutil.walk_packages(gliorun.__path__, "gliorun."))
+
+
+def imported_by(statement: str) -> set[str]:
+    """Return the top-level packages in `sys.modules` after `statement` in a fresh process."""
+    ending = "import sys; print('\\n'.join({n.split('.')[0] for n in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{statement}\n{ending}"],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+def test_the_runtime_imports_no_training_or_conversion_library_nor_the_other_rooms():
+    found = imported_by(f"import {', '.join(MODULES)}")
+    assert {"gliorun", "openvino", "openslide", "numba"} <= found  # all was imported
+    assert not found.intersection(FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("gliorun.pipeline", {"openvino", "matplotlib"}),
+        ("gliorun.engine", {"openslide", "matplotlib"}),
+        ("gliorun.demo", {"openvino", "matplotlib", "numba", "openslide"}),
+        ("gliorun.cli", {"openvino", "matplotlib", "numba", "openslide", "numpy"}),
+    ],
+)
+def test_a_module_does_not_bring_the_heavy_library_of_another(module, heavy):
+    assert not imported_by(f"import {module}").intersection(heavy)
