@@ -88,7 +88,7 @@ def _convert_into(
     say(f"calibration: {len(checks.calibration)} tiles of {checks.source}")
     stripped, removed = strip_dropping(model)
     say(f"removed {len(removed)} dropping layers: {', '.join(removed) or 'none there'}")
-    onnx_model.write_onnx(stripped, card, work / "model.onnx")
+    onnx_model.write_onnx(stripped, work / "model.onnx")
     say(f"ONNX written, opset {onnx_model.OPSET}")
     fp32 = ir.read_onnx(work / "model.onnx")
     ir.check_no_dropping(ir.op_kinds(fp32))
@@ -110,6 +110,7 @@ def _convert_into(
     found = {"tiles": checks.source, **parity.values(figures)}
     ir.write_ir(fp32, replace(card, precision="FP32", parity=found), work / "fp32.xml")
     ir.write_ir(int8, replace(card, precision="INT8", parity=found), work / "int8.xml")
+    onnx_model.add_card(work / "model.onnx", replace(card, precision="FP32", parity=found))
     (work / "parity.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
     return figures
 
@@ -175,4 +176,4 @@ def _card_for(model: keras.Model, path: Path, mpp: float | None) -> ModelCard:
         card = ModelCard(name=path.stem, tile_px=height, mpp=mpp, colour_target=None)
     elif card.tile_px != height:
         raise GlioError(f"{path}: takes {height} px, but its card says {card.tile_px}")
-    return replace(card, mpp=mpp or card.mpp, source_sha256=sha256_of(path))
+    return replace(card, mpp=card.mpp if mpp is None else mpp, source_sha256=sha256_of(path))

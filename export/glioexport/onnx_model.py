@@ -24,11 +24,10 @@ RANDOM_OPS = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
 Pixels = NDArray[np.uint8]
 
 
-def write_onnx(model: keras.Model, card: ModelCard, path: Path) -> None:
+def write_onnx(model: keras.Model, path: Path) -> None:
     """Write a stripped network as ONNX: uint8 (1, H, W, 3) in, uint8 mask (1, H, W) out.
 
-    Conversion, scaling and the comparison of the two logits lie inside the graph; the card is
-    kept in the metadata.
+    Conversion, scaling and the comparison of the two logits lie inside the graph.
 
     Raises
     ------
@@ -58,6 +57,15 @@ def write_onnx(model: keras.Model, card: ModelCard, path: Path) -> None:
     if left:
         raise GlioError(f"the graph still holds {', '.join(left)}")
     onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, os.fspath(path))
+
+
+def add_card(path: Path, card: ModelCard) -> None:
+    """Put the card into the metadata of an ONNX file.
+
+    Comes after the IR is made of it: OpenVINO would copy the metadata into the IR.
+    """
+    graph = onnx.load(os.fspath(path))
     graph.metadata_props.append(onnx.StringStringEntryProto(key=CARD_KEY, value=card.to_json()))
     onnx.save(graph, os.fspath(path))
 

@@ -40,7 +40,12 @@ def load_model(path: Path) -> keras.Model:
 def card_beside(path: Path) -> ModelCard | None:
     """Return the card that `glioexport train` put beside a `.keras` file, if there is one."""
     card = path.with_suffix(".json")
-    return ModelCard.from_json(card.read_bytes()) if card.is_file() else None
+    if not card.is_file():
+        return None
+    try:
+        return ModelCard.from_json(card.read_bytes())
+    except GlioError as error:
+        raise GlioError(f"{card}: {error}") from error
 
 
 def batches(items: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:

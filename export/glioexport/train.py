@@ -72,6 +72,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise GlioError(f"precision is {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        if self.shape.height_px != self.shape.width_px:
+            raise GlioError("training crops are square; height_px and width_px must be equal")
 
     def as_values(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -133,13 +135,11 @@ def train(
         raise GlioError(f"{data}: has no set {', '.join(sorted(unknown))} to hold out")
     if not chosen or not checked:
         raise GlioError(f"{data}: needs tiles of the split train and of the split val")
-    values = {**settings.as_values(), "held_out": sorted(held_out)}
-    _claim(out, values)
-
     statistics = stain_statistics(entries)
     groups = {e.stain_group for e in chosen} & set(statistics)
     if not groups:
         raise GlioError(f"{data}: no tile to train on holds enough tissue")
+    _claim(out, {**settings.as_values(), "held_out": sorted(held_out)})
     target = colour.mean_statistic(statistics[group] for group in sorted(groups))
     tiles = load_tiles(chosen, statistics, target)
     checks = load_tiles(checked, statistics, target)

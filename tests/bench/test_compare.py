@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from gliobench.backends import Backend
 from gliobench.compare import compare, table
 from gliorun.errors import GlioError

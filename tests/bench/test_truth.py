@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from gliobench.truth import against_truth, read_cells, read_mask
 from gliorun.errors import GlioError
-from PIL import Image
 
 HEADER = "minx,miny,width,height,density,class,valid_fraction,status\n"
 
@@ -50,7 +51,7 @@ def test_a_file_that_is_no_density_csv_is_refused(tmp_path, text):
     if not text:
         assert read_cells(path) == []
         return
-    with pytest.raises(GlioError, match="not a density.csv"):
+    with pytest.raises(GlioError, match=r"not a density\.csv"):
         read_cells(path)
 
 

@@ -197,3 +197,16 @@ def test_settings_without_sense_are_refused(settings, message):
 def test_a_cell_that_does_not_divide_the_tile_is_refused(small_slide, cell_px):
     with pytest.raises(GlioError, match=f"a cell of {cell_px} px does not divide"):
         run(small_slide.path, settings=Settings(cell_px=cell_px))
+
+
+def test_a_tile_of_which_nothing_can_be_read_is_marked_and_not_taken_for_glass(
+    small_slide, tmp_path
+):
+    # every JPEG tile under the map tile at column 1, row 1, and so some of each neighbour
+    holes = [(column, row) for column in (1, 2, 3) for row in (1, 2, 3)]
+    path = slides.with_bad_jpeg(tmp_path / "bad.svs", small_slide.path, holes)
+    density = run(path, settings=Settings(threads=2, max_bad_tiles=1)).density
+    unreadable = density.status == Status.UNREADABLE
+    assert unreadable[:3, :3].all()
+    assert unreadable.sum() == 9
+    assert density.measured_tiles() == 2

@@ -46,7 +46,6 @@ def test_a_folder_is_no_slide(tmp_path):
 def test_the_scale_comes_from_the_slide(small_slide):
     with Slide(small_slide.path) as slide:
         scale = slide.scale()
-        assert slide.vendor == "aperio"
         assert slide.size_l0 == (1800, 1300)
     assert (scale.x_mpp, scale.y_mpp, scale.source) == (0.25, 0.25, "slide")
 
