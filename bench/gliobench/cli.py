@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliorun.errors import GlioError
+from gliorun import commandline
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -78,9 +78,5 @@ def _say(line: str) -> None:
 
 
 def run() -> None:
-    """Run the command; a fault the user can act on is one line and exit code 1."""
-    try:
-        app()
-    except GlioError as error:
-        typer.echo(f"gliobench: {error}", err=True)
-        raise SystemExit(1) from error
+    """Run gliobench."""
+    commandline.run(app, "gliobench")

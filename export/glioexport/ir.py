@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +40,13 @@ def quantise(model: Any, windows: list[NDArray[np.uint8]]) -> Any:
     import nncf
 
     calibration = nncf.Dataset(windows, lambda window: np.ascontiguousarray(window)[None])
-    return nncf.quantize(
-        model.clone(),
-        calibration,
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(windows),
-    )
+    with redirect_stdout(sys.stderr):  # its progress bar is talk, not a result
+        return nncf.quantize(
+            model.clone(),
+            calibration,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(windows),
+        )
 
 
 def write_ir(model: Any, card: ModelCard, path: Path) -> ModelCard:

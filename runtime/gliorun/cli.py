@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gliorun.errors import GlioError
+from gliorun import commandline
 
 app = typer.Typer(add_completion=False)
 
@@ -69,9 +69,5 @@ def main(
 
 
 def run() -> None:
-    """Run the command; a fault the user can act on is one line and exit code 1."""
-    try:
-        app()
-    except GlioError as error:
-        typer.echo(f"gliorun: {error}", err=True)
-        raise SystemExit(1) from error
+    """Run gliorun."""
+    commandline.run(app, "gliorun")
