@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from glioexport import ir, onnx_model, parity
 from glioexport.dataset import Entry, read_index, read_rgba, stain_statistics
 from glioexport.reference import card_beside, load_model, mask_predictor
-from glioexport.strip import strip_dropping
+from glioexport.strip import check_no_dropping, strip_dropping
 from gliorun import colour, demo
 from gliorun.agreement import Agreement
 from gliorun.card import ModelCard, sha256_of
@@ -91,7 +91,7 @@ def _convert_into(
     onnx_model.write_onnx(stripped, work / "model.onnx")
     say(f"ONNX written, opset {onnx_model.OPSET}")
     fp32 = ir.read_onnx(work / "model.onnx")
-    ir.check_no_dropping(ir.op_kinds(fp32))
+    check_no_dropping(ir.op_kinds(fp32))
     ir.write_ir(fp32, replace(card, precision="FP32"), work / "fp32.xml")
     say("OpenVINO FP32 written")
     int8 = ir.quantise(fp32, checks.calibration)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -67,10 +66,3 @@ def write_ir(model: Any, card: ModelCard, path: Path) -> ModelCard:
 def op_kinds(model: Any) -> set[str]:
     """Return the kinds of operation in an OpenVINO model."""
     return {op.get_type_name() for op in model.get_ops()}
-
-
-def check_no_dropping(kinds: Iterable[str]) -> None:
-    """Raise GlioError if a graph holds a random operation, a dropout or a branch."""
-    left = sorted(k for k in kinds if k.startswith(("Random", "Dropout", "Multinomial", "If")))
-    if left:
-        raise GlioError(f"the graph still holds {', '.join(left)}")

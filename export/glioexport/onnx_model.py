@@ -13,13 +13,12 @@ import onnx
 from keras import layers
 from numpy.typing import NDArray
 
+from glioexport.strip import check_no_dropping
 from gliorun.card import ModelCard
 from gliorun.engine import CARD_KEY
 from gliorun.errors import GlioError
 
 OPSET = 18
-RANDOM_OPS = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
-"""What a stripped inference graph must not hold."""
 
 Pixels = NDArray[np.uint8]
 
@@ -52,10 +51,7 @@ def write_onnx(model: keras.Model, path: Path) -> None:
     graph, _ = tf2onnx.convert.from_function(
         mask_of, input_signature=mask_of.input_signature, opset=OPSET
     )
-    kinds = {node.op_type for node in graph.graph.node}
-    left = sorted(kind for kind in kinds if kind.startswith(RANDOM_OPS))
-    if left:
-        raise GlioError(f"the graph still holds {', '.join(left)}")
+    check_no_dropping(node.op_type for node in graph.graph.node)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, os.fspath(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -10,7 +11,16 @@ from keras import layers
 from glioexport.dropblock import DropBlock2D
 from gliorun.errors import GlioError
 
+DROPPING_OPS = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
+"""How operations begin, in ONNX and OpenVINO, that an inference graph must not hold."""
 DROPPING = (DropBlock2D, layers.Dropout, layers.SpatialDropout2D)
+
+
+def check_no_dropping(kinds: Iterable[str]) -> None:
+    """Raise GlioError if a graph's kinds of operation hold a random one, a dropout or a branch."""
+    left = sorted(kind for kind in set(kinds) if kind.startswith(DROPPING_OPS))
+    if left:
+        raise GlioError(f"the graph still holds {', '.join(left)}")
 
 
 def strip_dropping(model: keras.Model) -> tuple[keras.Model, list[str]]:

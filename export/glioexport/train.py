@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -31,6 +30,7 @@ from glioexport.otsu import haematoxylin_otsu
 from glioexport.reference import mask_predictor
 from gliorun import colour
 from gliorun.agreement import Agreement, agreement
+from gliorun.atomic import replacing
 from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
 from gliorun.reading.windows import segment
@@ -75,9 +75,14 @@ class TrainSettings:
         if self.shape.height_px != self.shape.width_px:
             raise GlioError("training crops are square; height_px and width_px must be equal")
 
+    @property
+    def network(self) -> UnetShape:
+        """The shape that is built: the recipe decides on batch normalisation."""
+        return replace(self.shape, batch_norm=self.recipe.batch_norm)
+
     def as_values(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        """Return the settings as plain JSON values, with the shape that is built."""
+        return dict(json.loads(json.dumps(asdict(replace(self, shape=self.network)))))
 
 
 @keras.saving.register_keras_serializable(package="glioexport")
@@ -244,7 +249,8 @@ def _claim(out: Path, values: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "settings.json"
     if not kept.exists():
-        _write_text(kept, json.dumps(values, indent=2))
+        with replacing(kept) as partial:
+            partial.write_text(json.dumps(values, indent=2), encoding="utf-8")
     elif json.loads(kept.read_text(encoding="utf-8")) != values:
         raise GlioError(f"{out}: holds a training with other settings; pass another --out")
 
@@ -263,8 +269,7 @@ def _resume(
         with (out / "history.csv").open(newline="", encoding="utf-8") as lines:
             history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
         return model, history[: int(found[-1].stem[-4:])]
-    shape = replace(settings.shape, batch_norm=recipe.batch_norm)
-    model = build_unet(shape, precision=settings.precision, seed=settings.seed)
+    model = build_unet(settings.network, precision=settings.precision, seed=settings.seed)
     rate: Any = recipe.learning_rate
     if recipe.cosine:
         total = steps * recipe.epochs
@@ -283,14 +288,15 @@ def _resume(
 
 def _save_checkpoint(out: Path, model: keras.Model, history: list[dict[str, Any]]) -> None:
     older = _checkpoints(out)
-    with (out / "history.csv.partial").open("w", newline="", encoding="utf-8") as lines:
+    with (
+        replacing(out / "history.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as lines,
+    ):
         writer = csv.DictWriter(lines, history[0].keys())
         writer.writeheader()
         writer.writerows(history)
-    os.replace(out / "history.csv.partial", out / "history.csv")
-    partial = out / "partial.keras"
-    model.save(partial)
-    os.replace(partial, out / f"checkpoint-{len(history):04d}.keras")
+    with replacing(out / f"checkpoint-{len(history):04d}.keras") as partial:
+        model.save(partial)
     for checkpoint in older:
         checkpoint.unlink()
 
@@ -305,13 +311,12 @@ def _finish(
     baseline: dict[str, Agreement],
 ) -> Path:
     """Save the model in float32 without its optimizer, and its card beside it."""
-    recipe = settings.recipe
-    final = build_unet(replace(settings.shape, batch_norm=recipe.batch_norm), seed=settings.seed)
+    final = build_unet(settings.network, seed=settings.seed)
     final.set_weights(model.get_weights())
     figures = validate(final, checks)
     path = out / "model.keras"
-    final.save(out / "partial.keras")
-    os.replace(out / "partial.keras", path)
+    with replacing(path) as partial:
+        final.save(partial)
     sources = sorted({(e.set, e.licence) for e in chosen})
     card = ModelCard(
         name=f"U-net+DropBlock, {settings.shape.filters} filters",
@@ -326,11 +331,6 @@ def _finish(
             "haematoxylin_otsu": {name: asdict(f) for name, f in baseline.items()},
         },
     )
-    _write_text(path.with_suffix(".json"), card.to_json())
+    with replacing(path.with_suffix(".json")) as partial:
+        partial.write_text(card.to_json(), encoding="utf-8")
     return path
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -21,6 +21,7 @@ from gliorun.streams import map_ahead
 
 OVERVIEW_PX = 2048
 STAIN_SAMPLES = 64
+"""Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
 COARSEST = 2.5
 """A slide may be this many times coarser than the model's pixels; then nuclei are a few px."""
 
@@ -60,7 +61,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """A tile ready for the network; `pixels` is None if it could not be read.
+    """A tile ready for the network.
 
     pixels : (tile_px, tile_px, 3) uint8, colour-normalised; valid : (tile_px, tile_px) uint8
     """

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from gliorun import writers
+from gliorun.atomic import replacing
 from gliorun.card import ModelCard
 from gliorun.density import classify
 from gliorun.errors import GlioError
 from gliorun.pipeline import Settings, SlideDensity, measure
 from gliorun.reading.slide import Slide
-from gliorun.writers.atomic import replacing
 from gliorun.writers.png import row_name, square_mm
 
 CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)

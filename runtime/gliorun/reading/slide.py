@@ -142,7 +142,7 @@ class Slide:
     def _fill(self, part: Rgba, top: int, left: int, shrink: float, block: int) -> None:
         """Fill `part`, which lies at (top, left) px of the overview, block by block.
 
-        A block that cannot be read is tried again in quarters, down to `SMALLEST_PX`.
+        A block that cannot be read is tried again at a quarter of its side, down to `SMALLEST_PX`.
         """
         level, factor = self._best_level(shrink)
         for y in range(0, part.shape[0], block):

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliorun.atomic import replacing
 from gliorun.card import ModelCard
 from gliorun.errors import GlioError
 from gliorun.pipeline import SlideDensity
 from gliorun.writers import csv, png
-from gliorun.writers.atomic import replacing
 
 
 @dataclass(frozen=True, slots=True)
