@@ -27,16 +27,21 @@ def train(
     precision: Annotated[
         str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")
     ] = "float32",
+    no_dropblock: Annotated[bool, typer.Option("--no-dropblock", help="The plain U-net.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.", min=0)] = 1,
     hold_out: Annotated[
         list[str] | None, typer.Option(help="Set to validate on instead of training on it.")
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
     ] = None,
 ) -> None:
     """Train U-net+DropBlock; called again after a kill, it goes on."""
     from dataclasses import replace
 
     from glioexport.network import UnetShape
-    from glioexport.train import RECIPES, TrainSettings
+    from glioexport.train import RECIPES, TrainSettings, varied
     from glioexport.train import train as train_model
 
     if recipe not in RECIPES:
@@ -45,6 +50,8 @@ def train(
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
     settings = TrainSettings(chosen, UnetShape(filters=filters), precision, seed)
+    for change in [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())]:
+        settings = varied(settings, change)
     model = train_model(data, out, settings, say=_say, held_out=hold_out or ())
     typer.echo(model)
 

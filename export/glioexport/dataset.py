@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,18 @@ from PIL import Image
 
 from gliorun import colour
 from gliorun.errors import GlioError
+from gliorun.reading.tiles import SAME_SCALE
 
+MPP = 0.25
+"""Micrometres per pixel that a network is trained at."""
+COARSEST_MPP = 1.0
+"""Coarser tiles show no nuclei to learn from."""
 COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of `index.csv`; paths are absolute."""
+    """One line of `index.csv`; paths are absolute, `mpp` in µm per pixel."""
 
     set: str
     id: str
@@ -28,6 +34,7 @@ class Entry:
     licence: str
     image: Path
     label: Path
+    mpp: float = MPP
 
     @property
     def stain_group(self) -> str:
@@ -72,6 +79,7 @@ def read_index(folder: Path) -> list[Entry]:
                 licence=row["licence"],
                 image=folder / row["image"],
                 label=folder / row["label"],
+                mpp=_mpp(row, path),
             )
             for row in rows
         ]
@@ -80,6 +88,18 @@ def read_index(folder: Path) -> list[Entry]:
             if not file.is_file():
                 raise GlioError(f"{path}: names {file}, which does not exist")
     return entries
+
+
+def _mpp(row: dict[str, str], path: Path) -> float:
+    """Return a line's scale, µm/px, from the optional column `mpp_nominal`."""
+    text = row.get("mpp_nominal") or str(MPP)
+    try:
+        mpp = float(text)
+    except ValueError:
+        mpp = math.nan
+    if not 0 < mpp <= COARSEST_MPP:
+        raise GlioError(f"{path}: mpp_nominal of {row['id']} is {text!r}; it must be µm per pixel")
+    return mpp
 
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
@@ -115,7 +135,7 @@ def load_tiles(
     statistics: dict[str, colour.StainStatistic],
     target: colour.StainStatistic | None,
 ) -> list[LabelledTile]:
-    """Read tiles with their labels and normalise their colour to `target`.
+    """Read tiles with their labels, bring them to `MPP` and normalise their colour to `target`.
 
     Raises
     ------
@@ -131,5 +151,16 @@ def load_tiles(
             raise GlioError(
                 f"{entry.label}: {nuclei.shape} does not fit the image {pixels.shape[:2]}"
             )
-        tiles.append(LabelledTile(entry, pixels, nuclei))
+        tiles.append(_at_scale(LabelledTile(entry, pixels, nuclei)))
     return tiles
+
+
+def _at_scale(tile: LabelledTile) -> LabelledTile:
+    """Resample a tile of another scale to `MPP`, so that magnifications mix."""
+    factor = tile.entry.mpp / MPP
+    if abs(factor - 1) <= SAME_SCALE:
+        return tile
+    height, width = (max(1, round(side * factor)) for side in tile.nuclei.shape)
+    pixels = Image.fromarray(tile.pixels).resize((width, height), Image.Resampling.BICUBIC)
+    nuclei = Image.fromarray(tile.nuclei).resize((width, height), Image.Resampling.NEAREST)
+    return LabelledTile(tile.entry, np.asarray(pixels), np.asarray(nuclei))

@@ -40,6 +40,11 @@ class UnetShape:
         if self.filters < 1 or self.levels < 1 or self.classes < 1:
             raise ValueError("filters, levels and classes must be at least 1")
 
+    @property
+    def name(self) -> str:
+        """What to call it: "U-net+DropBlock, 16 filters"."""
+        return f"U-net{'+DropBlock' if self.drop_rate else ''}, {self.filters} filters"
+
 
 def build_unet(
     shape: UnetShape | None = None, *, precision: str = "float32", seed: int = 0
@@ -119,4 +124,4 @@ def build_unet(
         name="logits",
     )(maps)
     softmax = layers.Softmax(dtype="float32", name="probability")(logits)
-    return keras.Model(image, softmax, name=f"unet_dropblock_{shape.filters}")
+    return keras.Model(image, softmax, name=f"unet_{shape.filters}")

@@ -17,7 +17,9 @@ from keras import ops
 from numpy.typing import NDArray
 
 from glioexport.augment import PLAIN, Augmentation, augment
+from glioexport.curves import draw_curves
 from glioexport.dataset import (
+    MPP,
     Entry,
     LabelledTile,
     load_tiles,
@@ -36,13 +38,19 @@ from gliorun.errors import GlioError
 from gliorun.reading.windows import segment
 from gliorun.streams import map_ahead
 
-MPP = 0.25
 PRECISIONS = ("float32", "mixed_bfloat16")
+OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a network is trained. `paper` is its Table 2; `best` is what works better for us."""
+    """How a network is trained. `paper` is its Table 2; `best` is what works better for us.
+
+    The network is fully convolutional, so that it may train on crops of another side than its
+    tiles. `average` is the share that the running average of the weights keeps at every step; it
+    is the average that is validated and saved (Polyak, Juditsky 1992; 0 keeps the last weights).
+    `threshold` is the probability at which a pixel becomes nucleus; it moves into the last bias.
+    """
 
     optimizer: str
     learning_rate: float
@@ -50,13 +58,26 @@ class Recipe:
     dice_share: float
     batch_norm: bool
     augmentation: Augmentation
+    crop_px: int = 480
+    match_colour: bool = True
+    average: float = 0.0
+    threshold: float = 0.5
     batch: int = 4
     epochs: int = 30
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            known = ", ".join(OPTIMIZERS)
+            raise GlioError(f"optimizer is {self.optimizer!r}; known: {known}")
+        if not 0 <= self.average < 1 or not 0 < self.threshold < 1 or not 0 <= self.dice_share <= 1:
+            raise GlioError("average, threshold and dice_share are shares between 0 and 1")
+        if self.learning_rate <= 0 or self.batch < 1 or self.epochs < 1:
+            raise GlioError("learning_rate, batch and epochs must be above 0")
 
 
 RECIPES = {
     "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN),
-    "best": Recipe("adam", 2e-3, True, 0.5, True, Augmentation()),
+    "best": Recipe("adam", 2e-3, True, 0.5, True, Augmentation(), crop_px=256, average=0.998),
 }
 
 
@@ -73,16 +94,55 @@ class TrainSettings:
         if self.precision not in PRECISIONS:
             raise GlioError(f"precision is {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.shape.height_px != self.shape.width_px:
-            raise GlioError("training crops are square; height_px and width_px must be equal")
+            raise GlioError("tiles are square; height_px and width_px must be equal")
+        try:
+            _ = self.trained
+        except ValueError as error:
+            raise GlioError(f"crops of {self.recipe.crop_px} px do not fit: {error}") from error
 
     @property
     def network(self) -> UnetShape:
-        """The shape that is built: the recipe decides on batch normalisation."""
+        """The shape that is saved: the recipe decides on batch normalisation."""
         return replace(self.shape, batch_norm=self.recipe.batch_norm)
+
+    @property
+    def trained(self) -> UnetShape:
+        """The shape that sees the crops."""
+        side = self.recipe.crop_px
+        return replace(self.network, height_px=side, width_px=side)
 
     def as_values(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, with the shape that is built."""
         return dict(json.loads(json.dumps(asdict(replace(self, shape=self.network)))))
+
+
+def varied(settings: TrainSettings, change: str) -> TrainSettings:
+    """Return `settings` with one change, "name=value", in the recipe, augmentation or network.
+
+    Raises
+    ------
+    GlioError
+        There is no such setting, or its value has another type.
+    """
+    name, given, text = change.partition("=")
+    recipe = settings.recipe
+    values = {**asdict(settings.shape), **asdict(recipe.augmentation), **asdict(recipe)}
+    del values["augmentation"]
+    if not given or name not in values:
+        known = ", ".join(sorted(values))
+        raise GlioError(f"{change}: no such setting; known, as name=value: {known}")
+    default = values[name]
+    try:
+        value = text if isinstance(default, str) else type(default)(json.loads(text))
+        one: dict[str, Any] = {name: value}
+        if name in asdict(recipe):
+            return replace(settings, recipe=replace(recipe, **one))
+        if name in asdict(recipe.augmentation):
+            crops = replace(recipe.augmentation, **one)
+            return replace(settings, recipe=replace(recipe, augmentation=crops))
+        return replace(settings, shape=replace(settings.shape, **one))
+    except (TypeError, ValueError) as error:
+        raise GlioError(f"{change}: the default is {default!r} ({error})") from error
 
 
 @keras.saving.register_keras_serializable(package="glioexport")
@@ -122,9 +182,9 @@ def train(
 ) -> Path:
     """Train on the `train` split of `data`, validate on `val`; return the `.keras` file.
 
-    `out` holds the newest checkpoint, `history.csv`, and at the end `model.keras` with
-    `model.json`, its card. Called again after a kill, it goes on from the last whole epoch; the
-    crops of an epoch depend on the seed and the epoch alone.
+    `out` holds the newest checkpoint, `history.csv` with its picture `curves.png`, and at the
+    end `model.keras` with `model.json`, its card. Called again after a kill, it goes on from the
+    last whole epoch; the crops of an epoch depend on the seed and the epoch alone.
 
     Raises
     ------
@@ -145,13 +205,15 @@ def train(
     if not groups:
         raise GlioError(f"{data}: no tile to train on holds enough tissue")
     _claim(out, {**settings.as_values(), "held_out": sorted(held_out)})
-    target = colour.mean_statistic(statistics[group] for group in sorted(groups))
+    target = None
+    if settings.recipe.match_colour:
+        target = colour.mean_statistic(statistics[group] for group in sorted(groups))
     tiles = load_tiles(chosen, statistics, target)
     checks = load_tiles(checked, statistics, target)
 
-    side = settings.shape.height_px
+    side = settings.recipe.crop_px
     steps = max(1, round(sum(t.nuclei.size for t in tiles) / side**2 / settings.recipe.batch))
-    model, history = _resume(out, settings, steps)
+    model, averaged, history = _resume(out, settings, steps)
     baseline = compare_by_set(
         checks, lambda t: haematoxylin_otsu(read_rgba(t.entry.image)[..., :3])
     )
@@ -159,8 +221,8 @@ def train(
         say(f"haematoxylin Otsu on {name}: Dice {plain.dice:.3f}")
     for epoch in range(len(history), settings.recipe.epochs):
         started = time.monotonic()
-        loss = _one_epoch(model, tiles, settings, epoch, steps, threads, say)
-        figures = validate(model, checks)
+        loss = _one_epoch(model, averaged, tiles, settings, epoch, steps, threads, say)
+        figures = validate(averaged, checks)
         history.append(
             {
                 "epoch": epoch + 1,
@@ -173,14 +235,14 @@ def train(
                 "seconds": round(time.monotonic() - started, 1),
             }
         )
-        _save_checkpoint(out, model, history)
+        _save_checkpoint(out, model, averaged, history)
         dices = ", ".join(f"{name} {f.dice:.3f}" for name, f in figures.items())
         left_min = history[-1]["seconds"] * (settings.recipe.epochs - epoch - 1) / 60
         say(
             f"epoch {epoch + 1}/{settings.recipe.epochs}: loss {loss:.4f}, "
             f"validation Dice {dices}, {left_min:.0f} min left"
         )
-    return _finish(out, model, settings, target, chosen, checks, baseline)
+    return _finish(out, averaged, settings, target, chosen, checks, baseline)
 
 
 def compare_by_set(
@@ -205,7 +267,7 @@ def draw_batch(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return crops (N, H, W, 3) and labels (N, H, W), a function of seed, epoch and step alone."""
     random = np.random.default_rng((settings.seed, epoch, step))
-    side = settings.shape.height_px
+    side = settings.recipe.crop_px
     share = np.sqrt([max(tile.nuclei.size / side**2, 1.0) for tile in tiles])
     picks = random.choice(len(tiles), settings.recipe.batch, p=share / share.sum())
     crops = [
@@ -218,6 +280,7 @@ def draw_batch(
 
 def _one_epoch(
     model: keras.Model,
+    averaged: keras.Model,
     tiles: list[LabelledTile],
     settings: TrainSettings,
     epoch: int,
@@ -238,10 +301,22 @@ def _one_epoch(
             losses.append(float(np.asarray(model.train_on_batch(pixels, nuclei))))
             if not np.isfinite(losses[-1]):
                 raise GlioError(f"the loss is {losses[-1]} in epoch {epoch + 1}; lower the rate")
+            done = epoch * steps + step  # at first the average keeps less: nothing good yet
+            _average(averaged, model, min(settings.recipe.average, done / (done + 10)))
             if step % 20 == 0:
                 pace = (time.monotonic() - started) / step
                 say(f"  step {step}/{steps}: loss {np.mean(losses[-20:]):.4f}, {pace:.2f} s a step")
     return float(np.mean(losses))
+
+
+def _average(averaged: keras.Model, model: keras.Model, keep: float) -> None:
+    """Move the weights of `averaged` towards those of `model`, keeping the share `keep`."""
+    if not keep:
+        averaged.set_weights(model.get_weights())
+        return
+    for mean, newest in zip(averaged.weights, model.weights, strict=True):
+        if "float" in mean.dtype:  # not the state of a random generator
+            mean.assign(keep * mean + (1 - keep) * ops.cast(newest, mean.dtype))
 
 
 def _claim(out: Path, values: dict[str, Any]) -> None:
@@ -259,17 +334,26 @@ def _checkpoints(out: Path) -> list[Path]:
     return sorted(out.glob("checkpoint-[0-9][0-9][0-9][0-9].keras"))
 
 
+def _averaged_beside(checkpoint: Path) -> Path:
+    return checkpoint.with_name(checkpoint.name.replace("checkpoint", "averaged"))
+
+
 def _resume(
     out: Path, settings: TrainSettings, steps: int
-) -> tuple[keras.Model, list[dict[str, Any]]]:
+) -> tuple[keras.Model, keras.Model, list[dict[str, Any]]]:
     recipe = settings.recipe
     found = _checkpoints(out)
     if found:
         model = keras.models.load_model(found[-1])
+        averaged = keras.models.load_model(_averaged_beside(found[-1]), compile=False)
         with (out / "history.csv").open(newline="", encoding="utf-8") as lines:
-            history = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
-        return model, history[: int(found[-1].stem[-4:])]
-    model = build_unet(settings.network, precision=settings.precision, seed=settings.seed)
+            history = [
+                {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
+                for row in csv.DictReader(lines)
+            ]
+        return model, averaged, history[: int(found[-1].stem[-4:])]
+    model = build_unet(settings.trained, precision=settings.precision, seed=settings.seed)
+    averaged = build_unet(settings.network, seed=settings.seed)
     rate: Any = recipe.learning_rate
     if recipe.cosine:
         total = steps * recipe.epochs
@@ -277,16 +361,18 @@ def _resume(
         rate = keras.optimizers.schedules.CosineDecay(
             rate / 20, total - warm, alpha=0.02, warmup_target=rate, warmup_steps=warm
         )
-    optimizers = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
     model.compile(
-        optimizers[recipe.optimizer](rate),
+        OPTIMIZERS[recipe.optimizer](rate),
         EntropyAndDice(recipe.dice_share),
-        jit_compile=False,  # XLA's convolutions are slower on a CPU: 3.3 s a step, not 1.9
+        # of TensorFlow, XLA's convolutions are slower on a CPU: 3.3 s a step, not 1.9
+        jit_compile=keras.backend.backend() == "jax",
     )
-    return model, []
+    return model, averaged, []
 
 
-def _save_checkpoint(out: Path, model: keras.Model, history: list[dict[str, Any]]) -> None:
+def _save_checkpoint(
+    out: Path, model: keras.Model, averaged: keras.Model, history: list[dict[str, Any]]
+) -> None:
     older = _checkpoints(out)
     with (
         replacing(out / "history.csv") as partial,
@@ -295,31 +381,37 @@ def _save_checkpoint(out: Path, model: keras.Model, history: list[dict[str, Any]
         writer = csv.DictWriter(lines, history[0].keys())
         writer.writeheader()
         writer.writerows(history)
-    with replacing(out / f"checkpoint-{len(history):04d}.keras") as partial:
-        model.save(partial)
+    with replacing(out / "curves.png") as partial:
+        draw_curves(out / "history.csv", partial)
+    newest = out / f"checkpoint-{len(history):04d}.keras"
+    for path, what in ((_averaged_beside(newest), averaged), (newest, model)):
+        with replacing(path) as partial:  # the checkpoint last: it vouches for the other
+            what.save(partial)
     for checkpoint in older:
         checkpoint.unlink()
+        _averaged_beside(checkpoint).unlink(missing_ok=True)
 
 
 def _finish(
     out: Path,
-    model: keras.Model,
+    final: keras.Model,
     settings: TrainSettings,
-    target: colour.StainStatistic,
+    target: colour.StainStatistic | None,
     chosen: list[Entry],
     checks: list[LabelledTile],
     baseline: dict[str, Agreement],
 ) -> Path:
-    """Save the model in float32 without its optimizer, and its card beside it."""
-    final = build_unet(settings.network, seed=settings.seed)
-    final.set_weights(model.get_weights())
+    """Save the averaged model, float32, with its threshold in the last bias, and its card."""
+    odds = np.log(settings.recipe.threshold / (1 - settings.recipe.threshold))
+    bias = final.get_layer("logits").bias
+    bias.assign(np.asarray(bias) - np.array([0.0, odds], dtype=np.float32))
     figures = validate(final, checks)
     path = out / "model.keras"
     with replacing(path) as partial:
         final.save(partial)
     sources = sorted({(e.set, e.licence) for e in chosen})
     card = ModelCard(
-        name=f"U-net+DropBlock, {settings.shape.filters} filters",
+        name=settings.network.name,
         tile_px=settings.shape.height_px,
         mpp=MPP,
         colour_target=target,

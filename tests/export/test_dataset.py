@@ -152,3 +152,30 @@ def test_a_label_in_colour_does_not_pass_for_a_mask(tiles: Path) -> None:
     Image.new("RGB", (160, 96)).save(tiles / "labels" / "1.png")
     with pytest.raises(GlioError, match=r"1\.png"):
         load_tiles(read_index(tiles), {}, None)
+
+
+@pytest.mark.parametrize(("mpp", "factor"), [("0.5", 2.0), ("0.125", 0.5), ("0.252", 1.0)])
+def test_tiles_of_another_scale_are_brought_to_the_training_scale(
+    small_tiles: Path, tmp_path: Path, mpp: str, factor: float
+) -> None:
+    rows = read_rows(small_tiles)
+    for row in rows:
+        row["image"], row["label"] = (str(small_tiles / row[k]) for k in ("image", "label"))
+        row["mpp_nominal"] = mpp
+    write_index(tmp_path, rows)
+    before = load_tiles(read_index(small_tiles), {}, None)[0]
+    after = load_tiles(read_index(tmp_path), {}, None)[0]
+    assert after.nuclei.shape == tuple(round(side * factor) for side in before.nuclei.shape)
+    assert after.pixels.shape[:2] == after.nuclei.shape
+    assert after.nuclei.mean() == pytest.approx(before.nuclei.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("mpp", ["fine", "0", "-0.25", "nan", "25"])
+def test_names_the_tile_whose_scale_is_mad(small_tiles: Path, tmp_path: Path, mpp: str) -> None:
+    rows = read_rows(small_tiles)
+    for row in rows:
+        row["image"], row["label"] = (str(small_tiles / row[k]) for k in ("image", "label"))
+        row["mpp_nominal"] = mpp
+    write_index(tmp_path, rows)
+    with pytest.raises(GlioError, match="mpp_nominal of 0"):
+        read_index(tmp_path)

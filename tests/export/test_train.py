@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,21 +19,23 @@ from PIL import Image
 
 from glioexport.augment import PLAIN
 from glioexport.dataset import load_tiles, read_index
-from glioexport.network import UnetShape
+from glioexport.network import UnetShape, build_unet
 from glioexport.train import (
     RECIPES,
     EntropyAndDice,
     TrainSettings,
+    _average,
     compare_by_set,
     draw_batch,
     train,
+    varied,
 )
 from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
 
-from .small import read_rows, write_index, write_tiles
+from .small import drawn_windows, read_rows, write_index, write_tiles
 
-RECIPE = replace(RECIPES["best"], epochs=3, batch=2, learning_rate=5e-3)
+RECIPE = replace(RECIPES["best"], epochs=3, batch=2, learning_rate=5e-3, crop_px=32, average=0.9)
 SETTINGS = TrainSettings(RECIPE, UnetShape(64, 64, 4, 2))
 
 
@@ -64,7 +70,10 @@ def resumed(small_tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     with pytest.raises(KilledError):
         train(small_tiles, out, SETTINGS, say=die)
-    assert [file.name for file in out.glob("*.keras")] == ["checkpoint-0001.keras"]
+    assert {file.name for file in out.glob("*.keras")} == {
+        "averaged-0001.keras",
+        "checkpoint-0001.keras",
+    }
     return Trained(out, train(small_tiles, out, SETTINGS, say=said.append), said)
 
 
@@ -76,7 +85,9 @@ def history_of(out: Path) -> list[dict[str, float]]:
 @pytest.mark.slow
 def test_writes_model_card_and_history_and_leaves_nothing_half_written(whole: Trained) -> None:
     assert {file.name for file in whole.out.iterdir()} == {
+        "averaged-0003.keras",
         "checkpoint-0003.keras",
+        "curves.png",
         "history.csv",
         "model.json",
         "model.keras",
@@ -208,7 +219,7 @@ def test_a_set_held_out_is_validated_on_and_not_trained_on(
 def test_the_papers_recipe_trains_without_batch_normalisation(
     small_tiles: Path, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPES["paper"], epochs=1, batch=2)
+    recipe = replace(RECIPES["paper"], epochs=1, batch=2, crop_px=64)
     path = train(small_tiles, tmp_path, replace(SETTINGS, recipe=recipe), say=print)
     kinds = {type(layer) for layer in keras.models.load_model(path).layers}
     assert keras.layers.BatchNormalization not in kinds
@@ -218,6 +229,8 @@ def test_the_papers_recipe_is_its_table_2() -> None:
     paper = RECIPES["paper"]
     assert (paper.optimizer, paper.learning_rate, paper.batch, paper.epochs) == ("sgd", 1e-2, 4, 30)
     assert (paper.cosine, paper.dice_share, paper.augmentation) == (False, 0.0, PLAIN)
+    assert (paper.crop_px, paper.average, paper.batch_norm) == (480, 0.0, False)
+    assert (UnetShape().drop_rate, UnetShape().drop_block) == (0.1, 3)
 
 
 def test_crops_are_a_function_of_seed_epoch_and_step_alone(small_tiles: Path) -> None:
@@ -233,12 +246,114 @@ def test_crops_are_a_function_of_seed_epoch_and_step_alone(small_tiles: Path) ->
         assert (other != first[0]).any()
 
 
-def test_a_batch_has_the_shape_of_the_network(small_tiles: Path) -> None:
+def test_a_batch_has_the_recipes_batch_and_crop(small_tiles: Path) -> None:
     tiles = load_tiles(read_index(small_tiles), {}, None)
     pixels, nuclei = draw_batch(tiles, SETTINGS, 0, 0)
-    assert (pixels.shape, pixels.dtype) == ((2, 64, 64, 3), np.uint8)
-    assert (nuclei.shape, nuclei.dtype) == ((2, 64, 64), np.uint8)
+    assert (pixels.shape, pixels.dtype) == ((2, 32, 32, 3), np.uint8)
+    assert (nuclei.shape, nuclei.dtype) == ((2, 32, 32), np.uint8)
     assert set(np.unique(nuclei)) == {0, 1}
+
+
+@pytest.mark.slow
+def test_the_model_that_is_saved_is_the_running_average_of_the_weights(whole: Trained) -> None:
+    saved = keras.models.load_model(whole.model, compile=False)
+    average = keras.models.load_model(whole.out / "averaged-0003.keras", compile=False)
+    newest = keras.models.load_model(whole.out / "checkpoint-0003.keras", compile=False)
+    assert saved.input_shape == (None, 64, 64, 3)
+    assert newest.input_shape == (None, 32, 32, 3)
+    kernel = "bottomb_conv"
+    np.testing.assert_array_equal(
+        saved.get_layer(kernel).kernel.numpy(), average.get_layer(kernel).kernel.numpy()
+    )
+    assert (saved.get_layer(kernel).kernel.numpy() != newest.get_layer(kernel).kernel.numpy()).any()
+
+
+def test_an_average_keeps_its_share_and_leaves_random_states_alone() -> None:
+    shape = UnetShape(16, 16, 2, 1)
+    average, newest = build_unet(shape, seed=1), build_unet(shape, seed=2)
+    before = average.get_layer("logits").kernel.numpy()
+    states = [w.numpy() for w in average.weights if "float" not in w.dtype]
+    _average(average, newest, 0.75)
+    wanted = 0.75 * before + 0.25 * newest.get_layer("logits").kernel.numpy()
+    np.testing.assert_allclose(average.get_layer("logits").kernel.numpy(), wanted, rtol=1e-6)
+    after = [w.numpy() for w in average.weights if "float" not in w.dtype]
+    for found, kept in zip(after, states, strict=True):
+        np.testing.assert_array_equal(found, kept)
+
+
+@pytest.mark.slow
+def test_a_threshold_moves_into_the_last_bias(small_tiles: Path, tmp_path: Path) -> None:
+    windows = np.stack(drawn_windows()).astype(np.float32)
+    probabilities = []
+    for threshold in (0.5, 0.7):
+        recipe = replace(RECIPE, epochs=1, threshold=threshold)
+        out = tmp_path / f"{threshold}"
+        path = train(small_tiles, out, replace(SETTINGS, recipe=recipe), say=print)
+        probabilities.append(keras.models.load_model(path).predict_on_batch(windows)[..., 1])
+    halfway = np.abs(probabilities[0] - 0.7) < 1e-3  # rounding may decide either way there
+    np.testing.assert_array_equal(
+        (probabilities[0] > 0.7)[~halfway], (probabilities[1] > 0.5)[~halfway]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "part", "name", "value"),
+    [
+        ("dice_share=0.25", "recipe", "dice_share", 0.25),
+        ("stain_factor=2", "augmentation", "stain_factor", 2.0),
+        ("drop_normalize=false", "shape", "drop_normalize", False),
+        ("drop_gamma=eq2", "shape", "drop_gamma", "eq2"),
+        ("batch_norm=false", "recipe", "batch_norm", False),
+    ],
+)
+def test_one_setting_is_changed_by_name(change: str, part: str, name: str, value: object) -> None:
+    settings = varied(SETTINGS, change)
+    places = {
+        "recipe": settings.recipe,
+        "augmentation": settings.recipe.augmentation,
+        "shape": settings.shape,
+    }
+    found = getattr(places[part], name)
+    assert (found, type(found)) == (value, type(value))
+    assert settings != SETTINGS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "speed=2",
+        "dice_share",
+        "dice_share=",
+        "dice_share=much",
+        "dice_share=[1]",
+        "dice_share=2",
+        "learning_rate=0",
+        "optimizer=magic",
+        "augmentation=1",
+        "crop_px=30",
+        "levels=0",
+        "threshold=1",
+    ],
+)
+def test_a_change_that_makes_no_sense_is_a_fault_the_user_can_act_on(change: str) -> None:
+    with pytest.raises(GlioError):
+        varied(SETTINGS, change)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_trains_on_other_backends(backend: str, small_tiles: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    command = [sys.executable, "-c", "from glioexport.cli import run; run()", "train"]
+    command += [str(small_tiles)]
+    command += ["--out", str(tmp_path / "out"), "--epochs", "1", "--filters", "2"]
+    command += ["--vary", "crop_px=32", "--vary", "batch=2"]
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run(command, check=True, env=environment, timeout=600)
+    model = keras.models.load_model(tmp_path / "out" / "model.keras", compile=False)
+    assert model.count_params() > 0
+    assert np.isfinite(history_of(tmp_path / "out")[0]["loss"])
 
 
 def test_loss_is_cross_entropy_by_hand() -> None:
