@@ -86,9 +86,12 @@ def _convert_into(
 ) -> dict[str, Agreement]:
     checks = load_check_tiles(tiles, card)
     say(f"calibration: {len(checks.calibration)} tiles of {checks.source}")
-    stripped, removed = strip_dropping(model)
-    say(f"removed {len(removed)} dropping layers: {', '.join(removed) or 'none there'}")
-    onnx_model.write_onnx(stripped, work / "model.onnx")
+    stripped = strip_dropping(model)
+    names = ", ".join(stripped.removed) or "none there"
+    say(f"removed {len(stripped.removed)} dropping layers: {names}")
+    if stripped.folded:
+        say(f"DropBlock without rescaling: kept share folded in at {', '.join(stripped.folded)}")
+    onnx_model.write_onnx(stripped.model, work / "model.onnx")
     say(f"ONNX written, opset {onnx_model.OPSET}")
     fp32 = ir.read_onnx(work / "model.onnx")
     check_no_dropping(ir.op_kinds(fp32))
@@ -98,7 +101,7 @@ def _convert_into(
     ir.write_ir(int8, replace(card, precision="INT8"), work / "int8.xml")
     say("OpenVINO INT8 written")
     figures = parity.compare(
-        mask_predictor(model),
+        mask_predictor(stripped.model if stripped.folded else model),
         {
             "ONNX": onnx_model.onnx_predictor(work / "model.onnx"),
             "OpenVINO FP32": open_model(work / "fp32.xml").masks,

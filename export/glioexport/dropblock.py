@@ -79,6 +79,20 @@ class DropBlock2D(keras.layers.Layer):
             gamma *= height * width / ((height - block + 1) * (width - block + 1))
         return gamma
 
+    def kept_share(self, height: int, width: int) -> float:
+        """Return the mean share of a `height` x `width` map that is kept, over all draws.
+
+        A value is kept if none of the seeds that reach it is drawn; fewer reach it at the border.
+        """
+        block = min(self.block_size, height, width)
+
+        def reaching(side: int) -> Any:
+            i = np.arange(side)
+            return np.minimum(i, side - block) - np.maximum(i - block + 1, 0) + 1
+
+        seeds = reaching(height)[:, None] * reaching(width)[None]
+        return float(((1 - self.seed_probability(height, width)) ** seeds).mean())
+
     def kept(self, batch: Any, height: int, width: int, channels: int) -> Any:
         """Draw a mask, (N, H, W, C) float32: 1 where a value is kept, 0 inside a block."""
         block = min(self.block_size, height, width)

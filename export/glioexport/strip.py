@@ -1,8 +1,9 @@
-"""DropBlock out: the same network without the layers that do nothing in inference."""
+"""DropBlock out: the same network without the layers that only act while training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -13,7 +14,30 @@ from gliorun.errors import GlioError
 
 DROPPING_OPS = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
 """How operations begin, in ONNX and OpenVINO, that an inference graph must not hold."""
-DROPPING = (DropBlock2D, layers.Dropout, layers.SpatialDropout2D)
+DROPPING = (
+    DropBlock2D,
+    layers.Dropout,
+    layers.SpatialDropout2D,
+    layers.AlphaDropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+)
+DROPPING_NAMES = ("dropblock", "dropout", "droppath", "stochasticdepth")
+"""What the class name of somebody else's dropping layer holds, in small letters, without "_"."""
+LINEAR = (layers.Conv2D, layers.Conv2DTranspose, layers.DepthwiseConv2D)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stripped:
+    """A network for inference, and what left it.
+
+    `removed` names the layers with their class, `folded` those of them that left a factor behind:
+    DropBlock without rescaling.
+    """
+
+    model: keras.Model
+    removed: tuple[str, ...]
+    folded: tuple[str, ...]
 
 
 def check_no_dropping(kinds: Iterable[str]) -> None:
@@ -23,30 +47,76 @@ def check_no_dropping(kinds: Iterable[str]) -> None:
         raise GlioError(f"the graph still holds {', '.join(left)}")
 
 
-def strip_dropping(model: keras.Model) -> tuple[keras.Model, list[str]]:
-    """Return a clone of `model` without its dropping layers, and their names.
+def is_dropping(layer: keras.Layer) -> bool:
+    """Tell whether a layer drops values while training, by its class or its class's name."""
+    if isinstance(layer, DROPPING):
+        return True
+    name = type(layer).__name__.lower().replace("_", "")
+    return any(word in name for word in DROPPING_NAMES)
 
-    The clone computes what `model(x, training=False)` computes and shares no variable with it.
+
+def strip_dropping(model: keras.Model) -> Stripped:
+    """Return a clone of `model` without its dropping layers; it shares no variable with it.
+
+    The clone computes what `model(x, training=False)` computes. The exception is DropBlock
+    without rescaling (`normalize=False`, Algorithm 1 of the paper as printed): training showed
+    the next layers activations that were smaller by the share that is kept, so the layer before
+    is multiplied by that share.
 
     Raises
     ------
     GlioError
-        A DropBlock does not rescale (`normalize=False`): inference would need a factor that is
-        not in the model.
+        A dropping layer has weights, or is no layer of one map: it cannot be taken out.
     """
-    removed = [layer for layer in model.layers if isinstance(layer, DROPPING)]
+    removed = [layer for layer in model.layers if is_dropping(layer)]
     for layer in removed:
-        if isinstance(layer, DropBlock2D) and not layer.normalize:
+        if any("seed" not in weight.path for weight in layer.weights):
             raise GlioError(
-                f"layer {layer.name!r} is DropBlock without rescaling; only normalize=True "
-                "can be converted"
+                f"layer {layer.name!r} ({type(layer).__name__}) drops values but has weights; "
+                "only layers that do nothing in inference can be taken out"
             )
+    shares = {
+        layer.name: layer.kept_share(*layer.input.shape[1:3])
+        for layer in removed
+        if isinstance(layer, DropBlock2D) and not layer.normalize and layer.rate
+    }
+    before = {name: _layer_before(model, name) for name in shares}
 
     def call(layer: keras.Layer, *inputs: Any, **settings: Any) -> Any:
-        return inputs[0] if isinstance(layer, DROPPING) else layer(*inputs, **settings)
+        if not is_dropping(layer):
+            return layer(*inputs, **settings)
+        if layer.name in shares and before[layer.name] is None:
+            return layers.Rescaling(shares[layer.name], name=f"{layer.name}_factor")(inputs[0])
+        return inputs[0]
 
     stripped = keras.models.clone_model(model, call_function=call)
     for layer in model.layers:
-        if layer.weights:
+        if layer.weights and not is_dropping(layer):
             stripped.get_layer(layer.name).set_weights(layer.get_weights())
-    return stripped, [layer.name for layer in removed]
+    for name, share in shares.items():
+        linear = before[name]
+        if linear is not None:
+            _multiply(stripped.get_layer(linear), share)
+    named = tuple(f"{layer.name} ({type(layer).__name__})" for layer in removed)
+    return Stripped(stripped, named, tuple(shares))
+
+
+def _layer_before(model: keras.Model, name: str) -> str | None:
+    """Return the layer whose weights can take a factor for `name`: linear, and feeding it alone."""
+    before = model.get_layer(name).input._keras_history.operation
+    if len(before._outbound_nodes) != 1 or len(before._inbound_nodes) != 1:
+        return None
+    if isinstance(before, layers.BatchNormalization):
+        return before.name if before.scale and before.center else None
+    linear = isinstance(before, LINEAR) and before.activation is keras.activations.linear
+    return before.name if linear else None
+
+
+def _multiply(layer: keras.Layer, factor: float) -> None:
+    """Multiply what a linear layer gives."""
+    if isinstance(layer, layers.BatchNormalization):
+        weights = [layer.gamma, layer.beta]
+    else:
+        weights = [layer.kernel] + ([layer.bias] if layer.use_bias else [])
+    for weight in weights:
+        weight.assign(weight * factor)

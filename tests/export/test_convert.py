@@ -312,11 +312,6 @@ def test_refuses_a_damaged_card(tmp_path: Path, card: bytes) -> None:
     assert "card" in refused(path, tmp_path / "out")
 
 
-def test_refuses_dropblock_without_rescaling(tmp_path: Path) -> None:
-    path = save_small(tmp_path / "model.keras", drop_normalize=False)
-    assert "only normalize=True" in refused(path, tmp_path / "out")
-
-
 def test_names_a_folder_of_tiles_that_is_missing_or_empty(tmp_path: Path) -> None:
     path = save_small(tmp_path / "model.keras")
     (tmp_path / "empty").mkdir()

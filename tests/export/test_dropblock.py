@@ -123,6 +123,20 @@ def test_without_rescaling_what_is_left_stays_as_it_was() -> None:
     np.testing.assert_array_equal(out[out != 0], maps[out != 0])
 
 
+@pytest.mark.parametrize(("height", "width", "block"), [(30, 20, 3), (5, 9, 5), (2, 40, 7)])
+def test_the_share_that_is_kept_is_the_mean_of_many_masks(
+    height: int, width: int, block: int
+) -> None:
+    layer = DropBlock2D(0.3, block, gamma="eq2", seed=3)
+    masks = np.asarray(layer.kept(400, height, width, 64))
+    spread = masks.mean(axis=(1, 2)).std() / np.sqrt(400 * 64)
+    assert masks.mean() == pytest.approx(layer.kept_share(height, width), abs=5 * spread)
+
+
+def test_the_share_that_is_kept_at_the_papers_rate_and_block() -> None:
+    assert DropBlock2D(0.1, 3).kept_share(480, 480) == pytest.approx(0.9043, abs=1e-3)
+
+
 def test_mask_differs_from_call_to_call() -> None:
     layer = DropBlock2D(0.2, 3, seed=8)
     assert (dropped(layer, 1, 40, 40, 1) != dropped(layer, 1, 40, 40, 1)).any()

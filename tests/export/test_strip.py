@@ -40,8 +40,14 @@ def with_all_kinds() -> keras.Model:
 
 
 def test_takes_out_dropout_spatial_dropout_and_dropblock() -> None:
-    stripped, removed = strip_dropping(with_all_kinds())
-    assert sorted(removed) == ["block", "channel", "single"]
+    found = strip_dropping(with_all_kinds())
+    stripped = found.model
+    assert sorted(found.removed) == [
+        "block (DropBlock2D)",
+        "channel (SpatialDropout2D)",
+        "single (Dropout)",
+    ]
+    assert found.folded == ()
     kinds = {type(layer) for layer in stripped.layers}
     assert not kinds & {DropBlock2D, layers.Dropout, layers.SpatialDropout2D}
     assert {"first", "last"} <= {layer.name for layer in stripped.layers}
@@ -52,8 +58,9 @@ def test_takes_out_dropout_spatial_dropout_and_dropblock() -> None:
 )
 def test_computes_what_the_model_computes_in_inference(build) -> None:
     model = build()
-    stripped, removed = strip_dropping(model)
-    assert removed
+    found = strip_dropping(model)
+    stripped = found.model
+    assert found.removed
     image = noise(2, *model.input_shape[1:])
     expected = model(image, training=False).numpy()
     np.testing.assert_array_equal(stripped(image, training=False).numpy(), expected)
@@ -61,7 +68,7 @@ def test_computes_what_the_model_computes_in_inference(build) -> None:
 
 def test_shares_no_variable_with_the_model() -> None:
     model = with_all_kinds()
-    stripped, _ = strip_dropping(model)
+    stripped = strip_dropping(model).model
     image = noise(1, 16, 24, 3)
     before = stripped(image, training=False).numpy()
     model.set_weights([np.zeros_like(w) for w in model.get_weights()])
@@ -70,14 +77,104 @@ def test_shares_no_variable_with_the_model() -> None:
 
 def test_a_model_without_dropping_layers_comes_back_whole() -> None:
     model = shaken(build_unet(UnetShape(16, 16, 2, 1, drop_rate=0.0)))
-    stripped, removed = strip_dropping(model)
-    assert removed == []
+    found = strip_dropping(model)
+    stripped = found.model
+    assert found.removed == ()
     image = noise(1, 16, 16, 3)
     expected = model(image, training=False).numpy()
     np.testing.assert_array_equal(stripped(image, training=False).numpy(), expected)
 
 
-def test_refuses_dropblock_that_does_not_rescale_and_names_the_layer() -> None:
-    model = build_unet(UnetShape(16, 16, 2, 1, drop_normalize=False))
-    with pytest.raises(GlioError, match=r"down1b_drop.*normalize=True"):
-        strip_dropping(model)
+def scaled_by_hand(model: keras.Model) -> keras.Model:
+    """Return the network with every DropBlock replaced by its mean share, as a layer."""
+
+    def call(layer: keras.Layer, *inputs, **settings):
+        if isinstance(layer, DropBlock2D):
+            return layers.Rescaling(layer.kept_share(*inputs[0].shape[1:3]))(inputs[0])
+        return layer(*inputs, **settings)
+
+    scaled = keras.models.clone_model(model, call_function=call)
+    for layer in model.layers:
+        if layer.weights and not isinstance(layer, DropBlock2D):
+            scaled.get_layer(layer.name).set_weights(layer.get_weights())
+    return scaled
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_factor_of_dropblock_as_printed_is_folded_into_the_layer_before(
+    batch_norm: bool,
+) -> None:
+    shape = UnetShape(16, 24, 3, 2, drop_rate=0.3, drop_normalize=False, batch_norm=batch_norm)
+    model = shaken(build_unet(shape))
+    found = strip_dropping(model)
+    assert len(found.folded) == len(found.removed) == 5
+    assert not any(isinstance(layer, layers.Rescaling) for layer in found.model.layers[2:])
+    image = noise(2, 16, 24, 3)
+    folded = found.model(image, training=False).numpy()
+    np.testing.assert_allclose(folded, scaled_by_hand(model)(image, training=False), atol=2e-6)
+    assert np.abs(folded - model(image, training=False).numpy()).max() > 1e-3
+
+
+def test_the_factor_becomes_a_layer_where_none_before_can_take_it() -> None:
+    image = keras.Input((12, 12, 3))
+    maps = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    dropped = DropBlock2D(0.3, 3, normalize=False, name="after_relu")(maps)
+    both = layers.Concatenate()([maps, dropped])
+    more = layers.Conv2D(4, 1)(both)
+    shared = DropBlock2D(0.3, 3, normalize=False, name="beside")(more)
+    model = shaken(keras.Model(image, layers.Add()([more, shared])))
+    found = strip_dropping(model)
+    assert set(found.folded) == {"after_relu", "beside"}
+    pixels = noise(1, 12, 12, 3)
+    np.testing.assert_allclose(
+        found.model(pixels, training=False),
+        scaled_by_hand(model)(pixels, training=False),
+        rtol=1e-5,
+    )
+
+
+class SomebodysDropBlock(layers.Layer):
+    """Stands for a user's own class."""
+
+    def call(self, inputs, training=None):
+        return inputs * 0 if training else inputs
+
+
+class Drop_Path(layers.Layer):  # noqa: N801
+    """A class with another habit of naming."""
+
+    def call(self, inputs, training=None):
+        return inputs
+
+
+class LearnedDropout(layers.Layer):
+    """Drops, but with a weight of its own."""
+
+    def build(self, shape):
+        self.amount = self.add_weight(name="amount", shape=())
+
+    def call(self, inputs, training=None):
+        return inputs * self.amount
+
+
+def with_layer(layer: keras.Layer) -> keras.Model:
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, layers.Conv2D(2, 1)(layer(layers.Conv2D(4, 3)(image))))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [SomebodysDropBlock(name="x"), Drop_Path(name="x"), layers.GaussianDropout(0.2, name="x")],
+)
+def test_layers_that_drop_under_another_name_are_found_and_named(layer: keras.Layer) -> None:
+    model = with_layer(layer)
+    found = strip_dropping(model)
+    assert found.removed == (f"x ({type(layer).__name__})",)
+    assert "x" not in [left.name for left in found.model.layers]
+    image = noise(1, 8, 8, 3)
+    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+
+
+def test_refuses_a_dropping_layer_with_weights_and_names_it() -> None:
+    with pytest.raises(GlioError, match=r"'x' \(LearnedDropout\) drops values but has weights"):
+        strip_dropping(with_layer(LearnedDropout(name="x")))
