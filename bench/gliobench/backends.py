@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import open_model
+from gliorun.engine import CARD_KEY, open_model
 from gliorun.errors import GlioError
+from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
 Masks = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 
 KERAS = "Keras predict"
+OTSU = "otsu"
+"""What stands for the haematoxylin-Otsu baseline where a model file could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +86,104 @@ def comparison_windows(tiles: Path | None, card: ModelCard) -> tuple[list[Pixels
 
     found = load_check_tiles(tiles, card)
     return found.comparison, found.source
+
+
+@dataclass(frozen=True, slots=True)
+class Segmenter:
+    """What turns an image of any size, (H, W, 3) uint8, into its nucleus mask, (H, W) uint8.
+
+    The image has the card's scale, and its colour normalised to the card's target. The baseline
+    has no card and no file; it takes any scale and the colour as it is.
+    """
+
+    name: str
+    segment: Callable[[Pixels], Pixels]
+    card: ModelCard | None = None
+    sha256: str = ""
+
+
+def shipped_models() -> list[str]:
+    """Return the models that ship, Keras and IR, and the baseline."""
+    from gliorun.job import DEFAULT_MODEL
+
+    return [str(reference_model()), str(DEFAULT_MODEL), OTSU]
+
+
+def open_segmenters(models: list[str]) -> list[Segmenter]:
+    """Open `.keras`, `.onnx` and `.xml` files, and the baseline for the word "otsu".
+
+    A model is called by as much of the end of its path as tells it from the others.
+
+    Raises
+    ------
+    GlioError
+        A file is missing, damaged, of another kind or without its card, or is given twice.
+    """
+    parts = [Path(model).parts for model in models]
+    if len(set(parts)) < len(parts):
+        raise GlioError(f"{', '.join(models)}: a model is given twice")
+    depth = 1
+    while len({of_one[-depth:] for of_one in parts}) < len(parts):
+        depth += 1
+    return [
+        _open_segmenter(model, "/".join(of_one[-depth:]))
+        for model, of_one in zip(models, parts, strict=True)
+    ]
+
+
+def _open_segmenter(model: str, name: str) -> Segmenter:
+    if model == OTSU:
+        from glioexport.otsu import haematoxylin_otsu
+
+        return Segmenter(name, haematoxylin_otsu)
+    path = Path(model)
+    if path.suffix not in _OPENERS:
+        raise GlioError(f"{path}: not a .keras, .onnx or .xml file, nor the word {OTSU!r}")
+    if not path.is_file():
+        raise GlioError(f"{path}: no such file")
+    masks, card = _OPENERS[path.suffix](path)
+    return Segmenter(
+        name, partial(segment, predict=masks, side=card.tile_px), card, sha256_of(path)
+    )
+
+
+def _open_keras(path: Path) -> tuple[Masks, ModelCard]:
+    from glioexport.reference import card_beside, load_model, mask_predictor
+
+    card = card_beside(path)
+    if card is None:
+        raise GlioError(f"{path}: no {path.stem}.json beside it; its card names its colour target")
+    if card.source_sha256 not in ("", sha256_of(path)):
+        raise GlioError(f"{path.with_suffix('.json')}: is the card of another model than {path}")
+    return mask_predictor(load_model(path)), card
+
+
+def _open_onnx(path: Path) -> tuple[Masks, ModelCard]:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    from glioexport.onnx_model import onnx_predictor
+
+    try:
+        entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    except DecodeError as error:
+        raise GlioError(f"{path}: not an ONNX file, or damaged") from error
+    if CARD_KEY not in entries:
+        raise GlioError(f"{path}: has no model card; make it with 'glioexport convert'")
+    try:
+        card = ModelCard.from_json(entries[CARD_KEY])
+    except GlioError as error:
+        raise GlioError(f"{path}: {error}") from error
+    return onnx_predictor(path), card
+
+
+def _open_ir(path: Path) -> tuple[Masks, ModelCard]:
+    engine = open_model(path)
+    return engine.masks, engine.card
+
+
+_OPENERS: dict[str, Callable[[Path], tuple[Masks, ModelCard]]] = {
+    ".keras": _open_keras,
+    ".onnx": _open_onnx,
+    ".xml": _open_ir,
+}

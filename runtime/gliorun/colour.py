@@ -1,9 +1,10 @@
-"""Colour normalisation: each channel's optical density is moved and scaled to a target.
+"""Colour normalisation: each channel's optical density is stretched to a target.
 
 The paper normalises "based on RGB channel ratios" (its Eq. 1 is lost). A ratio of intensities is
-a shift of optical density; we shift *and* scale it, so that both the pale ground (median) and the
-dark nuclei (98th percentile) of the tissue meet the target. That is a table of 256 levels per
-channel. It is our choice, made by validation accuracy on a laboratory the network has not seen.
+a shift of optical density, which would colour the glass; we stretch optical density instead, in
+two pieces that leave the glass white: from glass to the pale ground (median of the tissue), and
+from there to the dark nuclei (98th percentile). That is a table of 256 levels per channel. It is
+our choice, made by validation accuracy on a laboratory the network has not seen.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from gliorun import kernels
 Table = NDArray[np.uint8]
 Levels = NDArray[np.int64]
 
-GLASS_LEVEL = 225
-"""A pixel whose darkest channel reaches this level is glass, not tissue."""
+WHITE_QUANTILE = 0.999
+DIMMEST_WHITE = 225
+"""The glass is as bright as the brightest channel's 99.9th percentile, but never dimmer than
+this: a dense tumour may show no glass at all."""
+MIN_TISSUE_DENSITY = 0.12
+"""Optical density, over the glass, of the darkest channel of the palest tissue."""
 HIGH_QUANTILE = 0.98
 MIN_TISSUE_PX = 2_000
 GAIN_RANGE = (0.3, 6.0)
@@ -31,38 +36,47 @@ DENSITY_OF_LEVEL = -np.log((np.arange(256) + 1) / 256)
 
 @dataclass(frozen=True, slots=True)
 class StainStatistic:
-    """Optical density of the tissue, one value for each of R, G and B."""
+    """Optical density of the tissue over the glass, one value for each of R, G and B.
+
+    `white` is the level of the glass, 0 to 255.
+    """
 
     median: tuple[float, float, float]
     high: tuple[float, float, float]
+    white: int = 255
 
 
 def empty_levels() -> Levels:
-    """Return a histogram with no pixel in it: (3, 256) int64."""
-    return np.zeros((3, 256), dtype=np.int64)
+    """Return a histogram with no pixel in it: (64, 3, 256) int64."""
+    return np.zeros((64, 3, 256), dtype=np.int64)
 
 
 def add_levels(rgba: NDArray[np.uint8], counts: Levels) -> None:
-    """Add the tissue pixels of `rgba`, (H, W, 4) uint8, to `counts`."""
-    kernels.count_levels(rgba, GLASS_LEVEL, counts)
+    """Add the pixels of `rgba`, (H, W, 4) uint8, to `counts`."""
+    kernels.count_levels(rgba, counts)
 
 
 def measure(counts: Levels) -> StainStatistic | None:
     """Return the statistic of a histogram, or None if it holds too little tissue to trust."""
-    if counts[0].sum() < MIN_TISSUE_PX:
+    white = max(*_level_at(counts.sum(axis=0), WHITE_QUANTILE), DIMMEST_WHITE)
+    palest = int(white * np.exp(-MIN_TISSUE_DENSITY)) // 4
+    tissue = counts[:palest].sum(axis=0)
+    if tissue[0].sum() < MIN_TISSUE_PX:
         return None
 
     def density_at(quantile: float) -> tuple[float, float, float]:
-        share = np.cumsum(counts, axis=1) / counts.sum(axis=1, keepdims=True)
         # the darkest levels are the highest densities
-        red, green, blue = (int(np.searchsorted(channel, 1 - quantile)) for channel in share)
-        return (
-            float(DENSITY_OF_LEVEL[red]),
-            float(DENSITY_OF_LEVEL[green]),
-            float(DENSITY_OF_LEVEL[blue]),
-        )
+        red, green, blue = DENSITY_OF_LEVEL[_level_at(tissue, 1 - quantile)]
+        glass = DENSITY_OF_LEVEL[white]
+        return float(red - glass), float(green - glass), float(blue - glass)
 
-    return StainStatistic(density_at(0.5), density_at(HIGH_QUANTILE))
+    return StainStatistic(density_at(0.5), density_at(HIGH_QUANTILE), white)
+
+
+def _level_at(histogram: Levels, quantile: float) -> list[int]:
+    """Return the level below which a share of each channel's pixels lies."""
+    share = np.cumsum(histogram, axis=1) / np.maximum(histogram.sum(axis=1, keepdims=True), 1)
+    return [int(np.searchsorted(channel, quantile)) for channel in share]
 
 
 def mean_statistic(statistics: Iterable[StainStatistic]) -> StainStatistic:
@@ -84,19 +98,27 @@ def table_between(source: StainStatistic | None, target: StainStatistic | None) 
     """
     if source is None or target is None:
         return identity_table()
+    density = np.maximum(DENSITY_OF_LEVEL - DENSITY_OF_LEVEL[source.white], 0)
     return np.stack(
         [
-            _channel_table(source.median[c], source.high[c], target.median[c], target.high[c])
+            _channel_table(
+                density, (source.median[c], source.high[c]), (target.median[c], target.high[c])
+            )
             for c in range(3)
         ]
     )
 
 
-def _channel_table(median: float, high: float, to_median: float, to_high: float) -> Table:
-    gain = np.clip((to_high - to_median) / max(high - median, 1e-3), *GAIN_RANGE)
-    density = to_median + gain * (DENSITY_OF_LEVEL - median)
-    levels = np.clip(np.rint(256 * np.exp(-density) - 1), 0, 255)
-    return np.asarray(levels, dtype=np.uint8)
+def _channel_table(
+    density: NDArray[np.float64], source: tuple[float, float], target: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """Return the new level of each density: one gain up to the median, another one beyond."""
+    median, high = source
+    to_median, to_high = target
+    pale = np.clip(to_median / max(median, 1e-3), *GAIN_RANGE)
+    dark = np.clip((to_high - to_median) / max(high - median, 1e-3), *GAIN_RANGE)
+    moved = pale * np.minimum(density, median) + dark * np.maximum(density - median, 0)
+    return np.asarray(np.clip(np.rint(256 * np.exp(-moved) - 1), 0, 255), dtype=np.uint8)
 
 
 def normalise(rgba: NDArray[np.uint8], table: Table) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

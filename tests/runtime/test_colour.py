@@ -61,8 +61,32 @@ def test_too_little_tissue_has_no_statistic(tissue):
 def test_glass_and_transparent_pixels_are_not_tissue(tissue):
     bordered = np.zeros((300, 320, 4), np.uint8)
     bordered[:240] = tissue
-    bordered[270:] = 240, 238, 236, 255
+    white = statistic(tissue).white
+    bordered[270:] = white, white - 2, white - 4, 255
     assert statistic(bordered) == statistic(tissue)
+
+
+@pytest.mark.parametrize("glass", [(228, 226, 230), (250, 255, 252)])
+def test_glass_stays_pale_and_colourless_whatever_the_scanners_white(tissue, glass):
+    light = tissue[..., :3].astype(float) / 255 * glass
+    rgba = np.dstack([light.astype(np.uint8), tissue[..., 3]])
+    rgba[:60, :, :3] = glass
+    source = statistic(rgba)
+    assert abs(source.white - max(glass)) <= 1
+    pixels, _ = colour.normalise(rgba, colour.table_between(source, TARGET))
+    assert pixels[:60].min() >= 245
+    assert pixels[60:].mean() < 215
+
+
+def test_the_statistic_does_not_depend_on_how_bright_the_scanner_is(tissue):
+    dimmed = tissue.copy()
+    dimmed[:60, :, :3] = 250
+    dimmed[..., :3] = np.rint(dimmed[..., :3] * 0.92)
+    bright = tissue.copy()
+    bright[:60, :, :3] = 250
+    ours, theirs = statistic(dimmed), statistic(bright)
+    np.testing.assert_allclose(ours.median, theirs.median, atol=0.03)
+    np.testing.assert_allclose(ours.high, theirs.high, atol=0.04)
 
 
 def test_outside_the_slide_is_white_and_not_valid(tissue):

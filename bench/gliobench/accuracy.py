@@ -1,0 +1,249 @@
+"""Models against labelled tiles: how much of the nuclei they find, and how right the density is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliobench.backends import Segmenter
+from gliobench.metrics import Difference, Figures, Score, difference, figures, score
+from gliobench.stains import COMPARED, RATIO, Method
+from gliobench.stress import CHANGES
+from glioexport.dataset import MPP, Entry, LabelledTile, load_tiles, read_index
+from gliorun.card import ModelCard
+from gliorun.errors import GlioError
+from gliorun.reading.tiles import SAME_SCALE
+
+Pixels = NDArray[np.uint8]
+Normalise = Callable[[list[Pixels]], list[Pixels]]
+Statistic = TypeVar("Statistic")
+
+SPLITS = ("val", "train", "all")
+COLOURS = ("card", "none", *COMPARED)
+WORST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TileSet:
+    """Tiles that are summed up together: of one source and one split."""
+
+    name: str
+    split: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.split}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A tile and the mask that a model made of it."""
+
+    tile: LabelledTile
+    mask: Pixels
+    score: Score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One model on one set.
+
+    `seen` says what the model's training saw of the set. `to_baseline` is against the last model,
+    and None for that one. `stress` has the figures under each change. `worst` are the tiles of the
+    lowest Dice, the lowest first.
+    """
+
+    model: Segmenter
+    tiles: TileSet
+    seen: str
+    scores: list[Score]
+    figures: Figures
+    to_baseline: Difference | None
+    stress: dict[str, Figures] = field(default_factory=dict)
+    worst: list[Shown] = field(default_factory=list)
+
+
+def choose(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
+    """Return the entries of `folder` of these sets, or of all if none is named, and this split.
+
+    Raises
+    ------
+    GlioError
+        The index is unusable, has no such set, or nothing is left.
+    """
+    if split not in SPLITS:
+        raise GlioError(f"split is {split!r}; known: {', '.join(SPLITS)}")
+    entries = read_index(folder)
+    known = sorted({e.set for e in entries})
+    unknown = sorted(set(sets) - set(known))
+    if unknown:
+        raise GlioError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(known)}")
+    chosen = [e for e in entries if split in ("all", e.split) and (not sets or e.set in sets)]
+    if not chosen:
+        raise GlioError(f"{folder}: no tile of split {split} in {', '.join(sets or known)}")
+    return chosen
+
+
+def accuracy(
+    folder: Path,
+    models: Sequence[Segmenter],
+    *,
+    sets: Sequence[str],
+    split: str,
+    colour: str,
+    stress: bool,
+    say: Callable[[str], None],
+) -> list[Result]:
+    """Run every model on the chosen tiles of `folder`, set by set; the last one is the baseline.
+
+    Parameters
+    ----------
+    folder : Path
+        Labelled tiles with an index.csv.
+    colour : str
+        How the input of a network is normalised, one of `COLOURS`; "card" is what the runtime
+        does. The target of the others is fitted to the tiles the network was trained on, as it
+        saw them.
+    stress : bool
+        Repeat under every change of `gliobench.stress`, made before colour is measured.
+
+    Raises
+    ------
+    GlioError
+        The tiles are unusable, or a model takes another scale.
+    """
+    if not models:
+        raise GlioError("accuracy needs at least one model")
+    if colour not in COLOURS:
+        raise GlioError(f"colour is {colour!r}; known: {', '.join(COLOURS)}")
+    for model in models:
+        if model.card is not None and abs(model.card.mpp / MPP - 1) > SAME_SCALE:
+            raise GlioError(f"{model.name}: takes {model.card.mpp:g} µm/px; the tiles have {MPP:g}")
+    tiles = load_tiles(choose(folder, sets, split), {}, None)
+    results: list[Result] = []
+    for model in reversed(models):  # the baseline first
+        normalise = normaliser(colour, model.card, folder)
+        say(f"{model.name}: {len(tiles)} tiles")
+        shown = _show(model, normalise, tiles, lambda image: image)
+        stressed: dict[str, list[Score]] = {}
+        for name, change in CHANGES.items() if stress else ():
+            say(f"{model.name}: {name}")
+            stressed[name] = [s.score for s in _show(model, normalise, tiles, change)]
+        results = [
+            _result(model, of_set, shown, stressed, results) for of_set in _sets(tiles)
+        ] + results
+    return results
+
+
+def _sets(tiles: Iterable[LabelledTile]) -> list[TileSet]:
+    return list(dict.fromkeys(_set_of(tile) for tile in tiles))
+
+
+def _set_of(tile: LabelledTile) -> TileSet:
+    return TileSet(tile.entry.set, tile.entry.split)
+
+
+def _show(
+    model: Segmenter,
+    normalise: Normalise,
+    tiles: list[LabelledTile],
+    change: Callable[[Pixels], Pixels],
+) -> list[Shown]:
+    """Run a model on changed tiles; tiles of one slide share one colour statistic."""
+    slides: dict[str, list[int]] = {}
+    for number, tile in enumerate(tiles):
+        slides.setdefault(tile.entry.stain_group, []).append(number)
+    shown: dict[int, Shown] = {}
+    for numbers in slides.values():
+        images = normalise([change(tiles[number].pixels) for number in numbers])
+        for number, image in zip(numbers, images, strict=True):
+            tile, mask = tiles[number], model.segment(image)
+            found = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
+            shown[number] = Shown(tile, mask, found)
+    return [shown[number] for number in range(len(tiles))]
+
+
+def _result(
+    model: Segmenter,
+    of_set: TileSet,
+    shown: list[Shown],
+    stressed: dict[str, list[Score]],
+    so_far: list[Result],
+) -> Result:
+    places = [n for n, one in enumerate(shown) if _set_of(one.tile) == of_set]
+    scores = [shown[n].score for n in places]
+    of_baseline = [r for r in so_far if r.tiles == of_set][-1:]
+    return Result(
+        model=model,
+        tiles=of_set,
+        seen=seen(model.card, of_set),
+        scores=scores,
+        figures=figures(scores),
+        to_baseline=difference(scores, of_baseline[0].scores) if of_baseline else None,
+        stress={name: figures([found[n] for n in places]) for name, found in stressed.items()},
+        worst=sorted((shown[n] for n in places), key=lambda one: one.score.dice)[:WORST],
+    )
+
+
+def seen(card: ModelCard | None, tiles: TileSet) -> str:
+    """Say what a training saw of a set: nothing, other tiles of the source, or these tiles."""
+    if card is None:
+        return "not trained"
+    sources = trained_on(card)
+    if not sources:
+        return "not stated"
+    if tiles.name not in sources:
+        return "no"
+    return "these tiles" if tiles.split == "train" else "the source"
+
+
+def trained_on(card: ModelCard) -> set[str]:
+    """Return the sets that a card says its model was trained on."""
+    named = card.training.get("data", [])
+    return {str(one["set"]) if isinstance(one, dict) else str(one) for one in named}
+
+
+def normaliser(name: str, card: ModelCard | None, folder: Path) -> Normalise:
+    """Return what normalises the images of one slide for a model; the baseline takes any colour.
+
+    Raises
+    ------
+    GlioError
+        The method needs a target, and `folder` has no tile that the model was trained on.
+    """
+    if card is None or name == "none":
+        return list
+    as_runtime = _moving(RATIO, card.colour_target)
+    if name == "card":
+        return as_runtime
+    method = COMPARED[name]
+    sources = trained_on(card)
+    slides: dict[str, list[Entry]] = {}
+    for entry in read_index(folder):
+        if entry.split == "train" and (not sources or entry.set in sources):
+            slides.setdefault(entry.stain_group, []).append(entry)
+    fits = []
+    for entries in slides.values():
+        images = [tile.pixels for tile in load_tiles(entries, {}, None)]
+        found = method.fit(as_runtime(images))
+        if found is not None:
+            fits.append(found)
+    if not fits:
+        raise GlioError(f"{folder}: has no training tile of {card.name} to fit {name} to")
+    return _moving(method, method.mean(fits))
+
+
+def _moving(method: Method[Statistic], target: Statistic | None) -> Normalise:
+    """Return what moves a slide to `target`; without one, or with too little tissue, nothing."""
+
+    def move(images: list[Pixels]) -> list[Pixels]:
+        source = method.fit(images)
+        if source is None or target is None:
+            return images
+        return [method.move(image, source, target) for image in images]
+
+    return move

@@ -1,0 +1,197 @@
+"""Figures against values worked out by hand, and intervals against samples of known truth."""
+
+import numpy as np
+import pytest
+
+from gliobench.metrics import (
+    Counts,
+    clusters,
+    difference,
+    figures,
+    intervals_of_means,
+    score,
+)
+
+
+def mask(*pixels, size=10):
+    flat = np.zeros(size, np.uint8)
+    flat[list(pixels)] = 1
+    return flat.reshape(2, -1)
+
+
+def scored(points, patients=None, truth=20):
+    """Return scores of (10, 10) images with `truth` % nucleus, off by `points`."""
+    patients = patients or [""] * len(points)
+    return [
+        score(
+            f"image{n}",
+            patient,
+            mask(*range(truth + point), size=100),
+            mask(*range(truth), size=100),
+        )
+        for n, (point, patient) in enumerate(zip(points, patients, strict=True))
+    ]
+
+
+def test_one_image_worked_out_by_hand():
+    found = score("a", "", mask(0, 1, 2, 3), mask(2, 3, 4))
+    assert found.counts == Counts(both=2, mask_only=2, truth_only=1, neither=5)
+    assert found.counts.accuracy == pytest.approx(0.7)
+    assert found.counts.precision == pytest.approx(2 / 4)
+    assert found.counts.recall == pytest.approx(2 / 3)
+    assert found.counts.f1 == pytest.approx(4 / 7)
+    assert found.dice == pytest.approx(4 / 7)
+    assert (found.density, found.true_density) == (0.4, 0.3)
+    assert found.error_points == pytest.approx(10)
+    assert found.same_class  # 30 % and 40 % are both of the highest class
+
+
+@pytest.mark.parametrize(
+    ("ours", "truth", "precision", "recall", "dice"),
+    [
+        (mask(), mask(), 1, 1, 1),
+        (mask(), mask(4), 0, 0, 0),
+        (mask(4), mask(), 0, 0, 0),
+        (mask(4), mask(5), 0, 0, 0),
+    ],
+)
+def test_a_share_of_nothing_is_one_if_that_is_right_and_else_zero(
+    ours, truth, precision, recall, dice
+):
+    found = score("a", "", ours, truth)
+    assert found.counts.precision == precision
+    assert found.counts.recall == recall
+    assert found.counts.f1 == found.dice == dice
+
+
+def test_f1_is_dice_on_every_image():
+    random = np.random.default_rng(0)
+    for density in np.repeat([0, 0.01, 0.2, 1], 50):
+        ours, truth = (random.random((2, 5, 7)) < density).astype(np.uint8)
+        found = score("a", "", ours, truth)
+        assert found.counts.f1 == pytest.approx(found.dice)
+
+
+def test_all_background_is_accurate_and_worthless():
+    found = figures([score("a", "", mask(size=100), mask(0, 1, 2, 3, size=100))])
+    assert found.mean.accuracy == 0.96
+    assert found.mean.dice == 0
+
+
+def test_means_are_over_images_and_pooled_values_over_pixels():
+    small = score("a", "", mask(0, 1), mask(0))  # precision 1/2, recall 1, Dice 2/3
+    large = score("b", "", mask(*range(8), size=30), mask(*range(6, 16), size=30))  # 2/8, 2/10
+    found = figures([small, large])
+    assert found.images == 2
+    assert found.mean.precision == pytest.approx((1 / 2 + 2 / 8) / 2)
+    assert found.mean.recall == pytest.approx((1 + 2 / 10) / 2)
+    assert found.mean.dice == pytest.approx((2 / 3 + 4 / 18) / 2)
+    assert found.mean.accuracy == pytest.approx((9 / 10 + 16 / 30) / 2)
+    assert found.pooled.precision == pytest.approx(3 / 10)
+    assert found.pooled.recall == pytest.approx(3 / 11)
+    assert found.pooled.dice == pytest.approx(6 / 21)
+    assert found.pooled.accuracy == pytest.approx(25 / 40)
+    assert found.nucleus_share == pytest.approx(11 / 40)
+
+
+def test_density_errors_worked_out_by_hand():
+    found = figures(scored([4, -2, 0, 6]))
+    assert found.density_error_points == pytest.approx(3)
+    assert found.density_bias_points == pytest.approx(2)
+    assert found.density_worst_points == pytest.approx(6)
+    assert found.density_p95_points == pytest.approx(4 + 0.85 * 2)  # between the 3rd and the 4th
+
+
+def test_rows_of_the_confusion_are_the_true_classes():
+    found = figures(scored([0, -1, -5, -20]))  # 20, 19, 15 and 0 % where 20 % is true
+    assert found.confusion[5] == (1, 0, 0, 1, 1, 1)
+    assert all(row == (0,) * 6 for row in found.confusion[:5])
+    assert found.class_agreement == 0.25
+
+
+def test_nothing_to_sum_up_is_refused():
+    with pytest.raises(ValueError, match="nothing"):
+        figures([])
+
+
+def test_images_of_a_patient_are_drawn_together_and_those_of_none_alone():
+    drawn_with = clusters(scored([0] * 4, ["p", "p", "", ""]))
+    assert drawn_with[0] == drawn_with[1]
+    assert len(set(drawn_with)) == 3
+    assert figures(scored([0, 1, 2, 3], ["p", "p", "", ""])).resampled == "3 patients"
+
+
+def test_an_image_named_like_a_patient_is_not_drawn_with_them():
+    scores = scored([0, 0], ["image1", ""])
+    assert len(set(clusters(scores))) == 2
+
+
+def test_images_of_the_only_patient_are_drawn_singly_and_the_figures_say_so():
+    scores = scored([1, 2, 3], ["p"] * 3)
+    assert len(set(clusters(scores))) == 3
+    assert figures(scores).resampled == "3 images of one patient"
+    assert figures(scored([1, 2])).resampled == "2 images"
+
+
+def test_one_image_has_no_interval():
+    assert figures(scored([1])).intervals is None
+
+
+def test_equal_images_have_an_interval_of_no_width():
+    found = figures(scored([2, 2, 2]))
+    assert found.intervals.density_error_points == pytest.approx((2, 2))
+    assert found.intervals.class_agreement == (1, 1)
+
+
+def test_two_images_are_drawn_as_two_coins():
+    (interval,) = intervals_of_means(np.array([[0.0], [1.0]]), ["a", "b"])
+    assert interval == (0, 1)  # both the same in half of the draws
+
+
+def test_a_patient_weighs_by_its_images():
+    values = np.array([[1.0], [1.0], [1.0], [0.0]])
+    (interval,) = intervals_of_means(np.tile(values, (50, 1)), np.repeat(range(100), 2).tolist())
+    assert interval[0] < 0.75 < interval[1]
+    assert interval[1] - interval[0] < 0.12
+
+
+def test_the_same_scores_give_the_same_interval():
+    scores = scored([4, -2, 0, 6, 1], ["a", "a", "b", "c", "c"])
+    assert figures(scores) == figures(scores)
+
+
+def test_patients_who_differ_widen_the_interval():
+    random = np.random.default_rng(3)
+    patient = np.repeat(np.arange(10), 8)
+    values = (random.normal(0, 1, 10)[patient] + random.normal(0, 0.1, 80))[:, None]
+    (together,) = intervals_of_means(values, patient.tolist())
+    (singly,) = intervals_of_means(values, list(range(80)))
+    assert together[1] - together[0] > 2 * (singly[1] - singly[0])
+
+
+@pytest.mark.parametrize("images_each", [1, 4])
+def test_intervals_hold_the_true_mean_about_as_often_as_they_say(images_each):
+    random = np.random.default_rng(5)
+    patient = np.repeat(np.arange(40), images_each)
+    held = 0
+    for _ in range(200):
+        values = random.normal(0.8, 0.1, 40)[patient] + random.normal(0, 0.05, patient.size)
+        (interval,) = intervals_of_means(values[:, None], patient.tolist())
+        held += interval[0] <= 0.8 <= interval[1]
+    assert 0.89 <= held / 200 <= 0.99
+
+
+def test_a_difference_is_taken_image_by_image():
+    baseline, better = scored([-18, -10, 0, 8]), scored([-17, -9, 0, 7])
+    found = difference(better, baseline)
+    assert found.density_error_points == pytest.approx(-0.75)
+    low, high = found.density_error_interval
+    assert -1.001 < low < high <= 0  # far narrower than the errors themselves, 0 to 18
+    assert found.dice == pytest.approx(
+        np.mean([s.dice for s in better]) - np.mean([s.dice for s in baseline])
+    )
+
+
+def test_a_difference_between_other_images_is_refused():
+    with pytest.raises(ValueError, match="same images"):
+        difference(scored([1, 2]), scored([1]))
