@@ -9,11 +9,16 @@ Pixels = NDArray[np.uint8]
 OPAQUE = 128
 
 
-def count_levels(rgba: Pixels, glass: int) -> NDArray[np.int64]:
-    """Return the histogram of each channel over the opaque pixels that are not glass."""
+def count_levels(rgba: Pixels) -> NDArray[np.int64]:
+    """Return the histogram of each channel over the opaque pixels, by their darkest channel."""
     pixels = rgba[rgba[..., 3] >= OPAQUE][:, :3]
-    tissue = pixels[pixels.min(axis=1) < glass]
-    return np.stack([np.bincount(tissue[:, c], minlength=256) for c in range(3)])
+    darkest = pixels.min(axis=1) // 4
+    return np.array(
+        [
+            [np.bincount(pixels[darkest == step][:, c], minlength=256) for c in range(3)]
+            for step in range(64)
+        ]
+    )
 
 
 def normalise(rgba: Pixels, table: Pixels) -> tuple[Pixels, Pixels]:
@@ -36,3 +41,116 @@ def count_nuclei(
         valid_px[row, column] = inside.sum()
         nucleus_px[row, column] = ((mask[cell] != 0) & inside).sum()
     return nucleus_px, valid_px
+
+
+def mean_blocks(image: Pixels, side: int) -> Pixels:
+    """Return the mean of each block of `side` px, halves rounded up."""
+    rows, columns = (-(-length // side) for length in image.shape)
+    means = np.zeros((rows, columns), np.uint8)
+    for row, column in np.ndindex(rows, columns):
+        block = image[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        means[row, column] = int(np.floor(block.mean() + 0.5))
+    return means
+
+
+def find_runs(mask: Pixels) -> NDArray[np.int32]:
+    """Return row, first column and column after the last of each run."""
+    runs = []
+    for i, row in enumerate(mask != 0):
+        edges = np.diff(np.concatenate([[0], row, [0]]).astype(int))
+        starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        runs += [(i, start, end) for start, end in zip(starts, ends, strict=True)]
+    return np.array(runs, np.int32).reshape(-1, 3)
+
+
+def join_runs(runs: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the first run of each run's shape: spread names until nothing changes."""
+    names = np.arange(len(runs))
+    row, start, end = runs.T
+    touch = (abs(row[:, None] - row) == 1) & (start[:, None] < end) & (start < end[:, None])
+    while True:
+        spread = np.where(touch, names, len(runs)).min(axis=1, initial=len(runs))
+        if (np.minimum(names, spread) == names).all():
+            return names
+        names = np.minimum(names, spread)
+
+
+def outlines(mask: Pixels) -> set[tuple[tuple[int, int], ...]]:
+    """Return the outlines of a shape: corners (x, y) clockwise, the smallest first.
+
+    Walk pixel edge by pixel edge with the shape on the right; where two ways lead on, turn left.
+    """
+    inside = np.pad(mask != 0, 1)
+    leaving: dict[tuple[int, int], list[tuple[int, int]]] = {}  # directions (dx, dy) by corner
+    for i, j in np.argwhere(inside):
+        x, y = int(j) - 1, int(i) - 1
+        for corner, direction, beyond in (
+            ((x, y), (1, 0), inside[i - 1, j]),
+            ((x + 1, y), (0, 1), inside[i, j + 1]),
+            ((x + 1, y + 1), (-1, 0), inside[i + 1, j]),
+            ((x, y + 1), (0, -1), inside[i, j - 1]),
+        ):
+            if not beyond:
+                leaving.setdefault(corner, []).append(direction)
+    found = set()
+    edges = {(corner, direction) for corner, ways in leaving.items() for direction in ways}
+    while edges:
+        edge, walked = next(iter(edges)), []
+        while edge in edges:
+            edges.remove(edge)
+            (x, y), (dx, dy) = edge
+            ways = leaving[x + dx, y + dy]
+            edge = (x + dx, y + dy), ((dy, -dx) if len(ways) == 2 else ways[0])
+            if edge[1] != (dx, dy):
+                walked.append(edge[0])
+        first = walked.index(min(walked))
+        found.add((*walked[first:], *walked[:first]))
+    return found
+
+
+def hot_spots(density, scale, area_mm2, count, min_share):
+    """Return (minx, miny, width, height, density, share) of each field, the densest first.
+
+    Every field is summed anew, cell by cell, by the area that the two have in common.
+    """
+    slide_width, slide_height = density.grid.size_l0
+    width = min(1000 * area_mm2**0.5 / scale.x_mpp, slide_width)
+    height = min(1000 * area_mm2**0.5 / scale.y_mpp, slide_height)
+    cell_width, cell_height = density.cell_l0
+    rows, columns = density.valid_px.shape
+    cells = []  # place inside the slide, and what counts
+    for row, column in np.ndindex(rows, columns):
+        left, top = column * cell_width, row * cell_height
+        right = min(left + cell_width, slide_width)
+        bottom = min(top + cell_height, slide_height)
+        if right > left and bottom > top and not np.isnan(density.density[row, column]):
+            counts = density.nucleus_px[row, column], density.valid_px[row, column]
+            cells.append(((left, top, right, bottom), counts))
+
+    fields = []
+    for row, column in np.ndindex(rows, columns):
+        x, y = column * cell_width, row * cell_height
+        if x + width > slide_width + 1e-6 or y + height > slide_height + 1e-6:
+            continue
+        nucleus = valid = 0.0
+        for (left, top, right, bottom), (nucleus_px, valid_px) in cells:
+            across = max(0, min(right, x + width) - max(left, x)) / (right - left)
+            down = max(0, min(bottom, y + height) - max(top, y)) / (bottom - top)
+            nucleus += nucleus_px * across * down
+            valid += valid_px * across * down
+        share = valid / (width / cell_width * height / cell_height * density.cell_px**2)
+        if share > min_share - 1e-9 and nucleus / valid > 1e-9:
+            fields.append((x, y, nucleus / valid, min(share, 1)))
+
+    found = []
+    while fields and len(found) < count:
+        best = max(field[2] for field in fields)
+        x, y, value, share = next(field for field in fields if field[2] >= best - 1e-9)
+        size = round(x + width) - round(x), round(y + height) - round(y)
+        found.append((round(x), round(y), *size, value, share))
+        fields = [
+            field
+            for field in fields
+            if abs(field[0] - x) > width - 1e-6 or abs(field[1] - y) > height - 1e-6
+        ]
+    return found

@@ -11,7 +11,8 @@ from typing import Any
 from gliorun.colour import StainStatistic
 from gliorun.errors import GlioError
 
-FORMAT = 1
+FORMAT = 2
+"""2: optical density counts from the glass."""
 MPP_RANGE = (0.01, 4.0)
 
 

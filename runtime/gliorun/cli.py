@@ -11,7 +11,11 @@ from gliorun import commandline
 
 app = typer.Typer(add_completion=False)
 
-EXAMPLE = "gliorun slide.svs --out heatmap.png --out density.csv"
+EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
+OUTPUTS = (
+    ".png heatmap, .html report, .csv density, .geojson tiles for QuPath, .nuclei.geojson every "
+    "nucleus, .ome.tif density, .mask.ome.tif nucleus mask, .json run record."
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -29,7 +33,7 @@ def main(
     ] = None,
     out: Annotated[
         list[Path] | None,
-        typer.Option(help="File to write; the suffix picks what: .png or .csv. Repeats."),
+        typer.Option(help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"),
     ] = None,
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
@@ -42,6 +46,14 @@ def main(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Reader threads.")] = None,
     requests: Annotated[int | None, typer.Option(help="Inferences under way at once.")] = None,
+    palette: Annotated[
+        str, typer.Option(help="Colours: cold-hot, paper-like or continuous.")
+    ] = "cold-hot",
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Draw the map over the slide, not beside it.")
+    ] = False,
+    hot_spots: Annotated[int, typer.Option(help="Densest fields to find.")] = 5,
+    hot_spot_mm2: Annotated[float, typer.Option(help="Area of such a field in mm².")] = 1.0,
     max_bad_tiles: Annotated[
         float, typer.Option(help="Share of unreadable tiles past which the slide fails.")
     ] = 0.05,
@@ -61,9 +73,13 @@ def main(
 
     from gliorun import job
     from gliorun.pipeline import Settings
+    from gliorun.writers import Look
 
     settings = Settings(mpp, cell_px, threads, max_bad_tiles)
-    plan = job.Plan(out, model or job.DEFAULT_MODEL, settings, requests)
+    look = Look(palette, overlay)
+    plan = job.Plan(
+        out, model or job.DEFAULT_MODEL, settings, requests, look, hot_spots, hot_spot_mm2
+    )
     summary = job.run_demo(plan, quiet) if slide is None else job.run(slide, plan, quiet)
     typer.echo(summary)
 

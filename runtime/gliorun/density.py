@@ -32,6 +32,11 @@ class Status(IntEnum):
     NO_TISSUE = 0
     MEASURED = 1
     UNREADABLE = 2
+    PEN = 3
+    BUBBLE = 4
+    BLANK = 5
+    FOLD = 6
+    BLURRED = 7
 
 
 class DensityMap:
@@ -67,9 +72,13 @@ class DensityMap:
         )
         self.status[spec.row, spec.column] = Status.MEASURED
 
+    def leave_out(self, spec: TileSpec, status: Status) -> None:
+        """Note why a tile was not measured; its cells have no value."""
+        self.status[spec.row, spec.column] = status
+
     def mark_unreadable(self, spec: TileSpec) -> None:
         """Note that a tile could not be read; its cells have no value."""
-        self.status[spec.row, spec.column] = Status.UNREADABLE
+        self.leave_out(spec, Status.UNREADABLE)
 
     @property
     def valid_share(self) -> NDArray[np.float64]:

@@ -10,11 +10,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPAQUE = 128
 """Alpha from which a pixel belongs to the slide."""
+BLOCK = 4
+"""Side in px of the blocks that a coarser level of a mask takes the mean of."""
+NOWHERE = 2**31 - 1
+"""A column right of every run."""
+SQUARE = 8
+"""Side in px of the squares that a tile's quality is judged by: 4 µm at half a µm per px."""
 
 
 def kernel(function: F) -> F:
@@ -27,24 +34,24 @@ def kernel(function: F) -> F:
 
 
 @kernel
-def count_levels(rgba: Any, glass: int, counts: Any) -> None:
-    """Add the tissue pixels of a tile to a histogram of each channel.
+def count_levels(rgba: Any, counts: Any) -> None:
+    """Add the opaque pixels of a tile to a histogram of each channel, by how dark they are.
 
     Parameters
     ----------
     rgba : (H, W, 4) uint8, straight alpha
-    glass : int
-        A pixel is tissue if it is opaque and its darkest channel lies below this level.
-    counts : (3, 256) int64, added to
+    counts : (64, 3, 256) int64, added to
+        A pixel whose darkest channel is `d` counts in `counts[d // 4]`.
     """
     height, width = rgba.shape[0], rgba.shape[1]
     for i in range(height):
         for j in range(width):
-            red, green, blue = rgba[i, j, 0], rgba[i, j, 1], rgba[i, j, 2]
-            if rgba[i, j, 3] >= OPAQUE and min(red, green, blue) < glass:
-                counts[0, red] += 1
-                counts[1, green] += 1
-                counts[2, blue] += 1
+            if rgba[i, j, 3] >= OPAQUE:
+                red, green, blue = rgba[i, j, 0], rgba[i, j, 1], rgba[i, j, 2]
+                darkest = min(red, green, blue) // 4
+                counts[darkest, 0, red] += 1
+                counts[darkest, 1, green] += 1
+                counts[darkest, 2, blue] += 1
 
 
 @kernel
@@ -92,3 +99,271 @@ def count_nuclei(mask: Any, valid: Any, cell_px: int, nucleus_px: Any, valid_px:
                 valid_px[row, column] += 1
                 if mask[i, j]:
                     nucleus_px[row, column] += 1
+
+
+@kernel
+def mean_blocks(image: Any, out: Any) -> None:
+    """Fill each pixel of `out` with the rounded mean of the block of `image` that it covers.
+
+    Parameters
+    ----------
+    image : (H, W) uint8
+    out : (ceil(H / BLOCK), ceil(W / BLOCK)) uint8, filled
+        Blocks at the right and lower border may be cut.
+    """
+    height, width = image.shape
+    for row in range(out.shape[0]):
+        bottom = min((row + 1) * BLOCK, height)
+        whole = width // BLOCK if bottom == (row + 1) * BLOCK else 0
+        for column in range(whole):  # of a fixed size, so that the compiler makes vectors
+            total = 0
+            for i in range(BLOCK):
+                for j in range(BLOCK):
+                    total += image[row * BLOCK + i, column * BLOCK + j]
+            out[row, column] = (2 * total + BLOCK**2) // (2 * BLOCK**2)
+        for column in range(whole, out.shape[1]):
+            right = min((column + 1) * BLOCK, width)
+            total, area = 0, (bottom - row * BLOCK) * (right - column * BLOCK)
+            for i in range(row * BLOCK, bottom):
+                for j in range(column * BLOCK, right):
+                    total += image[i, j]
+            out[row, column] = (2 * total + area) // (2 * area)
+
+
+@kernel
+def count_runs(mask: Any, counts: Any) -> None:
+    """Count the runs of each row: stretches of pixels that are not 0.
+
+    Parameters
+    ----------
+    mask : (H, W) uint8
+    counts : (H,) int64, filled
+    """
+    height, width = mask.shape
+    for i in range(height):
+        counts[i] = 0
+        before = False
+        for j in range(width):
+            inside = mask[i, j] != 0
+            if inside and not before:
+                counts[i] += 1
+            before = inside
+
+
+@kernel
+def find_runs(mask: Any, runs: Any) -> None:
+    """List the runs of a mask, row by row.
+
+    Parameters
+    ----------
+    mask : (H, W) uint8, not 0 inside
+    runs : (N, 3) int32, filled: row, first column, column after the last
+    """
+    height, width = mask.shape
+    n = 0
+    for i in range(height):
+        before = False
+        for j in range(width):
+            inside = mask[i, j] != 0
+            if inside and not before:
+                runs[n, 0], runs[n, 1] = i, j
+            if before and not inside:
+                runs[n, 2] = j
+                n += 1
+            before = inside
+        if before:
+            runs[n, 2] = width
+            n += 1
+
+
+@kernel
+def find_root(roots: Any, i: int) -> int:
+    """Follow `roots`, (N,) int64, from `i` to the one that names itself, shortening the way."""
+    while roots[i] != i:
+        roots[i] = roots[roots[i]]
+        i = roots[i]
+    return i
+
+
+@kernel
+def join_runs(runs: Any, roots: Any) -> None:
+    """Name the 4-connected shape of each run: union-find over neighbouring rows.
+
+    Parameters
+    ----------
+    runs : (N, 3) int32, sorted by row and column; runs of one row do not touch
+    roots : (N,) int64, filled with the number of the shape's first run
+    """
+    count = runs.shape[0]
+    above = 0
+    for i in range(count):
+        roots[i] = i
+        row, start, end = runs[i, 0], runs[i, 1], runs[i, 2]
+        while runs[above, 0] < row - 1 or (runs[above, 0] == row - 1 and runs[above, 2] <= start):
+            above += 1
+        k = above
+        while runs[k, 0] == row - 1 and runs[k, 1] < end:
+            ours, theirs = find_root(roots, i), find_root(roots, k)
+            roots[max(ours, theirs)] = min(ours, theirs)
+            k += 1
+    for i in range(count):
+        roots[i] = roots[roots[i]]
+
+
+@kernel
+def link_line(runs: Any, above: int, below: int, end: int, after: Any) -> None:
+    """Link the sides that end on the line between two rows of a shape, for `link_sides`.
+
+    Parameters
+    ----------
+    runs : (N, 3) int32; the row above the line is runs[above:below], the other runs[below:end]
+    after : (2 N,) int64, filled for the sides that leave their row on this line
+    """
+    over, under = 2 * above, 2 * below
+    first, first_leaves = -1, False
+    while over < 2 * below or under < 2 * end:
+        x_over = runs[over // 2, 1 + over % 2] if over < 2 * below else NOWHERE
+        x_under = runs[under // 2, 1 + under % 2] if under < 2 * end else NOWHERE
+        # at one place a left side comes before a right side
+        if x_over < x_under or (x_over == x_under and over % 2 == 0):
+            side, leaves = over, over % 2 == 1  # a right side leaves its row downwards
+            over += 1
+        else:
+            side, leaves = under, under % 2 == 0  # a left side leaves it upwards
+            under += 1
+        if first < 0:
+            first, first_leaves = side, leaves
+            continue
+        if first_leaves:
+            after[first] = side
+        else:
+            after[side] = first
+        first = -1
+
+
+@kernel
+def link_sides(runs: Any, after: Any) -> None:
+    """Link the sides of a shape's runs to outlines, which keep the shape on their right.
+
+    Run k has a left side, 2 k, which an outline takes upwards, and a right side, 2 k + 1, which
+    it takes downwards. On a line between two rows the sides that end there pair up from left to
+    right. Where runs meet at a corner only, the outline crosses over from one to the other, so
+    that no outline meets itself.
+
+    Parameters
+    ----------
+    runs : (N, 3) int32, one 4-connected shape, sorted by row and column
+    after : (2 N,) int64, filled with the side that follows each side
+    """
+    above = below = 0
+    while True:
+        end = below
+        while end < runs.shape[0] and runs[end, 0] == runs[below, 0]:
+            end += 1
+        link_line(runs, above, below, end, after)
+        if end == below:
+            return
+        above, below = below, end
+
+
+@kernel
+def trace_outlines(runs: Any, after: Any, corners: Any, ends: Any) -> None:
+    """Walk along the linked sides of a shape and list the corners of its outlines.
+
+    Parameters
+    ----------
+    runs : (N, 3) int32, as for `link_sides`
+    after : (2 N,) int64, from `link_sides`; used up
+    corners : (4 N, 2) int32, filled with x, y of pixel corners, the outer outline first
+    ends : (N,) int64, filled: outline k is corners[ends[k - 1] : ends[k]]; then 0
+    """
+    corner = outline = 0
+    for k in range(runs.shape[0]):
+        side = 2 * k  # every outline has a left side
+        if after[side] < 0:
+            continue
+        while after[side] >= 0:
+            following = after[side]
+            after[side] = -1
+            x, next_x = runs[side // 2, 1 + side % 2], runs[following // 2, 1 + following % 2]
+            if x != next_x:
+                y = runs[side // 2, 0] + side % 2
+                corners[corner, 0], corners[corner, 1] = x, y
+                corners[corner + 1, 0], corners[corner + 1, 1] = next_x, y
+                corner += 2
+            side = following
+        ends[outline] = corner
+        outline += 1
+    for k in range(outline, ends.shape[0]):
+        ends[k] = 0
+
+
+@kernel
+def shrink(rgba: Any, side: int, rgb: Any, light: Any) -> None:
+    """Average squares of `side` x `side` px; what is left over at the right and below is not seen.
+
+    Parameters
+    ----------
+    rgba : (H, W, 4) uint8, straight alpha
+    rgb : (H // side, W // side, 3) uint8, filled: rounded mean
+    light : (H // side, W // side) float32, filled
+        Luma, 0 to 255 (ITU-R BT.601); -1 where a pixel of the square lies outside the slide.
+    """
+    share = np.float32(1 / (side * side))
+    for i in range(light.shape[0]):
+        for j in range(light.shape[1]):
+            red = green = blue = np.float32(0)
+            alpha = np.uint8(255)
+            for y in range(side):
+                for x in range(side):
+                    red += rgba[i * side + y, j * side + x, 0]
+                    green += rgba[i * side + y, j * side + x, 1]
+                    blue += rgba[i * side + y, j * side + x, 2]
+                    alpha = min(alpha, rgba[i * side + y, j * side + x, 3])
+            red, green, blue = red * share, green * share, blue * share
+            rgb[i, j, 0] = np.uint8(red + np.float32(0.5))
+            rgb[i, j, 1] = np.uint8(green + np.float32(0.5))
+            rgb[i, j, 2] = np.uint8(blue + np.float32(0.5))
+            luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+            light[i, j] = luma if alpha >= OPAQUE else np.float32(-1)
+
+
+@kernel
+def look_at_squares(rgb: Any, light: Any, span: Any, slope: Any, mean: Any) -> None:
+    """Measure contrast, steepest slope and mean colour of squares of `SQUARE` px.
+
+    Squares lie side by side, one px within the border. Around the steepest point of an edge its
+    width is span / slope, as an edge of that slope would need that many px to rise by the span.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    light : (H, W) float32, below 0 outside the slide
+    span : ((H - 2) // SQUARE, (W - 2) // SQUARE) float32, filled
+        Lightest less darkest px; -1 where the square or a px beside it lies outside the slide.
+    slope : as `span`, filled
+        Largest gradient by central differences, in levels per px; 0 where `span` is -1.
+    mean : (*span.shape, 3) uint8, filled: rounded mean
+    """
+    for row in range(span.shape[0]):
+        for column in range(span.shape[1]):
+            top, left = row * SQUARE + 1, column * SQUARE + 1
+            darkest, lightest, steepest = light[top, left], light[top, left], np.float32(0)
+            red, green, blue = 0, 0, 0
+            outside = light[top, left]
+            for i in range(top, top + SQUARE):
+                for j in range(left, left + SQUARE):
+                    west, east = light[i, j - 1], light[i, j + 1]
+                    north, south = light[i - 1, j], light[i + 1, j]
+                    darkest, lightest = min(darkest, light[i, j]), max(lightest, light[i, j])
+                    outside = min(outside, light[i, j], west, east, north, south)
+                    along, down = east - west, south - north
+                    steepest = max(steepest, along * along + down * down)
+                    red += rgb[i, j, 0]
+                    green += rgb[i, j, 1]
+                    blue += rgb[i, j, 2]
+            span[row, column] = lightest - darkest if outside >= 0 else -1
+            slope[row, column] = np.sqrt(steepest) / 2 if outside >= 0 else 0
+            mean[row, column, 0] = (2 * red + SQUARE**2) // (2 * SQUARE**2)
+            mean[row, column, 1] = (2 * green + SQUARE**2) // (2 * SQUARE**2)
+            mean[row, column, 2] = (2 * blue + SQUARE**2) // (2 * SQUARE**2)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliorun import colour
 from gliorun.card import ModelCard
-from gliorun.density import DensityMap
+from gliorun.density import DensityMap, Status
 from gliorun.errors import GlioError, TileReadError
-from gliorun.reading.slide import Scale, Slide
+from gliorun.reading import quality
+from gliorun.reading.slide import Rgba, Scale, Slide
 from gliorun.reading.tiles import TileGrid, TileSpec
 from gliorun.reading.tissue import Tissue, find_tissue
 from gliorun.streams import map_ahead
@@ -40,12 +42,15 @@ class Settings:
         Reader threads; half the processors by default, the network needs the rest.
     max_bad_tiles : float
         Share of unreadable tiles past which the slide fails.
+    quality : QualityLimits, optional
+        Which tiles are not measured as they are blurred or show artefacts; None measures all.
     """
 
     mpp: float | None = None
     cell_px: int | None = None
     threads: int | None = None
     max_bad_tiles: float = 0.05
+    quality: quality.QualityLimits | None = field(default_factory=quality.QualityLimits)
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -71,6 +76,14 @@ class Tile:
     valid: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A tile that is not measured, and why."""
+
+    spec: TileSpec
+    reason: Status
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideDensity:
     """What one run of one slide gives."""
@@ -85,6 +98,14 @@ class SlideDensity:
 Predict = Callable[[Iterable[Tile]], Generator[tuple[Tile, NDArray[np.uint8]]]]
 Progress = Callable[[int, int], None]
 """Called with tiles done and tiles in all."""
+KeepMask = Callable[[TileSpec, NDArray[np.uint8], NDArray[np.uint8]], None]
+"""Called with a tile's place, mask and valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
+
+
+def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
+    """Return the tiles of a slide at the model's scale."""
+    scale = slide.scale(settings.mpp)
+    return TileGrid.over(slide.size_l0, (scale.x_mpp, scale.y_mpp), card.tile_px, card.mpp)
 
 
 def measure(
@@ -93,8 +114,9 @@ def measure(
     predict: Predict,
     settings: Settings,
     progress: Progress = lambda done, total: None,
+    keep: KeepMask | None = None,
 ) -> SlideDensity:
-    """Measure the nucleus density of a slide.
+    """Measure the nucleus density of a slide; `keep` gets every tile's mask and valid pixels.
 
     Raises
     ------
@@ -103,7 +125,7 @@ def measure(
     """
     scale = slide.scale(settings.mpp)
     warnings = list(_check_scale(slide, scale, card))
-    grid = TileGrid.over(slide.size_l0, (scale.x_mpp, scale.y_mpp), card.tile_px, card.mpp)
+    grid = tile_grid(slide, card, settings)
     overview = slide.overview(OVERVIEW_PX)
     tissue = find_tissue(overview, slide.size_l0)
     chosen = [spec for spec in grid if tissue.touches(spec)]
@@ -111,23 +133,27 @@ def measure(
         raise GlioError(f"{slide.path}: no tissue found")
     cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
     density = DensityMap(grid, card.tile_px, cell_px)
-    table = stain_table(slide, card, chosen, settings.readers)
-    unreadable = 0
+    read = tile_reader(slide, card, scale, settings.quality)
+    stain = None
+    if card.colour_target is not None or settings.quality is not None:
+        stain = slide_stain(read, chosen, settings.readers)
+    table = colour.table_between(stain, card.colour_target)
+    left_out: Counter[Status] = Counter()
 
-    def load(spec: TileSpec) -> Tile | TileSpec:
-        try:
-            return Tile(spec, *colour.normalise(slide.read(spec, card.tile_px), table))
-        except TileReadError:
-            return spec
+    def load(spec: TileSpec) -> Tile | LeftOut:
+        found = read(spec, stain)
+        if isinstance(found, Status):
+            return LeftOut(spec, found)
+        return Tile(spec, *colour.normalise(found, table))
 
-    def readable(loaded: Iterable[Tile | TileSpec]) -> Generator[Tile]:
-        nonlocal unreadable
+    def fit(loaded: Iterable[Tile | LeftOut]) -> Generator[Tile]:
         for tile in loaded:
             if isinstance(tile, Tile):
                 yield tile
                 continue
-            density.mark_unreadable(tile)
-            unreadable += 1
+            density.leave_out(tile.spec, tile.reason)
+            left_out[tile.reason] += 1
+            unreadable = left_out[Status.UNREADABLE]
             if unreadable > settings.max_bad_tiles * len(chosen):
                 raise GlioError(
                     f"{slide.path}: {unreadable} of {len(chosen)} tiles cannot be read, more than "
@@ -136,36 +162,75 @@ def measure(
 
     ahead = 2 * settings.readers + 2
     loaded = map_ahead(load, chosen, threads=settings.readers, ahead=ahead)
-    with closing(loaded), closing(predict(readable(loaded))) as predictions:
+    with closing(loaded), closing(predict(fit(loaded))) as predictions:
         for done, (tile, mask) in enumerate(predictions, 1):
             density.add(tile.spec, mask, tile.valid)
-            progress(done + unreadable, len(chosen))
+            if keep is not None:
+                keep(tile.spec, mask, tile.valid)
+            progress(done + left_out.total(), len(chosen))
+    if left_out.total() == len(chosen):
+        raise GlioError(
+            f"{slide.path}: none of {len(chosen)} tiles can be measured "
+            f"({_counted(left_out)}); --no-quality measures what can be read"
+        )
+    unreadable = left_out.pop(Status.UNREADABLE, 0)
     if unreadable:
         warnings.append(f"{unreadable} of {len(chosen)} tiles could not be read: no value there")
+    if left_out:
+        warnings.append(
+            f"{left_out.total()} of {len(chosen)} tiles are not fit to be measured "
+            f"({_counted(left_out)}): no value there"
+        )
     return SlideDensity(density, scale, tissue, overview, tuple(warnings))
 
 
-def stain_table(
-    slide: Slide, card: ModelCard, chosen: list[TileSpec], threads: int
-) -> colour.Table:
-    """Return the colour table of a slide, from tiles spread evenly over its tissue."""
-    if card.colour_target is None:
-        return colour.identity_table()
-    step = max(1, len(chosen) // STAIN_SAMPLES)
+ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | Status]
+
+
+def tile_reader(
+    slide: Slide, card: ModelCard, scale: Scale, limits: quality.QualityLimits | None
+) -> ReadTile:
+    """Return a function that reads a tile as scanned, or tells why it cannot be measured.
+
+    Its second argument is the stain of the slide, without which folds are not found.
+    """
+    shrink = quality.shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
+
+    def read(spec: TileSpec, stain: colour.StainStatistic | None) -> Rgba | Status:
+        try:
+            rgba = slide.read(spec, card.tile_px)
+        except TileReadError:
+            return Status.UNREADABLE
+        if limits is None:
+            return rgba
+        reason = quality.judge(rgba, shrink, stain, limits).reason
+        return rgba if reason is None else reason
+
+    return read
+
+
+def slide_stain(
+    read: ReadTile, chosen: list[TileSpec], threads: int
+) -> colour.StainStatistic | None:
+    """Return the stain of a slide, from tiles spread evenly over its tissue."""
 
     def levels(spec: TileSpec) -> colour.Levels:
         counts = colour.empty_levels()
-        try:
-            colour.add_levels(slide.read(spec, card.tile_px), counts)
-        except TileReadError:
-            pass  # counted when the tile's turn comes
+        rgba = read(spec, None)
+        if not isinstance(rgba, Status):  # else it is counted when the tile's turn comes
+            colour.add_levels(rgba, counts)
         return counts
 
     counts = colour.empty_levels()
-    with closing(map_ahead(levels, chosen[::step], threads=threads, ahead=2 * threads)) as parts:
+    some = chosen[:: max(1, len(chosen) // STAIN_SAMPLES)]
+    with closing(map_ahead(levels, some, threads=threads, ahead=2 * threads)) as parts:
         for part in parts:
             counts += part
-    return colour.table_between(colour.measure(counts), card.colour_target)
+    return colour.measure(counts)
+
+
+def _counted(left_out: Counter[Status]) -> str:
+    return ", ".join(f"{left_out[reason]} {reason.name.lower()}" for reason in sorted(left_out))
 
 
 def _check_scale(slide: Slide, scale: Scale, card: ModelCard) -> Generator[str]:

@@ -34,7 +34,7 @@ def test_the_same_card_gives_the_same_text():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no json", "[]", "3", "null", "{}", '{"format": 1}', '{"format": 1, "name": "x"}'],
+    ["", "no json", "[]", "3", "null", "{}", '{"format": 2}', '{"format": 1, "name": "x"}'],
 )
 def test_damaged_text_is_refused(text):
     with pytest.raises(GlioError, match="model card"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +77,11 @@ class Slide:
         trace: TracebackType | None,
     ) -> None:
         self._handle.close()
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """What the file says of itself; much of it may name a patient, so pick."""
+        return self._properties
 
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from gliorun.atomic import replacing
-from gliorun.card import ModelCard
 from gliorun.errors import GlioError
-from gliorun.pipeline import SlideDensity
-from gliorun.writers import csv, png
+from gliorun.writers import csv, geojson, nuclei, ometiff, png, record
+from gliorun.writers.png import Look
+from gliorun.writers.result import Result
+
+__all__ = ["MASK_SUFFIXES", "NUCLEI", "WRITERS", "Look", "Result", "check_outputs", "write"]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a writer gets: the slide's name, what was measured, and the model's card."""
+def _write_report(path: Path, result: Result, look: Look) -> None:
+    from gliorun.writers import html  # Bokeh takes half a second to import
 
-    slide_name: str
-    measured: SlideDensity
-    card: ModelCard
+    html.write_report(path, result, look.palette)
 
 
-WRITERS: dict[str, Callable[[Path, Result], None]] = {
-    ".png": lambda path, r: png.write_heatmap(path, r.slide_name, r.measured, r.card),
-    ".csv": lambda path, r: csv.write_density(path, r.measured.density),
+NUCLEI = ".nuclei.geojson"
+WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
+    ".png": png.write_heatmap,
+    ".html": _write_report,
+    ".csv": lambda path, result, look: csv.write_density(path, result.measured.density, result.counts),
+    ".geojson": lambda path, result, look: geojson.write_tiles(path, result, look.palette),
+    NUCLEI: lambda path, result, look: nuclei.write_nuclei(path, result),
+    ".ome.tif": lambda path, result, look: ometiff.write_density(path, result),
+    ".mask.ome.tif": lambda path, result, look: ometiff.write_mask(path, result),
+    ".json": lambda path, result, look: record.write_record(path, result),
 }
+MASK_SUFFIXES = (NUCLEI, ".mask.ome.tif")
+"""Outputs that need the masks of the whole slide."""
+
+
+def suffix_of(path: Path) -> str:
+    """Return the longest known suffix that the file's name ends with.
+
+    Raises
+    ------
+    GlioError
+        It ends with none.
+    """
+    name = path.name.lower()
+    found = [suffix for suffix in WRITERS if name.endswith(suffix)]
+    if not found:
+        raise GlioError(f"{path}: unknown suffix; known: {', '.join(WRITERS)}")
+    return max(found, key=len)
 
 
 def check_outputs(paths: list[Path]) -> None:
@@ -37,8 +59,7 @@ def check_outputs(paths: list[Path]) -> None:
         A suffix is unknown, a path stands twice, or its folder cannot be written.
     """
     for path in paths:
-        if path.suffix.lower() not in WRITERS:
-            raise GlioError(f"{path}: unknown suffix; known: {', '.join(sorted(WRITERS))}")
+        suffix_of(path)
         if paths.count(path) > 1:
             raise GlioError(f"{path}: named twice")
         if path.is_dir():
@@ -47,7 +68,7 @@ def check_outputs(paths: list[Path]) -> None:
             partial.touch()
 
 
-def write(path: Path, result: Result) -> None:
+def write(path: Path, result: Result, look: Look) -> None:
     """Write one output; on an error the earlier file, if any, stays."""
     with replacing(path) as partial:
-        WRITERS[path.suffix.lower()](partial, result)
+        WRITERS[suffix_of(path)](partial, result, look)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gliorun.density import DensityMap, Status, classify
+from gliorun.nuclei import NucleusCounts
 
 COLUMNS = (
     "minx",
@@ -21,12 +22,13 @@ COLUMNS = (
 )
 
 
-def write_density(path: Path, density: DensityMap) -> None:
+def write_density(path: Path, density: DensityMap, counts: NucleusCounts | None = None) -> None:
     """Write every cell of every tile with tissue, row by row.
 
     `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are empty where
     there is no value. Coordinates are level-0 px, origin top left, clipped to the slide;
-    `valid_fraction` is the share of the cell inside the slide.
+    `valid_fraction` is the share of the cell inside the slide. With `counts`, a last column
+    `nuclei` holds the number of nuclei whose centre lies in the cell.
     """
     values, shares, status = density.density, density.valid_share, density.cell_status
     classes = classify(values)
@@ -34,7 +36,7 @@ def write_density(path: Path, density: DensityMap) -> None:
     slide_width, slide_height = density.grid.size_l0
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(COLUMNS if counts is None else (*COLUMNS, "nuclei"))
         for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
             left, top = round(column * cell_width), round(row * cell_height)
             right = min(round((column + 1) * cell_width), slide_width)
@@ -52,5 +54,6 @@ def write_density(path: Path, density: DensityMap) -> None:
                     int(classes[row, column]) if known else "",
                     f"{shares[row, column]:.4f}",
                     Status(status[row, column]).name.lower(),
+                    *(() if counts is None else (int(counts.per_cell[row, column]),)),
                 )
             )

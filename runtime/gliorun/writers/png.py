@@ -1,217 +1,239 @@
-"""heatmap.png: the six classes over the slide, with legend, named grid and scale bar."""
+"""heatmap.png: a figure of the slide and its density map, with all that is needed to read it."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from numpy.typing import NDArray
 
-from gliorun.card import ModelCard
-from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.density import DensityMap
+from gliorun.kernels import OPAQUE
 from gliorun.pipeline import SlideDensity
+from gliorun.reading.slide import Scale
+from gliorun.writers import hatching, legend, palette
+from gliorun.writers.legend import BLOCK_PT
+from gliorun.writers.page import Page, Pixels, plain_style, printable, shorten, wrap
+from gliorun.writers.panel import (
+    BAR_PT,
+    HEAD_PT,
+    LETTERS_PT,
+    Frame,
+    Panel,
+    map_pixels,
+    pale,
+    thumbnail_pixels,
+)
+from gliorun.writers.result import Result
 
-PALETTE = ("#4575b4", "#91bfdb", "#e0f3f8", "#fee090", "#fc8d59", "#d73027")
-"""RdYlBu of ColorBrewer, cold to hot; told apart with every common colour blindness."""
-NICE_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 DPI = 200
-MAP_IN = 7.5
-MIN_MAP_IN = 2.0
-MARGIN_IN = {"left": 0.45, "right": 2.35, "top": 0.75, "bottom": 0.75}
-MAX_SQUARES = 12
+PANELS_DOTS = (2000, 1500)
+"""Room for the panels. Maps of very many cells take more; then the dots are finer."""
+SMALL_DOTS, CELL_DOTS = 420, 150
+"""A map of few cells is no larger than the first, or its cells than the second."""
+MAX_DOTS = 2000
+"""Longest side of a panel that has no room for two dots a cell; past it cells are merged."""
+
+TITLE_PT, NOTE_PT = 11.0, 7.5
+MARGIN_PT, GAP_PT, BLOCK_GAP_PT, TITLE_ROW_PT, NOTE_ROW_PT = 16.0, 22.0, 14.0, 24.0, 10.5
+MIN_SLOT_PT = 110.0
+"""Room beside each other for panels narrower than their captions."""
+GREY = "#555555"
+OVERLAY = 0.6
+"""Opacity of a map over its slide."""
+BESIDE = 1.35
+"""Two panels stand one above the other only where they are larger by this."""
+SAVES = 1.15
+"""The legend stands at the side of the panels only where the page is smaller by this."""
+MIN_HOT_SPOTS = 6
+"""Rows that the table of hot spots has at least room for."""
 
 
-def write_heatmap(path: Path, name: str, measured: SlideDensity, card: ModelCard) -> None:
-    """Draw the density map of a slide.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a figure is drawn: its colours, and whether the map lies over the slide or beside it."""
 
-    Squares of the grid are named by a letter (row) and a number (column) and have a round side
-    in mm. Tissue that could not be measured is hatched; where there is no tissue, the pale slide
-    shows.
+    palette: str = palette.DEFAULT
+    overlay: bool = False
+
+    def __post_init__(self) -> None:
+        palette.class_colours(self.palette)  # refuses an unknown one
+
+    @property
+    def opacity(self) -> float:
+        """Opacity of the map."""
+        return OVERLAY if self.overlay else 1.0
+
+
+def write_heatmap(path: Path, result: Result, look: Look) -> None:
+    """Draw the slide and its density map, beside or below each other, or one over the other.
+
+    Every cell of the map is a square of whole dots. Squares of the grid are named by a letter
+    (row) and a number (column). Tiles without a value are hatched; where there is no tissue, the
+    pale slide shows. The same result gives the same bytes.
     """
-    density = measured.density
-    width_mm, height_mm = slide_mm(measured)
-    scale = MAP_IN / max(width_mm, height_mm)
-    map_width, map_height = (max(side * scale, MIN_MAP_IN) for side in (width_mm, height_mm))
-    figure_width = MARGIN_IN["left"] + map_width + MARGIN_IN["right"]
-    figure_height = max(MARGIN_IN["bottom"] + map_height + MARGIN_IN["top"], 4.4)
-    figure = Figure(figsize=(figure_width, figure_height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes(
-        (
-            MARGIN_IN["left"] / figure_width,
-            1 - (MARGIN_IN["top"] + map_height) / figure_height,
-            map_width / figure_width,
-            map_height / figure_height,
-        )
+    with plain_style():
+        draw(result, look).save(path)
+
+
+def draw(result: Result, look: Look) -> Page:
+    """Return the figure, drawn on a page of its size."""
+    measured = replace(result.measured, density=_merged(result.measured.density))
+    result = replace(result, measured=measured)
+    layout = lay_out(result, look)
+    page = Page(layout.width, layout.height, layout.dpi)
+    margin, dot = MARGIN_PT * page.dots_a_point, page.dots_a_point
+    room = layout.width - 2 * margin
+    title = shorten(printable(result.slide_name), room, TITLE_PT, layout.dpi, bold=True)
+    page.text(margin, margin + 9 * dot, title, TITLE_PT, bold=True)
+    panels = [Panel(page, layout.frame, *corner) for corner in layout.corners]
+    thumbnail = thumbnail_pixels(layout.frame, measured.overview)
+    ground = thumbnail if look.overlay else pale(thumbnail)
+    drawn = map_pixels(layout.frame, ground, look.palette, look.opacity)
+    if look.overlay:
+        panels[0].draw(drawn, "", "Nucleus density")
+    else:
+        panels[0].draw(thumbnail, "a", "Slide")
+        panels[1].draw(drawn, "b", "Nucleus density")
+    panels[-1].scale_bar()
+    for panel in panels:
+        panel.mark(result.hot_spots)
+    for block, left, top in layout.blocks:
+        block.draw(page, left, top)
+    for number, note in enumerate(reversed(layout.notes)):
+        y = layout.height - margin - number * NOTE_ROW_PT * dot
+        page.text(margin, y, note, NOTE_PT, colour=GREY)
+    return page
+
+
+def _merged(density: DensityMap) -> DensityMap:
+    """Return `density`, or one of larger cells, summed within their tiles, to fit `MAX_DOTS`."""
+    longest, cells = max(density.valid_px.shape), density.cells_a_tile
+    factors = [n for n in range(1, cells + 1) if cells % n == 0]
+    factor = next((n for n in factors if longest <= MAX_DOTS * n), cells)
+    if factor == 1:
+        return density
+    merged = DensityMap(density.grid, density.tile_px, density.cell_px * factor)
+    rows, columns = merged.valid_px.shape
+    for ours, theirs in (
+        (merged.nucleus_px, density.nucleus_px),
+        (merged.valid_px, density.valid_px),
+    ):
+        ours[:] = theirs.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
+    merged.status[:] = density.status
+    return merged
+
+
+def _fit(density: DensityMap, scale: Scale, panels: int) -> tuple[Frame, bool]:
+    """Return the frame of one panel or two, and whether two stand beside each other."""
+    width, height = density.grid.size_l0
+    wide, high = width / density.cell_l0[0], height / density.cell_l0[1]
+    room_wide, room_high = PANELS_DOTS
+    beside = min(room_wide / panels / wide, room_high / high)
+    below = min(room_wide / wide, room_high / panels / high)
+    standing = beside * BESIDE >= below
+    longest = max(wide, high)
+    cell_dots = int(min(beside if standing else below, max(SMALL_DOTS / longest, CELL_DOTS)))
+    if longest <= MAX_DOTS / 2:
+        cell_dots = max(cell_dots, 2)
+    return Frame(density, scale, max(cell_dots, 1)), standing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where things stand on a page, in dots; panels by the corner of their pixels."""
+
+    frame: Frame
+    dpi: int
+    width: int
+    height: int
+    corners: tuple[tuple[int, int], ...]
+    blocks: tuple[tuple[legend.Block, float, float], ...]
+    notes: tuple[str, ...]
+
+
+def lay_out(result: Result, look: Look) -> Layout:
+    """Place the panels, then the legend under them or at their side."""
+    count = 1 if look.overlay else 2
+    frame, beside = _fit(result.measured.density, result.measured.scale, count)
+    width, height = frame.size
+    across, down = (count, 1) if beside else (1, count)
+    room_wide, room_high = PANELS_DOTS
+    dpi = round(DPI * max(1, across * width / room_wide, down * height / room_high))
+    dot = dpi / 72
+    margin, gap, letters = (round(side * dot) for side in (MARGIN_PT, GAP_PT, LETTERS_PT))
+    head = round(HEAD_PT * dot)
+    pitch = letters + max(width, round(MIN_SLOT_PT * dot)) + gap, head + height + gap
+    x0, y0 = margin, margin + round(TITLE_ROW_PT * dot)
+    corners = tuple(
+        (x0 + letters + column * pitch[0], y0 + head + row * pitch[1])
+        for row in range(down)
+        for column in range(across)
     )
-    extent = (0.0, width_mm, height_mm, 0.0)
-    axes.imshow(_pale(measured.overview), extent=extent, interpolation="antialiased")
-    axes.imshow(_class_colours(density), extent=_map_extent(measured), interpolation="nearest")
-    _hatch_unreadable(axes, measured)
-    axes.set_xlim(0, width_mm)
-    axes.set_ylim(height_mm, 0)
-    axes.set_aspect("auto" if MIN_MAP_IN in (map_width, map_height) else "equal")
-    _name_squares(axes, width_mm, height_mm)
-    left_in = MARGIN_IN["left"] / figure_width
-    figure.text(
-        left_in,
-        1 - 0.28 / figure_height,
-        f"Nucleus density – {_shorten(name, int(figure_width * 7))}",
-        fontsize=11,
-        weight="bold",
-        va="center",
+    right = x0 + across * pitch[0] - gap
+    bottom = y0 + down * pitch[1] - gap + round(BAR_PT * dot)
+
+    columns = _legend(frame, result, look, (right - x0) / dot, (bottom - y0) / dot)
+    left, top = (right + gap, y0) if len(columns) == 1 else (x0, bottom)
+    step = max(BLOCK_PT + GAP_PT, ((right - x0) / dot - BLOCK_PT) / 2) * dot
+    blocks = []
+    for number, column in enumerate(columns):
+        x, y = round(left + number * step), float(top)
+        for block in column:
+            blocks.append((block, x, y))
+            y += (block.height_pt + BLOCK_GAP_PT) * dot
+        bottom = max(bottom, round(y))
+        right = max(right, x + round(BLOCK_PT * dot))
+    notes = [line for note in _notes(result) for line in wrap(note, right - x0, NOTE_PT, dpi)]
+    bottom += round(len(notes) * NOTE_ROW_PT * dot)
+    return Layout(frame, dpi, right + margin, bottom + margin, corners, tuple(blocks), tuple(notes))
+
+
+def _legend(
+    frame: Frame, result: Result, look: Look, wide_pt: float, high_pt: float
+) -> list[list[legend.Block]]:
+    """Return the legend of panels so wide and high: three columns to stand under them, or one to
+    stand at their side where that saves much of the page.
+    """
+    ground, period = _tissue_colour(result.measured), hatching.period(frame.tile_dots)
+    classes = legend.class_blocks(frame.density, look.palette, look.opacity, ground, period)
+    figures = legend.key_figures(result.measured, frame.squares, result.hot_spots)
+    hot_spots = legend.hot_spot_table(result.hot_spots, MIN_HOT_SPOTS)
+    columns: list[list[legend.Block]] = [classes, [figures], [hot_spots]]
+
+    def height(column: list[legend.Block]) -> float:
+        return sum(block.height_pt + BLOCK_GAP_PT for block in column)
+
+    under_wide = max(wide_pt, 3 * BLOCK_PT + 2 * GAP_PT)
+    under_high = high_pt + max(height(column) for column in columns)
+    taken = height([*classes, figures])
+    beside_wide = wide_pt + GAP_PT + BLOCK_PT
+    beside_high = max(high_pt, taken + height([hot_spots]))
+    if under_wide * under_high < SAVES * beside_wide * beside_high:
+        return columns
+    rows = int((high_pt - taken) / legend.ROW_PT) - 1
+    hot_spots = legend.hot_spot_table(result.hot_spots, max(rows, MIN_HOT_SPOTS))
+    return [[*classes, figures, hot_spots]]
+
+
+def _notes(result: Result) -> tuple[str, str]:
+    """Return what the figure rests on, and what it is for."""
+    scale, card = result.measured.scale, result.card
+    mpp = f"{scale.x_mpp:.4g}"
+    if scale.x_mpp != scale.y_mpp:
+        mpp += f" × {scale.y_mpp:.4g}"
+    return (
+        "Density is nucleus area / area of the cell inside the slide. "
+        f"Scale {mpp} µm/px (from {scale.source}). Model {printable(card.name)} {card.precision}.",
+        printable(card.intended_use),
     )
-    _scale_bar(figure, axes, width_mm, map_width)
-    _legend(figure, density, 1 - (MARGIN_IN["right"] - 0.2) / figure_width, figure_height)
-    figure.text(left_in, 0.14 / figure_height, card.intended_use, fontsize=6.5, color="#555555")
-    figure.savefig(path, format="png", metadata={"Software": "gliorun"})
 
 
-def slide_mm(measured: SlideDensity) -> tuple[float, float]:
-    """Return the width and height of the slide in mm."""
-    width, height = measured.density.grid.size_l0
-    return width * measured.scale.x_mpp / 1000, height * measured.scale.y_mpp / 1000
-
-
-def square_mm(width_mm: float, height_mm: float) -> float:
-    """Return the side of the named squares: the smallest round one that keeps them few."""
-    longest = max(width_mm, height_mm)
-    return next((side for side in NICE_MM if longest / side <= MAX_SQUARES), NICE_MM[-1])
-
-
-def row_name(index: int) -> str:
-    """Name rows A … Z, AA, AB … as spreadsheets do."""
-    name = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        name = chr(ord("A") + letter) + name
-    return name
-
-
-def _map_extent(measured: SlideDensity) -> tuple[float, float, float, float]:
-    grid = measured.density.grid
-    right = grid.columns * grid.tile_l0[0] * measured.scale.x_mpp / 1000
-    bottom = grid.rows * grid.tile_l0[1] * measured.scale.y_mpp / 1000
-    return (0.0, right, bottom, 0.0)
-
-
-def _pale(overview: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the overview in light grey, so that only the map has colour."""
-    alpha = overview[..., 3:].astype(np.float64) / 255
-    grey = (overview[..., :3] * alpha + 255 * (1 - alpha)).mean(axis=-1)
-    light = 255 - (255 - grey) * 0.35
-    return np.repeat(light[..., None], 3, axis=-1).astype(np.uint8)
-
-
-def _class_colours(density: DensityMap) -> NDArray[np.float64]:
-    classes = classify(density.density)
-    colours = np.array([(*to_rgb(colour), 1.0) for colour in PALETTE] + [(0.0, 0.0, 0.0, 0.0)])
-    return colours[classes]  # class -1 takes the last, transparent
-
-
-def _hatch_unreadable(axes: Axes, measured: SlideDensity) -> None:
-    density = measured.density
-    tile_mm = [
-        side * mpp / 1000
-        for side, mpp in zip(
-            density.grid.tile_l0, (measured.scale.x_mpp, measured.scale.y_mpp), strict=True
-        )
+def _tissue_colour(measured: SlideDensity) -> Pixels:
+    """Return the colour of the tissue on the overview, (3,) uint8 RGB; white if there is none."""
+    tissue: Pixels = measured.overview[
+        measured.tissue.mask & (measured.overview[..., 3] >= OPAQUE), :3
     ]
-    for row, column in np.argwhere(density.status == Status.UNREADABLE).tolist():
-        axes.add_patch(
-            Rectangle(
-                (column * tile_mm[0], row * tile_mm[1]),
-                *tile_mm,
-                facecolor="white",
-                edgecolor="#555555",
-                hatch="////",
-                linewidth=0,
-            )
-        )
-
-
-def _name_squares(axes: Axes, width_mm: float, height_mm: float) -> None:
-    side = square_mm(width_mm, height_mm)
-    columns, rows = math.ceil(width_mm / side), math.ceil(height_mm / side)
-    for x in range(1, columns):
-        axes.axvline(x * side, color="#333333", linewidth=0.3, alpha=0.6)
-    for y in range(1, rows):
-        axes.axhline(y * side, color="#333333", linewidth=0.3, alpha=0.6)
-
-    def centres(count: int, limit: float) -> list[float]:
-        return [(i * side + min((i + 1) * side, limit)) / 2 for i in range(count)]
-
-    axes.set_xticks(centres(columns, width_mm), [str(i + 1) for i in range(columns)])
-    axes.set_yticks(centres(rows, height_mm), [row_name(i) for i in range(rows)])
-    axes.tick_params(
-        length=0, labelsize=8, top=True, labeltop=True, bottom=False, labelbottom=False
-    )
-    for edge in axes.spines.values():
-        edge.set_linewidth(0.6)
-
-
-def _scale_bar(figure: Figure, axes: Axes, width_mm: float, map_width_in: float) -> None:
-    """Draw the bar under the map, so that it hides nothing."""
-    length = max((side for side in NICE_MM if side <= width_mm / 3), default=NICE_MM[0])
-    place = axes.get_position()
-    figure_width, figure_height = figure.get_size_inches()
-    bar = length / width_mm * map_width_in / figure_width
-    y = place.y0 - 0.16 / figure_height
-    figure.add_artist(
-        Rectangle((place.x0, y), bar, 0.05 / figure_height, color="black", linewidth=0)
-    )
-    label = f"{length:g} mm" if length >= 1 else f"{length * 1000:g} µm"
-    figure.text(place.x0 + bar + 0.08 / figure_width, y, label, fontsize=8, va="baseline")
-
-
-def _legend(figure: Figure, density: DensityMap, left: float, figure_height: float) -> None:
-    """List the classes, densest on top as in a colour bar, with their share of the tissue."""
-    shares = density.class_shares()
-    entries = [
-        Patch(
-            facecolor=colour,
-            edgecolor="#333333",
-            linewidth=0.4,
-            label=f"{name}  ({100 * share:.1f} %)",
-        )
-        for colour, name, share in zip(PALETTE, CLASS_NAMES, shares, strict=True)
-    ][::-1]
-    if (density.status == Status.UNREADABLE).any():
-        entries.append(
-            Patch(facecolor="white", edgecolor="#555555", hatch="////", label="no value")
-        )
-    top = 1 - (MARGIN_IN["top"] - 0.1) / figure_height
-    legend = figure.legend(
-        handles=entries,
-        loc="upper left",
-        bbox_to_anchor=(left, top),
-        frameon=False,
-        fontsize=8.5,
-        borderaxespad=0,
-        borderpad=0,
-        title="Nucleus area / tile area\n(share of the tissue)",
-        title_fontsize=8.5,
-        alignment="left",
-        labelspacing=0.6,
-    )
-    legend.get_title().set_linespacing(1.3)
-    mean = density.mean_density()
-    figure.text(
-        left,
-        top - (0.62 + 0.235 * len(entries)) / figure_height,
-        f"Mean density {100 * mean:.1f} %\n{density.measured_tiles():,} tiles",
-        fontsize=8.5,
-        va="top",
-        linespacing=1.5,
-    )
-
-
-def _shorten(name: str, limit: int) -> str:
-    return name if len(name) <= limit else f"{name[: limit // 2 - 1]}…{name[-limit // 2 :]}"
+    if not len(tissue):
+        return np.full(3, 255, dtype=np.uint8)
+    return np.asarray(np.median(tissue, axis=0).round(), dtype=np.uint8)

@@ -1,0 +1,139 @@
+"""Hot spots: the densest fields of a slide, the objective choice of where to grade."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliorun.density import DensityMap
+from gliorun.errors import GlioError
+from gliorun.reading.slide import Scale
+from gliorun.squares import Squares
+
+Array = NDArray[np.float64]
+
+MIN_TISSUE_SHARE = 0.75
+"""A field with less of its area measured is not a hot spot: the less there is to average, the
+denser it can be by chance, so the densest fields would hang over the rim of the tissue."""
+SAME = 1e-9
+"""Densities, shares and lengths (in cells) closer than this are equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class HotSpot:
+    """One square field, in level-0 px; `density` and `tissue_share` from 0 to 1.
+
+    `density` is nucleus area / valid area, as in a cell of the map. `tissue_share` is the share
+    of the field that lies in measured tiles and so has a value. `square` names the map's square
+    that holds the field's centre.
+    """
+
+    rank: int
+    minx: int
+    miny: int
+    width: int
+    height: int
+    square: str
+    density: float
+    tissue_share: float
+
+
+def check_fields(count: int, area_mm2: float) -> None:
+    """Raise GlioError unless the number of fields and their area are above 0."""
+    if not (math.isfinite(area_mm2) and area_mm2 > 0) or count < 1:
+        raise GlioError(f"{count} fields of {area_mm2:g} mm²: both must be above 0")
+
+
+def find_hot_spots(
+    density: DensityMap, scale: Scale, *, area_mm2: float = 1.0, count: int = 5
+) -> tuple[HotSpot, ...]:
+    """Return up to `count` square fields of `area_mm2`, the densest first, that do not overlap.
+
+    Fields start on cell corners and are of exactly that area, to the level-0 px: cells that a
+    field cuts count with the share it covers. The densest is taken, then the densest that does
+    not overlap it, and so on; of equals, the first in reading order. Fields without nuclei, or
+    with less than `MIN_TISSUE_SHARE` of their area measured, are left out, so there may be
+    fewer. Where the slide is narrower than a field, the field is as narrow as the slide; a field
+    smaller than a cell has the density of its cell.
+
+    Raises
+    ------
+    GlioError
+        The area or the count is not above 0.
+    """
+    check_fields(count, area_mm2)
+    slide_width, slide_height = density.grid.size_l0
+    side_um = 1000 * math.sqrt(area_mm2)
+    width = min(side_um / scale.x_mpp, slide_width)
+    height = min(side_um / scale.y_mpp, slide_height)
+    left, top, share, remaining = _fields(density, width, height)
+    cell_width, cell_height = density.cell_l0
+    squares = Squares(slide_width * scale.x_mpp / 1000, slide_height * scale.y_mpp / 1000)
+    found: list[HotSpot] = []
+    while len(found) < count and (best := remaining.max()) > SAME:
+        row, column = (int(i) for i in np.argwhere(remaining >= best - SAME)[0])
+        x, y = float(left[column]), float(top[row])
+        centre_um = (x + width / 2) * scale.x_mpp, (y + height / 2) * scale.y_mpp
+        found.append(
+            HotSpot(
+                rank=len(found) + 1,
+                minx=round(x),
+                miny=round(y),
+                width=round(x + width) - round(x),
+                height=round(y + height) - round(y),
+                square=squares.name_at(centre_um[0] / 1000, centre_um[1] / 1000),
+                density=float(remaining[row, column]),
+                tissue_share=float(share[row, column]),
+            )
+        )
+        rows = np.abs(top - y) < height - SAME * cell_height
+        columns = np.abs(left - x) < width - SAME * cell_width
+        remaining[np.ix_(rows, columns)] = 0
+    return tuple(found)
+
+
+def _fields(density: DensityMap, width: float, height: float) -> tuple[Array, Array, Array, Array]:
+    """Return the fields of `width` x `height` level-0 px at the top left corners of the cells.
+
+    Their left and top edges, (columns,) and (rows,) level-0 px; the share of each that is
+    measured and its density, (rows, columns), the density 0 where it is no candidate.
+    """
+    slide_width, slide_height = density.grid.size_l0
+    cell_width, cell_height = density.cell_l0
+    rows, columns = density.valid_px.shape
+    x_l0 = np.minimum(np.arange(columns + 1) * cell_width, slide_width)
+    y_l0 = np.minimum(np.arange(rows + 1) * cell_height, slide_height)
+    trusted = ~np.isnan(density.density)
+    nucleus, valid = (
+        _span(_span(_table(np.where(trusted, px, 0)), y_l0, height).T, x_l0, width).T
+        for px in (density.nucleus_px, density.valid_px)
+    )
+    area_px = width / cell_width * height / cell_height * density.cell_px**2
+    share = np.minimum(valid / area_px, 1)
+    inside = (y_l0[:-1, None] + height <= slide_height + SAME * cell_height) & (
+        x_l0[None, :-1] + width <= slide_width + SAME * cell_width
+    )
+    candidate = inside & (share >= MIN_TISSUE_SHARE - SAME)
+    densities = np.zeros(valid.shape)
+    np.divide(nucleus, valid, out=densities, where=candidate)
+    return x_l0[:-1], y_l0[:-1], share, densities
+
+
+def _table(values: NDArray[np.int64]) -> Array:
+    """Return the summed-area table of `values`, with a first row and column of 0."""
+    return np.pad(values.astype(np.float64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+
+
+def _span(table: Array, edges: Array, length: float) -> Array:
+    """Return the rise of `table` over `length` from each edge but the last, along axis 0.
+
+    Between its rows, which belong to the edges, the table is linear: a cut cell counts with the
+    share that is covered. Past the last edge it rises no more.
+    """
+    ends = np.interp(edges[:-1] + length, edges, np.arange(len(edges)))
+    before = np.minimum(ends.astype(np.int64), len(edges) - 2)
+    share = (ends - before)[:, None]
+    return np.asarray(table[before] * (1 - share) + table[before + 1] * share - table[:-1])

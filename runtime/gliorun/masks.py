@@ -1,0 +1,95 @@
+"""Nucleus masks of a slide's tiles, kept on disk while they are made: memory stays bounded."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliorun.errors import GlioError
+from gliorun.reading.tiles import TileGrid, TileSpec
+
+Mask = NDArray[np.uint8]
+
+
+class MaskStore:
+    """Masks of the measured tiles of a grid, packed and deflated in a temporary file.
+
+    A context manager; the file is gone at the end.
+
+    Parameters
+    ----------
+    grid : TileGrid
+    tile_px : int
+        Side of a mask in model px.
+
+    Raises
+    ------
+    GlioError
+        There is no temporary folder that can be written.
+    """
+
+    def __init__(self, grid: TileGrid, tile_px: int) -> None:
+        self.grid = grid
+        self.tile_px = tile_px
+        try:
+            # unbuffered, so that a full disk shows when a mask is added
+            file = tempfile.TemporaryFile(prefix="gliorun-masks-", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise _not_kept(error) from error
+        self._file = cast(BinaryIO, file)
+        self._places: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def __enter__(self) -> MaskStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def add(self, spec: TileSpec, mask: Mask, valid: Mask) -> None:
+        """Keep the nuclei inside the slide; both (tile_px, tile_px) uint8, not 0 = yes.
+
+        Raises
+        ------
+        GlioError
+            The disk is full.
+        """
+        packed = zlib.compress(np.packbits((mask != 0) & (valid != 0)).tobytes(), level=1)
+        try:
+            start = self._file.seek(0, os.SEEK_END)
+            if self._file.write(packed) < len(packed):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise _not_kept(error) from error
+        self._places[spec.row, spec.column] = (start, len(packed))
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        return place in self._places
+
+    def mask(self, row: int, column: int) -> Mask:
+        """Return a tile's mask, (tile_px, tile_px) uint8 of 0 and 1; zeros if none was kept."""
+        if (row, column) not in self._places:
+            return np.zeros((self.tile_px, self.tile_px), dtype=np.uint8)
+        start, length = self._places[row, column]
+        self._file.seek(start)
+        packed = np.frombuffer(zlib.decompress(self._file.read(length)), dtype=np.uint8)
+        bits = np.unpackbits(packed, count=self.tile_px**2)
+        return bits.reshape(self.tile_px, self.tile_px)
+
+    def rows(self) -> Iterator[list[Mask]]:
+        """Yield the masks of each row of the grid, left to right."""
+        for row in range(self.grid.rows):
+            yield [self.mask(row, column) for column in range(self.grid.columns)]
+
+
+def _not_kept(error: OSError) -> GlioError:
+    folder = tempfile.tempdir or "temporary folder"
+    return GlioError(
+        f"{folder}: nucleus masks cannot be kept ({error.strerror}); free space or set TMPDIR"
+    )

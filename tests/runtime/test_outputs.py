@@ -1,0 +1,128 @@
+"""One run writes every output that was asked for, whole, and the files agree with each other."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from gliorun import writers
+from gliorun.errors import GlioError
+
+NAMES = (
+    "map.png",
+    "map.csv",
+    "map.json",
+    "map.html",
+    "map.geojson",
+    "map.nuclei.geojson",
+    "map.ome.tif",
+    "map.mask.ome.tif",
+)
+COMMAND = [sys.executable, "-c", "from gliorun.cli import run; run()"]
+
+
+@pytest.fixture(scope="module")
+def outputs(small_slide, tmp_path_factory) -> Path:
+    """A folder with every output of one run of the small slide."""
+    folder = tmp_path_factory.mktemp("outputs")
+    words = [word for name in NAMES for word in ("--out", str(folder / name))]
+    done = subprocess.run(
+        [*COMMAND, str(small_slide.path), *words, "--quiet", "--hot-spot-mm2", "0.04"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert ", densest field " in done.stdout
+    return folder
+
+
+@pytest.mark.slow
+def test_every_output_is_there_and_nothing_else(outputs):
+    assert {file.name for file in outputs.iterdir()} == set(NAMES)
+    assert all(file.stat().st_size for file in outputs.iterdir())
+
+
+@pytest.mark.slow
+def test_the_outputs_tell_one_story(outputs):
+    with (outputs / "map.csv").open(newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["density"]]
+    record = json.loads((outputs / "map.json").read_text(encoding="utf-8"))
+    tiles = json.loads((outputs / "map.geojson").read_text(encoding="utf-8"))["features"]
+    nuclei = json.loads((outputs / "map.nuclei.geojson").read_text(encoding="utf-8"))["features"]
+    assert record["tiles"]["measured"] == len(rows)
+    assert sum(f["properties"]["objectType"] == "tile" for f in tiles) == len(rows)
+    spots = [f for f in tiles if f["properties"]["objectType"] == "annotation"]
+    assert len(spots) == len(record["hot_spots"]) > 0
+    assert sum(int(row["nuclei"]) for row in rows) == len(nuclei) == record["nuclei"]["nuclei"]
+    with tifffile.TiffFile(outputs / "map.ome.tif") as tiff:
+        densities = tiff.series[0].asarray()
+    found = np.sort(densities[~np.isnan(densities)])
+    np.testing.assert_allclose(found, np.sort([float(r["density"]) for r in rows]), atol=1e-5)
+    mask = tifffile.imread(outputs / "map.mask.ome.tif")
+    area = sum(
+        float(r["density"]) * float(r["valid_fraction"]) * 480**2 for r in rows
+    )
+    assert (mask > 0).sum() == pytest.approx(area, rel=1e-3)
+    with Image.open(outputs / "map.png") as picture:
+        assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.csv", ".csv"),
+        ("A.PNG", ".png"),
+        ("a.nuclei.geojson", ".nuclei.geojson"),
+        ("my.slide.geojson", ".geojson"),
+        ("a.ome.tif", ".ome.tif"),
+        ("a.mask.ome.tif", ".mask.ome.tif"),
+        ("a.mask.json", ".json"),
+    ],
+)
+def test_the_longest_known_suffix_picks_the_writer(name, suffix):
+    assert writers.suffix_of(Path(name)) == suffix
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.svs", "a", "a.png.bak"])
+def test_an_unknown_suffix_lists_the_known(name):
+    with pytest.raises(GlioError, match=r"unknown suffix; known: \.png, \.html, \.csv"):
+        writers.suffix_of(Path(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "map.png"])
+def test_a_full_disk_is_one_line_and_the_earlier_file_stays(outputs, small_slide, tmp_path, name):
+    """A limit on the size of files stands for a full disk: both end in a failing write."""
+    kept = tmp_path / name
+    kept.write_text("earlier", encoding="utf-8")
+    limit = (outputs / name).stat().st_size // 2
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        [*COMMAND, str(small_slide.path), "--out", str(kept), "--quiet"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=small_disk,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("gliorun: ")
+    assert done.stderr.count("\n") == 1
+    assert kept.read_text(encoding="utf-8") == "earlier"
+    assert [f.name for f in tmp_path.iterdir() if f.name != "cache"] == [name]

@@ -1,0 +1,368 @@
+"""The figure: right, sharp, complete, and without overlaps on slides of any shape."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.text import Text
+from PIL import Image
+
+from gliorun.card import ModelCard
+from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.errors import GlioError
+from gliorun.hotspots import HotSpot, find_hot_spots
+from gliorun.pipeline import SlideDensity
+from gliorun.reading.slide import Scale
+from gliorun.reading.tiles import TileGrid
+from gliorun.reading.tissue import find_tissue
+from gliorun.writers import palette
+from gliorun.writers.legend import BLOCK_PT
+from gliorun.writers.page import Page
+from gliorun.writers.png import MAX_DOTS, Look, draw, lay_out, write_heatmap
+from gliorun.writers.result import Result
+
+CARD = ModelCard("U-net", tile_px=480, mpp=0.25, colour_target=None, precision="INT8")
+TILE = 480
+PINK, GLASS = (205, 130, 185, 255), (245, 243, 246, 255)
+
+
+def made(
+    size_l0: tuple[int, int],
+    *,
+    cell_px: int = TILE,
+    tissue: float = 1.0,
+    unreadable: int = 0,
+    mpp: tuple[float, float] = (0.25, 0.25),
+    fields: tuple[float, int] = (1.0, 5),
+    name: str = "slide.svs",
+) -> Result:
+    """Return a result whose tissue fills the left share `tissue` of a slide.
+
+    Densities are random, with all six classes; `unreadable` tiles of the tissue have no value.
+    """
+    scale = Scale(*mpp, "slide")
+    grid = TileGrid.over(size_l0, mpp, TILE, 0.25)
+    density = DensityMap(grid, TILE, cell_px)
+    inside = [
+        np.clip((end - np.arange(cells) * side) / side, 0, 1)
+        for cells, side, end in zip(
+            density.valid_px.shape[::-1], density.cell_l0, size_l0, strict=True
+        )
+    ]
+    density.valid_px[:] = np.rint(inside[1][:, None] * inside[0] * cell_px**2)
+    columns = max(1, round(grid.columns * tissue))
+    density.valid_px[:, columns * density.cells_a_tile :] = 0
+    density.status[:, :columns] = Status.MEASURED
+    random = np.random.default_rng(0)
+    for place in random.choice(grid.rows * columns, unreadable, replace=False):
+        spec = grid.tile(int(place % columns), int(place // columns))
+        density.mark_unreadable(spec)
+        n = density.cells_a_tile
+        density.valid_px[spec.row * n : spec.row * n + n, spec.column * n : spec.column * n + n] = 0
+    shares = random.choice([0.01, 0.03, 0.06, 0.12, 0.18, 0.3], density.valid_px.shape)
+    density.nucleus_px[:] = shares * density.valid_px
+    shrink = max(1, max(size_l0) / 1024)
+    overview = np.full(
+        (max(1, round(size_l0[1] / shrink)), max(1, round(size_l0[0] / shrink)), 4), GLASS, np.uint8
+    )
+    overview[:, : max(1, round(columns * grid.tile_l0[0] / shrink))] = PINK
+    measured = SlideDensity(density, scale, find_tissue(overview, size_l0), overview, ())
+    area_mm2, count = fields
+    spots = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
+    return Result(name, measured, CARD, spots, run={})
+
+
+def written(path: Path, result: Result, look: Look) -> np.ndarray:
+    write_heatmap(path, result, look)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def texts_of(page: Page) -> list[str]:
+    return [text.get_text() for text in page.figure.findobj(Text) if text.get_text()]
+
+
+SHAPES = {
+    "a section": {"size_l0": (60_000, 42_000), "tissue": 0.7, "unreadable": 90},
+    "fine cells": {"size_l0": (9_600, 7_200), "cell_px": 120, "unreadable": 3, "fields": (0.04, 5)},
+    "20 times as wide": {"size_l0": (96_000, 4_800), "unreadable": 20},
+    "200 times as wide": {"size_l0": (96_000, 480), "fields": (0.01, 5)},
+    "20 times as high": {"size_l0": (4_800, 96_000), "unreadable": 20},
+    "200 times as high": {"size_l0": (480, 96_000), "fields": (0.01, 5)},
+    "one tile": {"size_l0": (480, 480), "fields": (0.004, 5)},
+    "smaller than a tile": {"size_l0": (300, 170)},
+    "a few px": {"size_l0": (16, 9)},
+    "three tiles and a rest": {"size_l0": (1_300, 490), "fields": (0.004, 5)},
+    "almost empty": {"size_l0": (80_000, 60_000), "tissue": 0.006},
+    "all unreadable": {"size_l0": (4_800, 2_400), "unreadable": 50},
+    "squares with slivers": {"size_l0": (4_420, 3_210), "fields": (0.01, 12)},
+    "many small hot spots": {"size_l0": (100_000, 80_000), "fields": (0.2, 60)},
+    "non-square pixels": {"size_l0": (20_000, 40_000), "mpp": (0.5, 0.25), "unreadable": 9},
+    "a long name": {"size_l0": (4_800, 9_600), "name": "patient block level " * 20 + ".svs"},
+}
+LOOKS = {"beside": Look(), "overlay": Look(palette.CONTINUOUS, overlay=True)}
+
+
+def assert_apart(named: list[tuple[str, tuple[float, float, float, float]]]) -> None:
+    """Assert that no two boxes, of left, top, right and bottom, share more than half a dot."""
+    for (one, ours), (other, theirs) in combinations(named, 2):
+        across = min(ours[2], theirs[2]) - max(ours[0], theirs[0])
+        down = min(ours[3], theirs[3]) - max(ours[1], theirs[1])
+        assert across <= 0.5 or down <= 0.5, (one, other)
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_nothing_overlaps_or_leaves_a_page_of_a_sane_size(shape, look):
+    result = made(**shape)
+    page, layout = draw(result, look), lay_out(result, look)
+    ruler = RendererAgg(page.width, page.height, page.dpi)
+    texts = [
+        (text.get_text(), text.get_window_extent(ruler).extents)
+        for text in page.figure.findobj(Text)
+        if text.get_text()
+    ]
+    assert len(texts) > 20
+    wide, high = layout.frame.size
+    dot = layout.dpi / 72
+    parts = [("panel", (x, y, x + wide, y + high)) for x, y in layout.corners]
+    parts += [
+        ("block", (x, y, x + BLOCK_PT * dot, y + block.height_pt * dot))
+        for block, x, y in layout.blocks
+    ]
+    for name, (left, low, right, high) in texts + parts:
+        assert 0 <= left < right <= page.width, name
+        assert 0 <= low < high <= page.height, name
+    assert_apart(texts)
+    assert_apart(parts)
+    assert 1000 < page.width * 200 / page.dpi < 2600
+    assert 700 < page.height * 200 / page.dpi < 2700
+
+
+@pytest.mark.parametrize("cell_px", [120, 240, 480])
+def test_every_cell_is_a_square_of_whole_dots_in_the_colour_of_its_class(tmp_path, cell_px):
+    result = made((5_040, 3_600), cell_px=cell_px)
+    result = Result(result.slide_name, result.measured, CARD, (), run={})
+    pixels = written(tmp_path / "map.png", result, Look())
+    layout = lay_out(result, Look())
+    left, top = layout.corners[1]
+    wide, high = layout.frame.size
+    side = layout.frame.cell_dots
+    classes = classify(result.measured.density.density)
+    wanted = palette.rgb(palette.class_colours("cold-hot"))[
+        classes.repeat(side, axis=0).repeat(side, axis=1)[:high, :wide]
+    ]
+    panel = pixels[top : top + high, left : left + wide]
+    differs = (panel != wanted).any(axis=-1)
+    # all that differs are the lines of the grid and the rim of the panel
+    inner = differs[3:-3, 3:-3]
+    on_line = inner.all(axis=0)[None] | inner.all(axis=1)[:, None]
+    assert (inner <= on_line).all()
+    assert on_line.mean() < 0.06
+
+
+def test_a_map_of_800_by_600_cells_is_sharp(tmp_path):
+    result = made((96_000, 72_000), cell_px=120, fields=(1.0, 1))
+    pixels = written(tmp_path / "map.png", result, Look())
+    layout = lay_out(result, Look())
+    side = layout.frame.cell_dots
+    assert side == 2
+    left, top = layout.corners[1]
+    panel = pixels[top : top + 1200, left : left + 1600]
+    colours = palette.rgb(palette.class_colours("cold-hot"))
+    is_class = (panel[:, :, None] == colours).all(axis=-1).any(axis=-1)
+    assert is_class.mean() > 0.9  # the rest: 20 lines, the rim, one hot spot and its number
+    cells = panel.reshape(600, 2, 800, 2, 3)
+    same = (cells == cells[:, :1, :, :1]).all(axis=(1, 3, 4))
+    assert same.mean() > 0.9
+
+
+def test_cells_finer_than_dots_are_summed_and_the_figure_says_so():
+    result = made((100_000, 20_000), cell_px=20, fields=(1.0, 1))
+    assert result.measured.density.valid_px.shape[1] > 2 * MAX_DOTS
+    page = draw(result, Look())
+    texts = texts_of(page)
+    assert "15 µm" in texts  # 60 px of 0.25 µm
+    assert page.width < 5000
+
+
+def test_the_legend_gives_the_share_of_every_class():
+    result = made((9_600, 7_200), unreadable=3)
+    texts = texts_of(draw(result, Look()))
+    for name, share in zip(CLASS_NAMES, result.measured.density.class_shares(), strict=True):
+        assert f"{100 * share:.1f} %" in texts[texts.index(name) :]
+        assert texts[texts.index(name) + 1] == f"{100 * share:.1f} %"
+    assert f"{100 * result.measured.density.mean_density():.1f} %" in texts
+    assert f"{result.measured.density.measured_tiles()}" in texts
+    assert CARD.intended_use in texts
+    assert any("Scale 0.25 µm/px (from slide)" in text for text in texts)
+
+
+def test_tiles_without_a_value_are_hatched_and_counted(tmp_path):
+    result = made((4_800, 3_360), unreadable=7)
+    assert texts_of(draw(result, Look())).count("7 tiles") == 1
+    assert "no value: unreadable" in texts_of(draw(result, Look()))
+    pixels = written(tmp_path / "map.png", result, Look())
+    layout = lay_out(result, Look())
+    left, top = layout.corners[1]
+    side = layout.frame.tile_dots
+    colours = palette.rgb((palette.NO_VALUE, palette.HATCHING))
+    for row, column in np.argwhere(result.measured.density.status == Status.UNREADABLE):
+        y, x = top + row * side, left + column * side
+        tile = pixels[y : y + side, x : x + side].reshape(-1, 3)
+        shares = [(tile == colour).all(axis=1).mean() for colour in colours]
+        assert shares[0] > 0.4
+        assert 0.1 < shares[1] < 0.5
+
+
+def test_a_slide_without_bad_tiles_has_no_hatching_in_its_legend():
+    texts = texts_of(draw(made((4_800, 3_360)), Look()))
+    assert not any("no value" in text for text in texts)
+
+
+def test_hot_spots_are_outlined_in_both_panels_numbered_and_listed(tmp_path):
+    result = made((9_600, 7_200), fields=(0.25, 3))
+    pixels = written(tmp_path / "map.png", result, Look())
+    layout = lay_out(result, Look())
+    for left, top in layout.corners:
+        for spot in result.hot_spots:
+            x, y = layout.frame.dots_from_l0(spot.minx, spot.miny)
+            right, bottom = layout.frame.dots_from_l0(
+                spot.minx + spot.width, spot.miny + spot.height
+            )
+            middle = pixels[round(top + (y + bottom) / 2), :, :]
+            for edge in (x, right):
+                assert middle[round(left + edge) - 1 : round(left + edge) + 2].min() < 60
+    page = draw(result, Look())
+    texts = texts_of(page)
+    for spot in result.hot_spots:
+        assert texts.count(str(spot.rank)) >= 5  # two panels, the list, two grids
+        assert f"{100 * spot.density:.1f} %" in texts
+        assert spot.square in texts
+    assert "0.25 mm²" in texts
+
+
+def test_more_hot_spots_than_there_is_room_for_are_counted():
+    result = made((60_000, 42_000), fields=(1.0, 30))
+    assert len(result.hot_spots) == 30
+    assert "and 25 more" in texts_of(draw(result, Look()))
+
+
+def test_no_hot_spot_and_no_mean_are_said():
+    texts = texts_of(draw(made((4_800, 2_400), unreadable=50), Look()))
+    assert "none found" in texts
+    assert "–" in texts
+
+
+def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
+    result = made((9_600, 7_200), fields=(0.25, 1))
+    pixels = written(tmp_path / "map.png", result, Look())
+    layout = lay_out(result, Look())
+    left, top = layout.corners[1]
+    below = top + layout.frame.size[1] + round(9.5 * layout.dpi / 72)
+    dark = pixels[below, left - 5 :, 0] < 60
+    length = int(np.argmin(dark[6:])) + 1
+    dots_a_mm = layout.frame.cell_dots / 0.12
+    assert "500 µm" in texts_of(draw(result, Look()))
+    assert length == pytest.approx(0.5 * dots_a_mm, abs=2)
+
+
+def test_the_grid_has_the_names_of_the_squares_once_a_panel():
+    result = made((9_600, 7_200), fields=(99.0, 1))  # 2.4 × 1.8 mm: squares of 0.2 mm
+    texts = texts_of(draw(Result("s", result.measured, CARD, (), run={}), Look()))
+    for name in ("10", "12", "A", "B", "I"):
+        assert texts.count(name) == 2
+    assert "13" not in texts
+    assert "J" not in texts
+
+
+@pytest.mark.parametrize("name", palette.NAMES)
+def test_each_palette_paints_the_cells_in_its_colours(tmp_path, name):
+    result = made((4_800, 3_360))
+    pixels = written(tmp_path / "map.png", result, Look(palette=name)).reshape(-1, 3)
+    densities = result.measured.density.density.ravel()
+    wanted = palette.cell_colours(name, densities[None])[0, :, :3]
+    for colour in np.unique(wanted, axis=0):
+        assert (pixels == colour).all(axis=1).sum() > 5_000
+
+
+def test_the_continuous_palette_has_a_colour_bar_and_still_the_shares():
+    texts = texts_of(draw(made((4_800, 3_360)), Look(palette="continuous")))
+    assert {"0 %", "10 %", "20 %", "30 %", "≥ 40 %", "20–100 %"} <= set(texts)
+
+
+def test_an_unknown_palette_is_refused_with_the_known():
+    with pytest.raises(GlioError, match="'jet': unknown; known: cold-hot, paper-like, continuous"):
+        Look(palette="jet")
+
+
+def test_an_overlay_shows_the_slide_through_the_map(tmp_path):
+    look = Look(overlay=True)
+    result = made((4_800, 3_360), tissue=0.5)
+    result = Result(result.slide_name, result.measured, CARD, (), run={})
+    pixels = written(tmp_path / "map.png", result, look)
+    layout = lay_out(result, look)
+    (left, top), side = layout.corners[0], layout.frame.cell_dots
+    colours = palette.rgb(palette.class_colours("cold-hot"))
+    classes = classify(result.measured.density.density)
+    through = palette.over(colours, np.array(PINK[:3], np.uint8), look.opacity)
+    seen = pixels[top + side // 2, left + side // 2]
+    assert (seen == through[classes[0, 0]]).all()
+    right = left + layout.frame.size[0]
+    assert (pixels[top + side // 2, right - side // 2] == GLASS[:3]).all()
+    # the legend's samples are what is seen, not the bare colour
+    flat = pixels[layout.corners[0][1] + layout.frame.size[1] :].reshape(-1, 3)
+    assert all((flat == colour).all(axis=1).sum() > 500 for colour in through)
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
+def test_the_same_result_gives_the_same_bytes(tmp_path, look):
+    for name in ("a.png", "b.png"):
+        write_heatmap(tmp_path / name, made((2_400, 1_800), unreadable=5), look)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_users_matplotlibrc_changes_nothing(tmp_path):
+    result = made((2_400, 1_800), unreadable=5)
+    write_heatmap(tmp_path / "a.png", result, Look())
+    own = {
+        "font.size": 30, "savefig.bbox": "tight", "savefig.dpi": 33, "lines.linewidth": 9,
+        "text.antialiased": False, "patch.force_edgecolor": True, "figure.facecolor": "red",
+    }  # fmt: skip
+    with matplotlib.rc_context(own):
+        write_heatmap(tmp_path / "b.png", result, Look())
+        assert matplotlib.rcParams["font.size"] == 30
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["cost $1$ and $x_2$.svs", "胶质瘤 №7.svs", "new\nline\t.svs", ""])
+def test_any_name_of_a_slide_can_be_drawn(tmp_path, recwarn, name):
+    write_heatmap(tmp_path / "map.png", made((960, 960), name=name), Look())
+    assert not recwarn
+
+
+def test_a_long_name_keeps_its_start_and_its_end():
+    texts = texts_of(
+        draw(made((4_800, 9_600), name="TCGA-06 " + "x" * 300 + " level 3.svs"), Look())
+    )
+    assert texts[0].startswith("TCGA-06")
+    assert "…" in texts[0]
+    assert texts[0].endswith("level 3.svs")
+
+
+def test_a_hot_spot_is_drawn_where_it_lies(tmp_path):
+    result = made((960, 960))
+    spot = HotSpot(1, 120, 240, 480, 240, "A1", 0.2, 1.0)
+    result = Result("s", result.measured, CARD, (spot,), run={})
+    layout = lay_out(result, Look())
+    pixels = written(tmp_path / "map.png", result, Look())
+    left, top = layout.corners[1]
+    side = layout.frame.cell_dots
+    assert pixels[top + round(0.5 * side), left + round(0.75 * side)].max() < 60
+    assert pixels[top + round(1.0 * side), left + round(0.75 * side)].max() < 60
