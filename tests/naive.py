@@ -154,3 +154,36 @@ def hot_spots(density, scale, area_mm2, count, min_share):
             if abs(field[0] - x) > width - 1e-6 or abs(field[1] - y) > height - 1e-6
         ]
     return found
+
+
+def shrink(rgba: Pixels, side: int) -> tuple[Pixels, NDArray[np.float64]]:
+    """Return mean colour, rounded, and luma of squares of `side` px; luma -1 if not all opaque."""
+    shape = rgba.shape[0] // side, rgba.shape[1] // side
+    rgb, light = np.zeros((*shape, 3), np.uint8), np.zeros(shape)
+    for row, column in np.ndindex(shape):
+        square = rgba[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        mean = square[..., :3].mean(axis=(0, 1))
+        rgb[row, column] = np.floor(mean + 0.5)
+        opaque = (square[..., 3] >= OPAQUE).all()
+        light[row, column] = mean @ (0.299, 0.587, 0.114) if opaque else -1
+    return rgb, light
+
+
+def look_at_squares(
+    rgb: Pixels, light: NDArray[np.float32], side: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Pixels]:
+    """Return span, steepest slope and mean colour of squares one px within the border."""
+    shape = max(light.shape[0] - 2, 0) // side, max(light.shape[1] - 2, 0) // side
+    span, slope, mean = np.zeros(shape), np.zeros(shape), np.zeros((*shape, 3), np.uint8)
+    for row, column in np.ndindex(shape):
+        top, left = row * side, column * side
+        around = light[top : top + side + 2, left : left + side + 2].astype(np.float64)
+        within = around[1:-1, 1:-1]
+        down, across = (step[1:-1, 1:-1] for step in np.gradient(around))
+        cross = np.r_[around[1:-1].ravel(), around[:, 1:-1].ravel()]
+        inside = (cross >= 0).all()
+        span[row, column] = within.max() - within.min() if inside else -1
+        slope[row, column] = np.hypot(down, across).max() if inside else 0
+        colours = rgb[top + 1 : top + 1 + side, left + 1 : left + 1 + side]
+        mean[row, column] = np.floor(colours.mean(axis=(0, 1)) + 0.5)
+    return span, slope, mean

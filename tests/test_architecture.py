@@ -39,6 +39,7 @@ def test_the_runtime_imports_no_training_or_conversion_library_nor_the_other_roo
         ("gliorun.pipeline", {"openvino", "matplotlib"}),
         ("gliorun.engine", {"openslide", "matplotlib"}),
         ("gliorun.demo", {"openvino", "matplotlib", "numba", "openslide"}),
+        ("gliorun.job", {"bokeh"}),
         ("gliorun.cli", {"openvino", "matplotlib", "numba", "openslide", "numpy"}),
     ],
 )

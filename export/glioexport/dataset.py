@@ -62,7 +62,7 @@ def read_index(folder: Path) -> list[Entry]:
     path = folder / "index.csv"
     if not path.is_file():
         raise GlioError(f"{folder}: no index.csv; pass the folder of the labelled tiles")
-    with path.open(newline="", encoding="utf-8") as lines:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:

@@ -62,6 +62,8 @@ class DensityMap:
         self.nucleus_px = np.zeros(shape, dtype=np.int64)
         self.valid_px = np.zeros(shape, dtype=np.int64)
         self.status = np.zeros((grid.rows, grid.columns), dtype=np.uint8)
+        self.tissue = np.ones(shape, dtype=np.bool_)
+        """Cells that hold tissue; the others of a measured tile are glass and have no value."""
 
     def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
         """Add a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8."""
@@ -86,9 +88,14 @@ class DensityMap:
         return self.valid_px / self.cell_px**2
 
     @property
+    def trusted(self) -> NDArray[np.bool_]:
+        """Cells that have a value, (rows, columns)."""
+        return (self.valid_share >= MIN_VALID_SHARE) & self.tissue
+
+    @property
     def density(self) -> NDArray[np.float64]:
         """Nucleus area / valid area of each cell, (rows, columns), 0 to 1; NaN = no value."""
-        trusted = self.valid_share >= MIN_VALID_SHARE
+        trusted = self.trusted
         density = np.full(self.valid_px.shape, np.nan)
         np.divide(self.nucleus_px, self.valid_px, out=density, where=trusted)
         return density
@@ -100,13 +107,29 @@ class DensityMap:
         return width / self.cells_a_tile, height / self.cells_a_tile
 
     @property
+    def cell_edges_l0(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Edges of the columns and of the rows of cells in level-0 px."""
+        rows, columns = self.valid_px.shape
+        width, height = self.cell_l0
+        return np.linspace(0, columns * width, columns + 1), np.linspace(0, rows * height, rows + 1)
+
+    @property
     def cell_status(self) -> NDArray[np.uint8]:
-        """Status of the tile that each cell belongs to, (rows, columns) uint8."""
-        return self.status.repeat(self.cells_a_tile, axis=0).repeat(self.cells_a_tile, axis=1)
+        """Status of each cell, (rows, columns) uint8: its tile's, or that it holds no tissue."""
+        n = self.cells_a_tile
+        of_tile = self.status.repeat(n, axis=0).repeat(n, axis=1)
+        return np.where(self.tissue, of_tile, np.uint8(Status.NO_TISSUE))
+
+    def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Return left, top, right, bottom of a cell in level-0 px, clipped to the slide."""
+        width, height = self.cell_l0
+        right = min(round((column + 1) * width), self.grid.size_l0[0])
+        bottom = min(round((row + 1) * height), self.grid.size_l0[1])
+        return round(column * width), round(row * height), right, bottom
 
     def mean_density(self) -> float:
         """Return nucleus area / valid area over all cells with a value; NaN if there is none."""
-        trusted = self.valid_share >= MIN_VALID_SHARE
+        trusted = self.trusted
         valid = int(self.valid_px[trusted].sum())
         return int(self.nucleus_px[trusted].sum()) / valid if valid else float("nan")
 

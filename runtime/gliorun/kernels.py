@@ -345,11 +345,12 @@ def look_at_squares(rgb: Any, light: Any, span: Any, slope: Any, mean: Any) -> N
         Largest gradient by central differences, in levels per px; 0 where `span` is -1.
     mean : (*span.shape, 3) uint8, filled: rounded mean
     """
+    share = np.float32(1 / SQUARE**2)
     for row in range(span.shape[0]):
         for column in range(span.shape[1]):
             top, left = row * SQUARE + 1, column * SQUARE + 1
             darkest, lightest, steepest = light[top, left], light[top, left], np.float32(0)
-            red, green, blue = 0, 0, 0
+            red = green = blue = np.float32(0)
             outside = light[top, left]
             for i in range(top, top + SQUARE):
                 for j in range(left, left + SQUARE):
@@ -364,6 +365,6 @@ def look_at_squares(rgb: Any, light: Any, span: Any, slope: Any, mean: Any) -> N
                     blue += rgb[i, j, 2]
             span[row, column] = lightest - darkest if outside >= 0 else -1
             slope[row, column] = np.sqrt(steepest) / 2 if outside >= 0 else 0
-            mean[row, column, 0] = (2 * red + SQUARE**2) // (2 * SQUARE**2)
-            mean[row, column, 1] = (2 * green + SQUARE**2) // (2 * SQUARE**2)
-            mean[row, column, 2] = (2 * blue + SQUARE**2) // (2 * SQUARE**2)
+            mean[row, column, 0] = np.uint8(red * share + np.float32(0.5))
+            mean[row, column, 1] = np.uint8(green * share + np.float32(0.5))
+            mean[row, column, 2] = np.uint8(blue * share + np.float32(0.5))

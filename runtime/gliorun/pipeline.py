@@ -15,10 +15,10 @@ from gliorun import colour
 from gliorun.card import ModelCard
 from gliorun.density import DensityMap, Status
 from gliorun.errors import GlioError, TileReadError
-from gliorun.reading import quality
+from gliorun.reading.quality import QualityLimits, judge, shrink_of
 from gliorun.reading.slide import Rgba, Scale, Slide
 from gliorun.reading.tiles import TileGrid, TileSpec
-from gliorun.reading.tissue import Tissue, find_tissue
+from gliorun.reading.tissue import MIN_SHARE, Tissue, find_tissue
 from gliorun.streams import map_ahead
 
 OVERVIEW_PX = 2048
@@ -50,7 +50,7 @@ class Settings:
     cell_px: int | None = None
     threads: int | None = None
     max_bad_tiles: float = 0.05
-    quality: quality.QualityLimits | None = field(default_factory=quality.QualityLimits)
+    quality: QualityLimits | None = field(default_factory=QualityLimits)
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -121,7 +121,8 @@ def measure(
     Raises
     ------
     GlioError
-        The slide has no usable scale, no tissue, or too many tiles that cannot be read.
+        The slide has no usable scale, no tissue, too many tiles that cannot be read, or none
+        that is fit to be measured.
     """
     scale = slide.scale(settings.mpp)
     warnings = list(_check_scale(slide, scale, card))
@@ -133,6 +134,8 @@ def measure(
         raise GlioError(f"{slide.path}: no tissue found")
     cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
     density = DensityMap(grid, card.tile_px, cell_px)
+    if density.cells_a_tile > 1:
+        density.tissue = tissue.shares(*density.cell_edges_l0) >= MIN_SHARE
     read = tile_reader(slide, card, scale, settings.quality)
     stain = None
     if card.colour_target is not None or settings.quality is not None:
@@ -173,14 +176,7 @@ def measure(
             f"{slide.path}: none of {len(chosen)} tiles can be measured "
             f"({_counted(left_out)}); --no-quality measures what can be read"
         )
-    unreadable = left_out.pop(Status.UNREADABLE, 0)
-    if unreadable:
-        warnings.append(f"{unreadable} of {len(chosen)} tiles could not be read: no value there")
-    if left_out:
-        warnings.append(
-            f"{left_out.total()} of {len(chosen)} tiles are not fit to be measured "
-            f"({_counted(left_out)}): no value there"
-        )
+    warnings += _without_value(left_out, len(chosen))
     return SlideDensity(density, scale, tissue, overview, tuple(warnings))
 
 
@@ -188,13 +184,13 @@ ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | Status]
 
 
 def tile_reader(
-    slide: Slide, card: ModelCard, scale: Scale, limits: quality.QualityLimits | None
+    slide: Slide, card: ModelCard, scale: Scale, limits: QualityLimits | None
 ) -> ReadTile:
     """Return a function that reads a tile as scanned, or tells why it cannot be measured.
 
     Its second argument is the stain of the slide, without which folds are not found.
     """
-    shrink = quality.shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
+    shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
 
     def read(spec: TileSpec, stain: colour.StainStatistic | None) -> Rgba | Status:
         try:
@@ -203,7 +199,7 @@ def tile_reader(
             return Status.UNREADABLE
         if limits is None:
             return rgba
-        reason = quality.judge(rgba, shrink, stain, limits).reason
+        reason = judge(rgba, shrink, stain, limits).reason
         return rgba if reason is None else reason
 
     return read
@@ -227,6 +223,16 @@ def slide_stain(
         for part in parts:
             counts += part
     return colour.measure(counts)
+
+
+def _without_value(left_out: Counter[Status], tiles: int) -> Generator[str]:
+    unreadable = left_out[Status.UNREADABLE]
+    unfit = left_out.total() - unreadable
+    if unreadable:
+        yield f"{unreadable} of {tiles} tiles could not be read: no value there"
+    if unfit:
+        reasons = _counted(Counter({r: n for r, n in left_out.items() if r != Status.UNREADABLE}))
+        yield f"{unfit} of {tiles} tiles are not fit to be measured ({reasons}): no value there"
 
 
 def _counted(left_out: Counter[Status]) -> str:

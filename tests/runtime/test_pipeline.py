@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 import slides
 from gliorun import colour, demo
@@ -13,7 +14,8 @@ from gliorun.card import ModelCard
 from gliorun.colour import StainStatistic
 from gliorun.density import Status
 from gliorun.errors import GlioError
-from gliorun.pipeline import Settings, Tile, measure
+from gliorun.pipeline import Settings, Tile, measure, slide_stain, tile_grid, tile_reader
+from gliorun.reading.quality import QualityLimits
 from gliorun.reading.slide import Slide
 
 CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
@@ -72,6 +74,25 @@ def test_a_finer_map_holds_the_same_pixels(small_slide):
     np.testing.assert_array_equal(
         fine.nucleus_px.reshape(3, 4, 4, 4).sum(axis=(1, 3)), coarse.nucleus_px
     )
+
+
+def test_glass_inside_a_measured_tile_has_no_value_on_a_finer_map(small_slide):
+    measured = run(small_slide.path, settings=Settings(cell_px=120, threads=2))
+    fine = measured.density
+    height, width = small_slide.tissue.nuclei.shape
+    oval = demo.demo_density(height, width) > 0
+    shares = np.array(
+        [
+            [oval[r * 120 : r * 120 + 120, c * 120 : c * 120 + 120].mean() for c in range(16)]
+            for r in range(12)
+        ]
+    )
+    measured_tile = fine.status.repeat(4, axis=0).repeat(4, axis=1) == Status.MEASURED
+    glass, tissue = measured_tile & (shares == 0), measured_tile & (shares > 0.3)
+    assert glass.sum() > 5
+    assert np.isnan(fine.density[glass]).mean() > 0.9
+    assert not np.isnan(fine.density[tissue]).any()
+    assert (fine.cell_status[np.isnan(fine.density)] == Status.NO_TISSUE).all()
 
 
 def test_progress_counts_every_tile_once(small_slide):
@@ -210,3 +231,113 @@ def test_a_tile_of_which_nothing_can_be_read_is_marked_and_not_taken_for_glass(
     assert unreadable[:3, :3].all()
     assert unreadable.sum() == 9
     assert density.measured_tiles() == 2
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory):
+    """Tissue over 4 x 2 tiles, and the same out of focus at (1, 0) and inked at (2, 1).
+
+    The spoiled areas end a little inside their tile, as JPEG lets colours run over borders.
+    """
+    folder = tmp_path_factory.mktemp("spoiled")
+    pixels = slides.all_tissue(1920, 960, density=0.15)
+    demo.write_slide(folder / "sound.svs", pixels, levels=1)
+    tile = pixels[16:464, 496:944]
+    blur = ImageFilter.GaussianBlur(8)
+    pixels[16:464, 496:944] = np.asarray(Image.fromarray(tile).filter(blur))
+    pixels[496:944, 976:1120] = 25, 45, 160
+    demo.write_slide(folder / "spoiled.svs", pixels, levels=1)
+    return folder
+
+
+def test_blurred_and_inked_tiles_have_no_value_and_their_neighbours_the_same(spoiled):
+    measured, sound = run(spoiled / "spoiled.svs"), run(spoiled / "sound.svs")
+    density = measured.density
+    assert sound.density.measured_tiles() == 8
+    assert sound.warnings == ()
+    wanted = [[1, Status.BLURRED, 1, 1], [1, 1, Status.PEN, 1]]
+    assert density.status.tolist() == wanted
+    measured_there = density.status == Status.MEASURED
+    np.testing.assert_array_equal(np.isnan(density.density), ~measured_there)
+    for ours, theirs in (
+        (density.nucleus_px, sound.density.nucleus_px),
+        (density.valid_px, sound.density.valid_px),
+    ):
+        np.testing.assert_array_equal(ours[measured_there], theirs[measured_there])
+        assert not ours[~measured_there].any()
+    assert measured.warnings == (
+        "2 of 8 tiles are not fit to be measured (1 pen, 1 blurred): no value there",
+    )
+
+
+def test_tiles_that_are_not_fit_never_reach_the_network(spoiled):
+    seen = []
+
+    def note(tiles):
+        for tile in tiles:
+            seen.append((tile.spec.column, tile.spec.row))
+            yield tile, is_dark(tile.pixels)
+
+    progress = []
+    run(
+        spoiled / "spoiled.svs",
+        predict=note,
+        progress=lambda done, total: progress.append((done, total)),
+    )
+    assert len(seen) == 6
+    assert not {(1, 0), (2, 1)} & set(seen)
+    assert progress == [(1, 8), (3, 8), (4, 8), (5, 8), (6, 8), (8, 8)]
+
+
+def test_without_limits_every_tile_is_measured(spoiled):
+    measured = run(spoiled / "spoiled.svs", settings=Settings(threads=2, quality=None))
+    assert measured.density.measured_tiles() == 8
+    assert measured.warnings == ()
+
+
+def test_a_limit_of_ones_own_decides(spoiled):
+    limits = QualityLimits(max_pen=1)
+    status = run(spoiled / "spoiled.svs", settings=Settings(quality=limits)).density.status
+    assert (status == Status.BLURRED).sum() == 1
+    assert not (status == Status.PEN).any()
+
+
+def test_the_stain_of_a_slide_is_measured_on_fit_tiles_alone(spoiled):
+    stains = []
+    for name, limits in (("sound", None), ("spoiled", QualityLimits()), ("spoiled", None)):
+        with Slide(spoiled / f"{name}.svs") as slide:
+            read = tile_reader(slide, CARD, slide.scale(), limits)
+            chosen = list(tile_grid(slide, CARD, TWO))
+            if limits is None and name == "sound":
+                chosen = [s for s in chosen if (s.column, s.row) not in {(1, 0), (2, 1)}]
+            stains.append(slide_stain(read, chosen, 1))
+    sound, fit, all_tiles = stains
+    # ink and blur are gone, but for what JPEG carries over the borders of tiles
+    np.testing.assert_allclose(fit.median, sound.median, atol=0.01)
+    assert np.abs(np.subtract(all_tiles.high, sound.high)).max() > 0.05
+
+
+def test_unreadable_and_unfit_tiles_are_told_apart(spoiled, tmp_path):
+    path = slides.with_bad_jpeg(tmp_path / "bad.svs", spoiled / "spoiled.svs", [(7, 1)])
+    measured = run(path, settings=Settings(threads=2, max_bad_tiles=0.2))
+    assert measured.density.status.tolist() == [[1, 7, 1, 2], [1, 1, 3, 1]]
+    assert measured.warnings == (
+        "1 of 8 tiles could not be read: no value there",
+        "2 of 8 tiles are not fit to be measured (1 pen, 1 blurred): no value there",
+    )
+
+
+def test_a_slide_out_of_focus_fails_and_says_so(tmp_path):
+    pixels = slides.all_tissue(960, 480)
+    blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(8))
+    demo.write_slide(tmp_path / "soft.svs", np.asarray(blurred), levels=1)
+    with pytest.raises(
+        GlioError, match=r"soft\.svs: none of 2 tiles can be measured \(2 blurred\); --no-quality"
+    ):
+        run(tmp_path / "soft.svs")
+
+
+def test_a_20x_slide_is_not_blurred(tmp_path):
+    pixels = Image.fromarray(slides.all_tissue(1920, 960)).resize((960, 480), Image.Resampling.BOX)
+    demo.write_slide(tmp_path / "20x.svs", np.asarray(pixels), mpp=0.5, levels=1)
+    assert run(tmp_path / "20x.svs").density.measured_tiles() == 8

@@ -89,3 +89,21 @@ def test_a_tile_smaller_than_an_overview_pixel_still_has_a_share():
 def test_otsu_splits_two_groups_between_them():
     levels = np.array([10] * 50 + [12] * 50 + [200] * 30, np.uint8)
     assert 12 <= otsu_level(levels) < 200
+
+
+def test_the_shares_of_cells_are_those_of_their_pixels():
+    mask = np.random.default_rng(0).random((30, 50)) < 0.4
+    tissue = Tissue(mask, (0.1, 0.1))
+    columns, rows = np.arange(0, 501, 50.0), np.arange(0, 301, 100.0)
+    shares = tissue.shares(columns, rows)
+    assert shares.shape == (3, 10)
+    for row, column in np.ndindex(shares.shape):
+        part = mask[10 * row : 10 * row + 10, 5 * column : 5 * column + 5]
+        assert shares[row, column] == pytest.approx(part.mean())
+
+
+def test_cells_smaller_than_an_overview_pixel_take_that_pixel():
+    mask = np.array([[True, False], [False, False]])
+    shares = Tissue(mask, (0.01, 0.01)).shares(np.arange(0, 201, 20.0), np.arange(0, 201, 20.0))
+    np.testing.assert_array_equal(shares[:5, :5], 1)
+    assert shares[:, 5:].sum() == shares[5:].sum() == 0

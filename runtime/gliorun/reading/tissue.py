@@ -42,6 +42,31 @@ class Tissue:
         bottom = max(top + 1, round((spec.y_l0 + spec.height_l0) * y_scale))
         return float(self.mask[top:bottom, left:right].sum()) / ((right - left) * (bottom - top))
 
+    def shares(
+        self, columns_l0: NDArray[np.float64], rows_l0: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the share of tissue in each cell between successive edges in level-0 px.
+
+        n + 1 column edges and m + 1 row edges give (m, n) shares, 0 to 1.
+        """
+        table = np.pad(self.mask.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+
+        def span(edges_l0: NDArray[np.float64], scale: float, side: int) -> NDArray[np.int64]:
+            starts = np.minimum((edges_l0[:-1] * scale).astype(np.int64), side - 1)
+            ends = np.clip(np.rint(edges_l0[1:] * scale).astype(np.int64), starts + 1, side)
+            return np.stack([starts, ends])
+
+        height, width = self.mask.shape
+        left, right = span(columns_l0, self.px_per_l0[0], width)
+        top, bottom = span(rows_l0, self.px_per_l0[1], height)
+        inside = (
+            table[np.ix_(bottom, right)]
+            - table[np.ix_(top, right)]
+            - table[np.ix_(bottom, left)]
+            + table[np.ix_(top, left)]
+        )
+        return np.asarray(inside / np.outer(bottom - top, right - left))
+
     def touches(self, spec: TileSpec) -> bool:
         """Tell whether a tile holds enough tissue to be measured."""
         return self.share(spec) >= MIN_SHARE

@@ -24,7 +24,7 @@ NUCLEI = ".nuclei.geojson"
 WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
     ".png": png.write_heatmap,
     ".html": _write_report,
-    ".csv": lambda path, result, look: csv.write_density(path, result.measured.density, result.counts),
+    ".csv": lambda path, result, look: csv.write_density(path, result),
     ".geojson": lambda path, result, look: geojson.write_tiles(path, result, look.palette),
     NUCLEI: lambda path, result, look: nuclei.write_nuclei(path, result),
     ".ome.tif": lambda path, result, look: ometiff.write_density(path, result),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gliorun.density import DensityMap, Status, classify
-from gliorun.nuclei import NucleusCounts
+from gliorun.density import Status, classify
+from gliorun.writers.result import Result
 
 COLUMNS = (
     "minx",
@@ -22,28 +22,30 @@ COLUMNS = (
 )
 
 
-def write_density(path: Path, density: DensityMap, counts: NucleusCounts | None = None) -> None:
+def write_density(path: Path, result: Result) -> None:
     """Write every cell of every tile with tissue, row by row.
 
     `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are empty where
     there is no value. Coordinates are level-0 px, origin top left, clipped to the slide;
-    `valid_fraction` is the share of the cell inside the slide. With `counts`, a last column
-    `nuclei` holds the number of nuclei whose centre lies in the cell.
+    `valid_fraction` is the share of the cell inside the slide. If nuclei were counted, a last
+    column `nuclei` holds the number of nuclei whose centre lies in the cell, empty where the tile
+    was not measured; `status` says why not.
     """
+    density, counts = result.measured.density, result.counts
     values, shares, status = density.density, density.valid_share, density.cell_status
     classes = classify(values)
-    cell_width, cell_height = density.cell_l0
-    slide_width, slide_height = density.grid.size_l0
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS if counts is None else (*COLUMNS, "nuclei"))
         for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
-            left, top = round(column * cell_width), round(row * cell_height)
-            right = min(round((column + 1) * cell_width), slide_width)
-            bottom = min(round((row + 1) * cell_height), slide_height)
+            left, top, right, bottom = density.cell_box(row, column)
             if right <= left or bottom <= top:
                 continue  # a cell of an edge tile that lies wholly outside the slide
             known = not np.isnan(values[row, column])
+            kind = Status(status[row, column])
+            nuclei: tuple[int | str, ...] = ()
+            if counts is not None:
+                nuclei = (int(counts.per_cell[row, column]) if kind == Status.MEASURED else "",)
             writer.writerow(
                 (
                     left,
@@ -53,7 +55,7 @@ def write_density(path: Path, density: DensityMap, counts: NucleusCounts | None 
                     f"{values[row, column]:.6f}" if known else "",
                     int(classes[row, column]) if known else "",
                     f"{shares[row, column]:.4f}",
-                    Status(status[row, column]).name.lower(),
-                    *(() if counts is None else (int(counts.per_cell[row, column]),)),
+                    kind.name.lower(),
+                    *nuclei,
                 )
             )

@@ -122,14 +122,9 @@ def _hot_spot(spot: HotSpot) -> Feature:
 def _cells(density: DensityMap, path_classes: list[PathClass]) -> Iterator[Feature]:
     values, shares, status = density.density, density.valid_share, density.cell_status
     classes = classify(values)
-    cell_width, cell_height = density.cell_l0
-    slide_width, slide_height = density.grid.size_l0
     for row, statuses in enumerate(status):
-        top = round(row * cell_height)
-        bottom = min(round((row + 1) * cell_height), slide_height)
         for column in np.flatnonzero(statuses != Status.NO_TISSUE).tolist():
-            left = round(column * cell_width)
-            right = min(round((column + 1) * cell_width), slide_width)
+            left, top, right, bottom = density.cell_box(row, column)
             if right <= left or bottom <= top:
                 continue  # a cell of an edge tile that lies wholly outside the slide
             ring = rectangle(left, top, right, bottom)

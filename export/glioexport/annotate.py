@@ -1,0 +1,358 @@
+"""Semi-automatic ground truth: candidate nuclei for people to correct, and the way back.
+
+Candidates stand apart from ground truth, so that no training takes the one for the other:
+
+- `candidates.csv`, `candidates/NAME.geojson` to correct in QuPath, `candidates/NAME.png`;
+- `index.csv`, which `glioexport train` reads, and `labels/NAME.png`: what people corrected.
+
+The images stay where they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from glioexport.dataset import COARSEST_MPP, COLUMNS, Entry, read_rgba, stain_statistics
+from glioexport.nuclei_geojson import (
+    Labels,
+    Outlines,
+    area_px,
+    counted,
+    draw_labels,
+    lies_outside,
+    read_outlines,
+    to_geojson,
+)
+from glioexport.otsu import candidate_nuclei
+from gliorun import colour
+from gliorun.atomic import replacing
+from gliorun.card import ModelCard
+from gliorun.errors import GlioError
+
+Row = dict[str, str]
+Say = Callable[[str], None]
+
+SPLITS = ("train", "val")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+GEOJSON_SUFFIXES = (".geojson", ".json")
+LONGEST_SIDE_PX = 5000
+"""A larger image is a slide, or too much of one for a person to correct."""
+MOST_NUCLEI = np.iinfo(np.uint16).max
+LARGEST_NUCLEUS_UM2 = 3000.0
+"""The largest nucleus that people outlined in the training tiles has 2059 µm², the next 763. A
+larger object is the frame that nuclei were looked for in, or another region."""
+MOST_OUTSIDE = 0.1
+"""If a larger share of the nuclei lies outside the image, they were drawn on another one."""
+REFERENCE_CARD = Path(__file__).parent / "weights" / "reference.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where tiles come from, as the index will say.
+
+    Parameters
+    ----------
+    set : str
+        Laboratory or collection; `glioexport train --hold-out` names it.
+    patient : str
+        Patient of all these tiles, who share one stain statistic; empty if not known.
+    licence : str
+    mpp : float
+        Micrometres per pixel.
+    """
+
+    set: str
+    patient: str
+    licence: str
+    mpp: float
+
+    def __post_init__(self) -> None:
+        if not self.set:
+            raise GlioError("the tiles belong to no set; pass --set")
+        if not 0 < self.mpp <= COARSEST_MPP:
+            raise GlioError(
+                f"mpp is {self.mpp:g}; it must be above 0 and at most {COARSEST_MPP:g} µm per pixel"
+            )
+
+
+def annotate(
+    images: Iterable[Path], out: Path, source: Source, *, overwrite: bool, say: Say
+) -> int:
+    """Write candidate nuclei of images, files or folders, to the folder `out`; return their number.
+
+    Raises
+    ------
+    GlioError
+        An image cannot be used, shares its name with another one, or was annotated before. Then
+        nothing was written.
+    """
+    tiles = _named(_listed(images, IMAGE_SUFFIXES))
+    folder, table = out / "candidates", out / "candidates.csv"
+    rows = _read_rows(table)
+    for name, path in tiles.items():
+        _shape_of(path)
+        geojson = folder / f"{name}.geojson"
+        if geojson.exists() and not overwrite:
+            raise GlioError(
+                f"{geojson}: exists and may have been corrected; leave {path} out, choose another "
+                "--out, or pass --overwrite"
+            )
+    _make(folder)
+    entries = [
+        Entry(source.set, name, source.patient, "", source.licence, path, path, source.mpp)
+        for name, path in tiles.items()
+    ]
+    total = 0
+    for entry, labels in _candidates(entries):
+        _check_count(int(labels.max()), entry.image)
+        label = f"candidates/{entry.id}.png"
+        _write_labels(out / label, labels)
+        row = {
+            "set": entry.set,
+            "id": entry.id,
+            "patient": entry.patient,
+            "licence": entry.licence,
+            "image": _path_from(out, entry.image),
+            "label": label,
+            "mpp_nominal": f"{entry.mpp:g}",
+            **_figures(labels),
+        }
+        rows = [r for r in rows if r["id"] != entry.id] + [row]
+        _write_rows(table, rows)
+        # last, because a GeoJSON that exists is not written again
+        with replacing(folder / f"{entry.id}.geojson") as partial:
+            partial.write_text(to_geojson(labels), encoding="ascii", newline="\n")
+        total += int(labels.max())
+        say(f"{entry.id}: {_summary(labels)}")
+    return total
+
+
+def take_corrections(
+    geojsons: Iterable[Path],
+    out: Path,
+    *,
+    split: str,
+    further_classes: Collection[str],
+    overwrite: bool,
+    say: Say,
+) -> int:
+    """Make ground truth of corrected candidates, GeoJSON files or folders; return their nuclei.
+
+    A file is named after the tile of `annotate` that it corrects. Its labels and its line in the
+    index are written to `out`, with `split`. Objects of `further_classes` are nuclei as well.
+
+    Raises
+    ------
+    GlioError
+        There is no such tile, its image is missing, its GeoJSON cannot be read or was drawn on
+        another image, an object is too large for a nucleus, or the tile has ground truth. Then
+        nothing was written.
+    """
+    if split not in SPLITS:
+        raise GlioError(f"split is {split!r}; known: {', '.join(SPLITS)}")
+    candidates = _read_rows(out / "candidates.csv")
+    rows = _read_rows(out / "index.csv")
+    corrected: dict[str, tuple[Row, Outlines, tuple[int, int]]] = {}
+    for path in _listed(geojsons, GEOJSON_SUFFIXES):
+        row = _candidate_for(path, candidates, out)
+        name, label = row["id"], out / "labels" / f"{row['id']}.png"
+        if name in corrected:
+            raise GlioError(f"{path}: a second GeoJSON of {name}; pass one of them")
+        known = any((r["set"], r["id"]) == (row["set"], name) for r in rows)
+        if (known or label.exists()) and not overwrite:
+            raise GlioError(f"{label}: is ground truth already; pass --overwrite to replace it")
+        shape = _shape_of(out / row["image"])
+        outlines = read_outlines(path, further_classes)
+        _check(outlines, shape, _mpp(row, out), path)
+        corrected[name] = row, outlines, shape
+    _make(out / "labels")
+    total = 0
+    for name, (row, outlines, shape) in corrected.items():
+        labels = draw_labels(outlines.nuclei, shape)
+        truth = {"split": split, "label": f"labels/{name}.png", **_figures(labels)}
+        _write_labels(out / truth["label"], labels)
+        rows = [r for r in rows if (r["set"], r["id"]) != (row["set"], name)] + [row | truth]
+        _write_rows(out / "index.csv", rows)
+        total += int(labels.max())
+        lost = len(outlines.nuclei) - int(labels.max())
+        ignored = counted(outlines.ignored)
+        say(
+            f"{name}: {_summary(labels)}"
+            + (f"; {lost} hidden or outside" if lost else "")
+            + (f"; ignored: {ignored}" if ignored else "")
+        )
+    return total
+
+
+def _listed(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
+    """Return files; of a folder those with one of `suffixes`, by name."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise GlioError(f"{path}: no such file or folder")
+        if path.is_file():
+            files.append(path)
+            continue
+        inside = [p for p in path.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
+        if not inside:
+            raise GlioError(f"{path}: holds no {', '.join(suffixes)}")
+        files += sorted(inside)
+    return files
+
+
+def _named(images: Iterable[Path]) -> dict[str, Path]:
+    """Return images by the name of their tile, which is also that of its files."""
+    tiles: dict[str, Path] = {}
+    for path in images:
+        twin = next((p for n, p in tiles.items() if n.casefold() == path.stem.casefold()), None)
+        if twin is not None:
+            raise GlioError(f"{path}: has the name of {twin}; rename it or choose another --out")
+        tiles[path.stem] = path
+    return tiles
+
+
+def _shape_of(path: Path) -> tuple[int, int]:
+    """Return the height and width of a tile's image, or raise if it cannot be used."""
+    try:
+        with Image.open(path) as image:
+            (width, height), mode = image.size, image.mode
+    except (OSError, Image.DecompressionBombError) as error:
+        raise GlioError(f"{path}: cannot be read as an image ({error})") from error
+    if mode not in ("RGB", "RGBA"):
+        raise GlioError(f"{path}: its pixels are {mode}; save it as 8-bit RGB")
+    if max(width, height) > LONGEST_SIDE_PX:
+        raise GlioError(
+            f"{path}: {width} × {height} px; cut tiles of at most {LONGEST_SIDE_PX} px a side"
+        )
+    return height, width
+
+
+def _candidates(entries: Collection[Entry]) -> Iterator[tuple[Entry, Labels]]:
+    """Yield every tile with its candidate nuclei.
+
+    Colour is normalised to the target of the model that ships: a tile's candidates are then the
+    same whichever tiles come with it, and the thresholds were chosen on that target.
+    """
+    statistics = stain_statistics(entries)
+    target = ModelCard.from_json(REFERENCE_CARD.read_bytes()).colour_target
+    for entry in entries:
+        table = colour.table_between(statistics.get(entry.stain_group), target)
+        pixels, _ = colour.normalise(read_rgba(entry.image), table)
+        yield entry, candidate_nuclei(pixels, entry.mpp)
+
+
+def _candidate_for(path: Path, candidates: Iterable[Row], out: Path) -> Row:
+    """Return the line of the tile that a GeoJSON is named after: NAME.geojson, NAME.png.geojson."""
+    for name in (path.stem, Path(path.stem).stem):
+        for row in candidates:
+            if row["id"] == name:
+                return row
+    raise GlioError(
+        f"{path}: no tile {path.stem} in {out / 'candidates.csv'}; name the file after its image, "
+        "or run glioexport annotate on the image first"
+    )
+
+
+def _mpp(row: Row, out: Path) -> float:
+    try:
+        mpp = float(row.get("mpp_nominal", ""))
+        return Source(row["set"], row["patient"], row["licence"], mpp).mpp
+    except (ValueError, GlioError) as error:
+        raise GlioError(f"{out / 'candidates.csv'}: {row['id']}: {error}") from error
+
+
+def _check(outlines: Outlines, shape: tuple[int, int], mpp: float, path: Path) -> None:
+    """Raise if the nuclei do not fit the image, of `shape` (H, W)."""
+    _check_count(len(outlines.nuclei), path)
+    height, width = shape
+    outside = sum(lies_outside(nucleus, shape) for nucleus in outlines.nuclei)
+    if outside > MOST_OUTSIDE * len(outlines.nuclei):
+        raise GlioError(
+            f"{path}: {outside} of {len(outlines.nuclei)} nuclei lie outside the image of "
+            f"{width} × {height} px; was it drawn on another one?"
+        )
+    for nucleus in outlines.nuclei:
+        area_um2 = area_px(nucleus) * mpp**2
+        if area_um2 > LARGEST_NUCLEUS_UM2:
+            x, y = nucleus[0][0].min(axis=0)
+            raise GlioError(
+                f"{path}: the object from ({x:.0f}, {y:.0f}) has {area_um2:.0f} µm², too much for "
+                "a nucleus; delete it in QuPath, or give it a class that is not Nucleus"
+            )
+
+
+def _check_count(nuclei: int, path: Path) -> None:
+    if nuclei > MOST_NUCLEI:
+        raise GlioError(f"{path}: {nuclei} nuclei are too many for 16 bits; cut smaller tiles")
+
+
+def _summary(labels: Labels) -> str:
+    return f"{labels.max()} nuclei, {(labels > 0).mean():.1%} of the area"
+
+
+def _figures(labels: Labels) -> Row:
+    """Return the columns of the index that describe labels."""
+    height, width = labels.shape
+    return {
+        "width": str(width),
+        "height": str(height),
+        "nuclei": str(labels.max()),
+        "nucleus_area_fraction": f"{(labels > 0).mean():.4f}",
+    }
+
+
+def _write_labels(path: Path, labels: Labels) -> None:
+    """Write at most `MOST_NUCLEI` labels as a 16-bit PNG."""
+    with replacing(path) as partial:
+        Image.fromarray(labels.astype(np.uint16)).save(partial, format="PNG")
+
+
+def _read_rows(table: Path) -> list[Row]:
+    """Return the lines of a table, with any further columns it has; none if there is no file."""
+    if not table.exists():
+        return []
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            rows, columns = list(reader), reader.fieldnames or ()
+    except (OSError, ValueError, csv.Error) as error:
+        raise GlioError(f"{table}: cannot be read as CSV in UTF-8 ({error})") from error
+    missing = [name for name in COLUMNS if name not in columns and name != "split"]
+    if missing:
+        raise GlioError(f"{table}: no column {', '.join(missing)}")
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise GlioError(f"{table}: tile {number} has not one value for each column")
+    return rows
+
+
+def _write_rows(table: Path, rows: list[Row]) -> None:
+    columns = dict.fromkeys(name for row in rows for name in row)
+    with (
+        replacing(table) as partial,
+        partial.open("w", newline="", encoding="utf-8") as lines,
+    ):
+        writer = csv.DictWriter(lines, list(columns), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _path_from(out: Path, image: Path) -> str:
+    """Return the path of an image: from `out` if it lies in it or beside it, else from the root."""
+    image, out = image.resolve(), out.resolve()
+    near = image.is_relative_to(out.parent)
+    return Path(os.path.relpath(image, out)).as_posix() if near else image.as_posix()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error

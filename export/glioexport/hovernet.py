@@ -1,0 +1,358 @@
+"""HoVer-Net: the paper's other baseline.
+
+Graham, Vu, Raza, Azam, Tsang, Kwak, Rajpoot, "Hover-Net: simultaneous segmentation and
+classification of nuclei in multi-tissue histology images", Medical Image Analysis 58, 2019,
+without its branch of nucleus types: the density needs none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py  # type: ignore[import-untyped]
+import keras
+import numpy as np
+from keras import layers, ops
+from numpy.typing import NDArray
+
+from glioexport.reference import load_model, masks_of
+from gliorun.errors import GlioError
+
+STRIDE = 8
+"""Side of the image over the side of the deepest map."""
+LEARNING_RATE = 1e-4
+WEIGHT_SUFFIXES = (".keras", ".h5")
+
+
+@dataclass(frozen=True, slots=True)
+class HoverShape:
+    """What a HoVer-Net is built from.
+
+    The defaults are the published one. `width` multiplies the filters of every layer;
+    `encoder_units` are the residual units of each stage, `dense_units` those of each of a
+    branch's two dense levels.
+    """
+
+    side_px: int = 480
+    width: float = 1.0
+    encoder_units: tuple[int, ...] = (3, 4, 6, 3)
+    dense_units: tuple[int, ...] = (8, 4)
+
+    def __post_init__(self) -> None:
+        if self.side_px < STRIDE or self.side_px % STRIDE:
+            raise GlioError(f"side_px is {self.side_px}; it must be a multiple of {STRIDE}")
+        if self.width <= 0 or self.width * 8 % 1:
+            raise GlioError(f"width is {self.width}; it must be a multiple of 1/8 above 0")
+        for name, units, count in (
+            ("encoder_units", self.encoder_units, 4),
+            ("dense_units", self.dense_units, 2),
+        ):
+            if len(units) != count or min(units) < 1:
+                raise GlioError(f"{name} is {units}; it must be {count} counts of at least 1")
+
+    def filters(self, published: int) -> int:
+        """Return the filters of a layer that has `published` filters at width 1."""
+        return int(published * self.width)
+
+
+def build_hovernet(shape: HoverShape | None = None, *, seed: int = 0) -> keras.Model:
+    """Build HoVer-Net with the branches of nuclear pixels and of distances.
+
+    Input (N, H, W, 3), RGB from 0 to 255. Two outputs float32: `np` (N, H, W, 2), softmax,
+    background and nucleus; `hv` (N, H, W, 2), linear, what `hv_maps` makes of labels.
+
+    The encoder is a pre-activated ResNet-50 whose first convolution keeps the full resolution
+    and that has no pooling, so that its deepest map is 1/8; a branch has dense units and adds
+    the encoder's maps. Ours, not the publication's: 'same' padding in the branches, so that the
+    outputs have the size of the image (the publication crops 270 px to 80); input from -1 to 1,
+    and biases where Keras' ResNet50V2 has them, whose weights `load_encoder` takes.
+
+    45.1 million weights, and 922 GMAC for 480 x 480 px: 86 times those of the U-net of 16 filters.
+
+    Parameters
+    ----------
+    shape : HoverShape, optional
+    seed : int
+        Of the initial weights. Nothing in the network is random after that.
+    """
+    shape = shape or HoverShape()
+    seeds = itertools.count(seed)
+    image = layers.Input((shape.side_px, shape.side_px, 3), name="image")
+    *skips, deepest = _encode(image, shape, seeds)
+    bottom = _convolve(deepest, shape.filters(1024), 1, "bottom", seeds)
+    logits = _decode(skips, bottom, "np", shape, seeds)
+    distances = _decode(skips, bottom, "hv", shape, seeds)
+    outputs = {
+        "np": layers.Softmax(name="np")(logits),
+        "hv": layers.Activation("linear", name="hv")(distances),
+    }
+    return keras.Model(image, outputs, name="hovernet")
+
+
+def compile_hovernet(model: keras.Model) -> None:
+    """Compile for `targets`: cross-entropy plus mean squared error, Adam at 1e-4.
+
+    That is the glioma paper's Table 2. The publication adds a Dice loss and an error of the
+    distances' gradients; the glioma paper names neither, so they are not here.
+    """
+    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer.build(model.trainable_variables)  # in the first step, TensorFlow traces it twice
+    model.compile(
+        optimizer,
+        {
+            "np": keras.losses.SparseCategoricalCrossentropy(),
+            "hv": keras.losses.MeanSquaredError(),
+        },
+        jit_compile=False,  # as in train: XLA's convolutions are slower on a CPU
+    )
+
+
+def targets(labels: NDArray[np.integer[Any]]) -> dict[str, NDArray[Any]]:
+    """Return what `compile_hovernet` compares with, of label images, (N, H, W) integers.
+
+    Cut, turn and flip the labels first: a flip changes the sign of the distances.
+    """
+    return {
+        "np": (labels > 0).astype(np.uint8),
+        "hv": np.stack([hv_maps(image) for image in labels]),
+    }
+
+
+def hv_maps(labels: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    """Return the horizontal and vertical distances in a label image, (H, W, 2) float32.
+
+    `labels` is (H, W) integers: above 0 the number of a nucleus. In a nucleus, channel 0 is the
+    distance of each pixel in x, channel 1 in y, to the nucleus' centre of mass; each side of
+    the centre is scaled so that its farthest pixel has -1 (left, top) or 1 (right, bottom).
+    Background, and a nucleus one pixel wide along its axis, are 0.
+
+    The authors' code rounds the centre to a pixel; here it is exact.
+
+    Raises
+    ------
+    GlioError
+        `labels` is no label image.
+    """
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise GlioError(
+            f"a label image is (rows, columns) of integers, not {labels.shape} of {labels.dtype}"
+        )
+    maps = np.zeros((*labels.shape, 2), dtype=np.float32)
+    rows, columns = np.nonzero(labels > 0)
+    _, nucleus = np.unique(labels[rows, columns], return_inverse=True)
+    area_px = np.bincount(nucleus)
+    for channel, place in enumerate((columns, rows)):
+        centre = np.bincount(nucleus, place) / area_px
+        distance = place - centre[nucleus]
+        farthest_left, farthest_right = np.zeros((2, len(area_px)))
+        np.maximum.at(farthest_left, nucleus, -distance)
+        np.maximum.at(farthest_right, nucleus, distance)
+        farthest = np.where(distance < 0, farthest_left[nucleus], farthest_right[nucleus])
+        maps[rows, columns, channel] = distance / np.where(distance, farthest, 1)
+    return maps
+
+
+def nucleus_model(model: keras.Model) -> keras.Model:
+    """Return the part of a HoVer-Net that gives the nuclear pixels: what a density needs.
+
+    It shares the weights; its output is that of a U-net, (N, H, W, 2) softmax.
+    """
+    return keras.Model(model.input, model.get_layer("np").output, name="hovernet_np")
+
+
+def nucleus_mask(model: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the nucleus masks, (N, H, W) uint8, of images, (N, H, W, 3) uint8 RGB."""
+    return masks_of(np.asarray(model.predict_on_batch(pixels)["np"]))
+
+
+def encoder(model: keras.Model) -> keras.Model:
+    """Return the encoder of a HoVer-Net, to the map of 1/8; it shares the weights."""
+    return keras.Model(model.input, model.get_layer("post_relu").output, name="hovernet_encoder")
+
+
+def load_encoder(model: keras.Model, path: Path) -> None:
+    """Give the encoder of `model` the weights in a local file, by the name of each layer.
+
+    Taken are a `.keras` file, or the weights alone in an `.h5` file (Keras 3's `.weights.h5`,
+    or the older layout), of either
+    - `encoder(model)` or a whole HoVer-Net of this module, or
+    - `keras.applications.ResNet50V2`, with or without its top. Every layer with weights is
+      the same, name for name and shape for shape. The strides are not: they stand one unit
+      later in each stage here, as HoVer-Net has them, and the first convolution and the pooling
+      have none. So the weights are a start, not the same function.
+
+    Not taken are ResNet-50 version 1 (no pre-activation) and PyTorch or TensorPack files.
+    Nothing is loaded unless everything fits.
+
+    Raises
+    ------
+    GlioError
+        The file is missing, of another kind or damaged, or a layer is missing or has other
+        shapes.
+    """
+    if not path.is_file():
+        raise GlioError(f"{path}: no such file; nothing is downloaded")
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise GlioError(f"{path}: encoder weights are a .keras or an .h5 file")
+    if path.suffix == ".keras":
+        found = {layer.name: layer.get_weights() for layer in load_model(path).layers}
+        _fill(encoder(model), found, path)
+        return
+    try:
+        with h5py.File(path) as file:
+            _fill(encoder(model), _weights_by_layer(file), path)
+    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise GlioError(f"{path}: not a readable file of Keras weights ({error})") from error
+
+
+def multiply_accumulates(model: keras.Model) -> int:
+    """Return the multiply-accumulate operations of the convolutions in `model`, for one image."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            total += math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
+        elif isinstance(layer, layers.Conv2DTranspose):
+            total += math.prod(layer.input.shape[1:3]) * math.prod(layer.kernel.shape)
+    return total
+
+
+def _encode(image: Any, shape: HoverShape, seeds: Iterator[int]) -> list[Any]:
+    """Return the maps of 1/1, 1/2, 1/4 and 1/8; layers are named as in Keras' ResNet50V2."""
+    maps = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(image)
+    maps = _convolve(maps, shape.filters(64), 7, "conv1_conv", seeds, use_bias=True)
+    ends = []
+    for stage, units in enumerate(shape.encoder_units):
+        filters = shape.filters(64 * 2**stage)
+        for unit in range(1, units + 1):
+            name = f"conv{stage + 2}_block{unit}"
+            active = _activate(maps, f"{name}_preact")
+            stride = 1
+            if unit == 1:  # also ends the stage before it
+                ends.append(active)
+                stride = 2 if stage else 1
+                maps = _convolve(
+                    active, 4 * filters, 1, f"{name}_0_conv", seeds, stride=stride, use_bias=True
+                )
+            change = _bottleneck(active, filters, stride, name, seeds)
+            maps = layers.Add(name=f"{name}_out")([maps, change])
+    return [*ends[1:], _activate(maps, "post")]
+
+
+def _bottleneck(maps: Any, filters: int, stride: int, name: str, seeds: Iterator[int]) -> Any:
+    maps = _convolve(maps, filters, 1, f"{name}_1_conv", seeds)
+    maps = _activate(maps, f"{name}_1")
+    maps = _convolve(maps, filters, 3, f"{name}_2_conv", seeds, stride=stride)
+    maps = _activate(maps, f"{name}_2")
+    return _convolve(maps, 4 * filters, 1, f"{name}_3_conv", seeds, use_bias=True)
+
+
+def _decode(
+    skips: list[Any], bottom: Any, name: str, shape: HoverShape, seeds: Iterator[int]
+) -> Any:
+    """Return the two channels of a branch, before its last activation."""
+    maps = bottom
+    wide, narrow = shape.dense_units
+    for skip, filters, units in ((skips[2], 256, wide), (skips[1], 128, narrow)):
+        level = f"{name}_{filters}"
+        maps = _upsample_and_add(maps, skip, level)
+        maps = _convolve(maps, shape.filters(filters), 5, f"{level}_in", seeds)
+        maps = _dense(maps, units, level, shape, seeds)
+        maps = _convolve(maps, shape.filters(2 * filters), 1, f"{level}_out", seeds)
+    maps = _upsample_and_add(maps, skips[0], f"{name}_64")
+    maps = _convolve(maps, shape.filters(64), 5, f"{name}_64_in", seeds)
+    maps = _activate(maps, f"{name}_64")
+    return _convolve(maps, 2, 1, f"{name}_logits", seeds, use_bias=True)
+
+
+def _upsample_and_add(maps: Any, skip: Any, name: str) -> Any:
+    larger = layers.UpSampling2D(2, name=f"{name}_upsample")(maps)
+    return layers.Add(name=f"{name}_skip")([larger, skip])
+
+
+def _dense(maps: Any, units: int, name: str, shape: HoverShape, seeds: Iterator[int]) -> Any:
+    """Return the maps with 32 more from each unit, as in a DenseNet, with 5 x 5 in four groups."""
+    for unit in range(1, units + 1):
+        inner = _activate(maps, f"{name}_dense{unit}_1")
+        inner = _convolve(inner, shape.filters(128), 1, f"{name}_dense{unit}_1_conv", seeds)
+        inner = _activate(inner, f"{name}_dense{unit}_2")
+        new = [  # one grouped layer, but TensorFlow has none on a CPU: Keras compiles each with XLA
+            _convolve(share, shape.filters(8), 5, f"{name}_dense{unit}_2_conv{group}", seeds)
+            for group, share in enumerate(ops.split(inner, 4, axis=-1), 1)
+        ]
+        maps = layers.Concatenate(name=f"{name}_dense{unit}_out")([maps, *new])
+    return _activate(maps, f"{name}_dense")
+
+
+def _activate(maps: Any, name: str) -> Any:
+    maps = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(maps)
+    return layers.ReLU(name=f"{name}_relu")(maps)
+
+
+def _convolve(
+    maps: Any,
+    filters: int,
+    kernel_px: int,
+    name: str,
+    seeds: Iterator[int],
+    *,
+    stride: int = 1,
+    use_bias: bool = False,
+) -> Any:
+    return layers.Conv2D(
+        filters,
+        kernel_px,
+        strides=stride,
+        padding="same",
+        use_bias=use_bias,
+        kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+        name=name,
+    )(maps)
+
+
+def _weights_by_layer(file: Any) -> dict[str, list[Any]]:
+    """Return the datasets of a Keras weights file by the name of their layer, unread."""
+    if "layers" in file:  # Keras 3
+        variables = [group["vars"] for group in file["layers"].values() if "vars" in group]
+        return {
+            str(group.attrs.get("name")): [group[number] for number in sorted(group)]
+            for group in variables
+        }
+    groups = file.get("model_weights", file)
+    return {
+        name: [group[_text(path)] for path in group.attrs["weight_names"]]
+        for name, group in groups.items()
+        if "weight_names" in group.attrs
+    }
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _fill(model: keras.Model, found: dict[str, list[Any]], path: Path) -> None:
+    """Set the weights of `model` to those found, if there are all of them in the right shapes."""
+    wanted = {layer.name: layer for layer in model.layers if layer.weights}
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise GlioError(
+            f"{path}: {len(missing)} of {len(wanted)} layers of the encoder are not in it, first "
+            f"{missing[0]!r}; pass weights of a HoVer-Net encoder or of Keras' ResNet50V2"
+        )
+    for name, layer in wanted.items():
+        shapes = [tuple(array.shape) for array in found[name]]
+        needed = [tuple(weight.shape) for weight in layer.weights]
+        if shapes != needed:
+            raise GlioError(
+                f"{path}: layer {name!r} holds {shapes}, the encoder needs {needed}; "
+                "width must be what it was saved with"
+            )
+        if any(array.dtype.kind != "f" for array in found[name]):
+            raise GlioError(f"{path}: layer {name!r} does not hold floats; save it in float32")
+    arrays = {name: [np.asarray(array) for array in found[name]] for name in wanted}
+    for name, layer in wanted.items():
+        layer.set_weights(arrays[name])

@@ -1,0 +1,206 @@
+"""Which tiles are fit to be measured: no ink, bubble, empty glass, fold or blur.
+
+The paper discards "blurry and artefact patches", but how is lost; measures and limits are ours.
+A tile is looked at in pixels of half a micrometre, or of its slide where those are coarser, so
+that a 20x slide is no more blurred than a 40x one, and in squares of 8 x 8 of them, 4 µm.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliorun import kernels
+from gliorun.colour import DENSITY_OF_LEVEL, StainStatistic
+from gliorun.density import Status
+from gliorun.errors import GlioError
+
+LOOK_MPP = 0.5
+"""Micrometres per pixel that a tile is looked at."""
+STAINED = 0.03
+"""Spread of the optical density over R, G and B from which a square is stained."""
+DOUBLE = 1.4
+"""Optical density of tissue that lies double, as a multiple of the slide's median. Not 2: the
+median holds nuclei too, and dark pixels saturate."""
+LEAST_SPAN = 8
+"""Levels across a square from which it holds an edge; noise and JPEG span less."""
+LEAST_EDGES = 8
+"""Squares with an edge from which the focus of a tile can be told."""
+
+Squares = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """What a tile may show and still be measured.
+
+    Shares are of the tile's area inside the slide. Those with a largest value count only what
+    fills 12 µm in every direction, so that no nucleus, however dark or blue, counts.
+
+    Parameters
+    ----------
+    max_pen : float
+        Share that is blue, green or black: ink, or the border of a scan.
+    max_red : float
+        Share that is bright red: ink, or a pool of blood, which has the same colour.
+    max_grey : float
+        Share that is grey: the rim of a bubble, dirt, the edge of the glass.
+    min_tissue : float
+        Share that is stained, or pale but not smooth.
+    max_fold : float
+        Share where tissue lies double.
+    max_edge_px : float
+        Mean width of edges in px of `LOOK_MPP` or of the slide: 1.9 to 2.7 in focus.
+    """
+
+    max_pen: float = 0.02
+    max_red: float = 0.1
+    max_grey: float = 0.02
+    min_tissue: float = 0.02
+    max_fold: float = 0.1
+    max_edge_px: float = 3.5
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            high = math.inf if field.name == "max_edge_px" else 1
+            if not 0 <= value <= high:  # also refuses NaN
+                raise GlioError(f"{field.name} is {value}; it must lie from 0 to {high:g}")
+
+    def varied(self, change: str) -> QualityLimits:
+        """Return the limits with one change, "name=value".
+
+        Raises
+        ------
+        GlioError
+            There is no such limit, or its value is out of range.
+        """
+        name, _, text = change.partition("=")
+        known = [field.name for field in fields(self)]
+        try:
+            if name not in known:
+                raise ValueError(f"known: {', '.join(known)}")
+            value = float(text)
+        except ValueError as error:
+            raise GlioError(f"{change}: no limit as name=value ({error})") from error
+        changed: dict[str, float] = {name: value}
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a tile shows, in the units of `QualityLimits`.
+
+    `fold` and `edge_px` are NaN where they cannot be told: no stain to compare with, no edges.
+    """
+
+    pen: float
+    red: float
+    grey: float
+    tissue: float
+    fold: float
+    edge_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Why a tile is not fit to be measured, None if it is, and what that was judged by."""
+
+    reason: Status | None
+    scores: Scores
+
+
+def shrink_of(tile_mpp: float, slide_mpp: float) -> int:
+    """Return how many px of a tile, at `tile_mpp` µm/px, make the side of a px to look at.
+
+    `slide_mpp` is the scale that the tile was scanned at; it may have been resampled since.
+    """
+    return max(1, math.ceil(max(LOOK_MPP, slide_mpp) / tile_mpp - 0.05))
+
+
+def judge(
+    rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None, limits: QualityLimits
+) -> Quality:
+    """Judge a tile as it was scanned, (H, W, 4) uint8 straight RGBA of any size.
+
+    `shrink` is from `shrink_of`. `stain` is that of the whole slide; without it folds cannot be
+    told. Of several reasons the first counts, in the order of `QualityLimits`.
+    """
+    scores = _scores(rgba, shrink, stain)
+    reason = None
+    if scores.pen > limits.max_pen or scores.red > limits.max_red:
+        reason = Status.PEN
+    elif scores.grey > limits.max_grey:
+        reason = Status.BUBBLE
+    elif scores.tissue < limits.min_tissue:
+        reason = Status.BLANK
+    elif scores.fold > limits.max_fold:
+        reason = Status.FOLD
+    elif scores.edge_px > limits.max_edge_px:
+        reason = Status.BLURRED
+    return Quality(reason, scores)
+
+
+def _scores(rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None) -> Scores:
+    shape = rgba.shape[0] // shrink, rgba.shape[1] // shrink
+    rgb, light = np.empty((*shape, 3), dtype=np.uint8), np.empty(shape, dtype=np.float32)
+    kernels.shrink(rgba, shrink, rgb, light)
+    squares = tuple(max(side - 2, 0) // kernels.SQUARE for side in shape)
+    span, slope = np.empty(squares, dtype=np.float32), np.empty(squares, dtype=np.float32)
+    mean = np.empty((*squares, 3), dtype=np.uint8)
+    kernels.look_at_squares(rgb, light, span, slope, mean)
+
+    inside = span >= 0
+    density = DENSITY_OF_LEVEL[mean]
+    pen, red, grey = (solid_share(found, inside) for found in _artefacts(density))
+    tissue = ((np.ptp(density, axis=-1) > STAINED) | (span >= LEAST_SPAN)) & inside
+    fold = math.nan
+    if stain is not None:
+        double = DOUBLE * np.array(stain.median) + DENSITY_OF_LEVEL[stain.white]
+        fold = solid_share((density > double).all(axis=-1), inside)
+    return Scores(
+        pen=pen,
+        red=red,
+        grey=grey,
+        tissue=float(tissue.sum()) / max(int(inside.sum()), 1),
+        fold=fold,
+        edge_px=edge_width_px(span, slope),
+    )
+
+
+def _artefacts(density: NDArray[np.float64]) -> tuple[Squares, Squares, Squares]:
+    """Tell ink, bright red and grey squares by their optical density, (rows, columns, 3).
+
+    Haematoxylin and eosin both absorb green most. Blue and green ink absorb red more, red ink
+    absorbs blue nearly as much but hardly any red, and what is black or grey absorbs all alike.
+    """
+    red, green, blue = np.moveaxis(density, -1, 0)
+    least, most = density.min(axis=-1), density.max(axis=-1)
+    cold = (red > 0.35) & (red > 1.1 * green + 0.05)
+    warm = (green > 1.2) & (blue > 0.65 * green) & (red < 0.35 * green)
+    black = (least > 1.3) & (most - least < 0.3 * most)
+    grey = (least > 0.35) & (most - least < 0.2 * most) & ~black
+    return cold | black, warm, grey
+
+
+def solid_share(found: Squares, inside: Squares) -> float:
+    """Return the share of the squares inside the slide that are found with all that touch them."""
+    solid = np.pad(found | ~inside, 1, constant_values=True)
+    solid = solid[:-2] & solid[1:-1] & solid[2:]
+    solid = solid[:, :-2] & solid[:, 1:-1] & solid[:, 2:]
+    return float((solid & inside).sum()) / max(int(inside.sum()), 1)
+
+
+def edge_width_px(span: NDArray[np.float32], slope: NDArray[np.float32]) -> float:
+    """Return the width of edges, span / slope over all squares with an edge; NaN if they are few.
+
+    As a ratio it does not depend on how strong the stain is, nor on how many nuclei there are;
+    blur makes it larger. Noise makes it smaller, but weighs little beside the span of edges.
+    """
+    edges = span >= LEAST_SPAN
+    if edges.sum() < LEAST_EDGES:
+        return math.nan
+    return float(span[edges].sum() / slope[edges].sum())

@@ -1,0 +1,418 @@
+"""The map that a reader can move: drawn with Bokeh, which no other module imports.
+
+Importing this module takes a second, so it is imported only when a report is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+from bokeh.core.properties import value
+from bokeh.document import Document
+from bokeh.events import DocumentReady, Reset
+from bokeh.models import (
+    Button,
+    CustomJS,
+    CustomJSHover,
+    FixedTicker,
+    HoverTool,
+    LinearColorMapper,
+    Model,
+    Range1d,
+    ScaleBar,
+    Slider,
+)
+from bokeh.plotting import figure
+from bokeh.resources import Resources
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.hotspots import HotSpot
+from gliorun.reading.slide import Scale
+from gliorun.squares import Squares, row_name
+from gliorun.writers import palette
+from gliorun.writers.result import Result
+
+MAX_CELLS = 1_000_000
+"""A finer map is shown tile by tile, so that the file stays small."""
+JPEG_QUALITY = 80
+MIN_VIEW_MM = 0.02
+OPACITY = 0.7
+CLEAR = "#ffffff00"
+GROUND = "#f2f4f7"
+INK = "#1d2430"
+QUIET = "#667085"
+FONT = "'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+
+BUTTON_STYLE = """
+:host, .bk-btn { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0 }
+.bk-btn { border: 0; border-radius: 4px; color: transparent !important;
+  background: none !important; box-shadow: none !important }
+.bk-btn:hover { background: #1d293912 !important }
+.bk-btn:focus { outline: none }
+.bk-btn:focus-visible { outline: 2px solid #2e90fa; outline-offset: -2px }
+"""
+"""The button of a hot spot lies clear over its line in the list."""
+
+SHOW = """
+const {x_range: x, y_range: y, inner_width: width, inner_height: height} = plot
+if (width > 0 && height > 0) {
+  const [left, top, right, bottom] = box ?? [x.start, y.end, x.end, y.start]
+  const [across, down] = [(right - left) / width, (bottom - top) / height]
+  const half = (box ? Math.max(across, down) : Math.sqrt(across * down)) / 2
+  x.setv({start: (left + right) / 2 - half * width, end: (left + right) / 2 + half * width})
+  y.setv({start: (top + bottom) / 2 + half * height, end: (top + bottom) / 2 - half * height})
+}
+"""
+"""Shows the whole of `box` (left, top, right, bottom in mm), or without one as much around the
+same middle as now; in either case a mm along x is as long as a mm along y."""
+
+TOOLTIP = f"""
+<div style="font: 13px/1.5 {FONT}; color: {INK}; padding: 3px 6px">
+  <b>@density{{custom}}</b> &ensp; @kind{{custom}}<br>
+  square @square{{custom}}<br>
+  <span style="color: {QUIET}">x @x{{custom}}, y @y{{custom}} px</span>
+</div>
+"""
+
+HOVER = {
+    "@density": "return value > 1000 ? 'no value' : `${(value / 10).toFixed(1)} %`",
+    "@kind": "return names[value]",
+    "@square": """
+        const row = Math.min(Math.floor(special_vars.y / value), letters.length - 1)
+        const column = Math.min(Math.floor(special_vars.x / value), columns - 1)
+        return letters[row] + (column + 1)""",
+    "@x": "return Math.round(value * special_vars.image_index.i).toLocaleString('en')",
+    "@y": "return Math.round(value * special_vars.image_index.j).toLocaleString('en')",
+}
+"""How the tooltip words the values of the heatmap's source."""
+
+
+def scripts(result: Result, colours: tuple[str, ...]) -> list[str]:
+    """Return the scripts of a page, Bokeh's own first, in their order.
+
+    The last one draws the map, the slider of its opacity and the button of each hot spot into
+    the elements "map", "opacity", "spot-1", "spot-2" …
+    """
+    plot = _map(result, colours)
+    roots = {"map": plot, "opacity": _slider(plot)}
+    for spot in result.hot_spots:
+        roots[f"spot-{spot.rank}"] = _jump(plot, spot, result.measured.scale)
+    document = Document()
+    for root in roots.values():
+        document.add_root(root)
+    whole = _show(plot, _with_rim(0, 0, plot.x_range.end, plot.y_range.start, 0.02))
+    document.js_on_event(DocumentReady, whole)
+    plot.js_on_event(Reset, whole)
+    for side in ("inner_width", "inner_height"):
+        plot.js_on_change(side, _show(plot, None))
+    bokeh = Resources(mode="inline", components=["bokeh", "bokeh-widgets"], log_level="warn")
+    return [*bokeh.js_raw, _embedding(document, roots)]
+
+
+def _map(result: Result, colours: tuple[str, ...]) -> figure:
+    """Draw slide, heatmap, hatching, squares and hot spots; axes in mm from the top left corner."""
+    scale = result.measured.scale
+    width_l0, height_l0 = result.measured.density.grid.size_l0
+    width_mm, height_mm = width_l0 * scale.x_mpp / 1000, height_l0 * scale.y_mpp / 1000
+    limits = {"min_interval": MIN_VIEW_MM, "max_interval": 4 * max(width_mm, height_mm)}
+    plot = figure(
+        sizing_mode="stretch_both",
+        x_range=Range1d(0, width_mm, **limits),
+        y_range=Range1d(height_mm, 0, **limits),
+        x_axis_location="above",
+        tools="pan,wheel_zoom,box_zoom,zoom_in,zoom_out,reset,save",
+        active_scroll="wheel_zoom",
+        toolbar_location="right",
+        background_fill_color=GROUND,
+        outline_line_color=GROUND,
+        outline_line_width=2,
+        lod_threshold=None,  # nothing is left out while the map moves
+        min_border=4,
+        min_border_left=30,
+        min_border_top=26,  # room for the names of squares, also where none is in view
+    )
+    plot.toolbar.logo = None
+    _draw_overview(plot, result.measured.overview, width_mm, height_mm)
+    squares = Squares(width_mm, height_mm)
+    _draw_heatmap(plot, result.measured.density, scale, squares, colours)
+    _hatch(plot, result.measured.density, scale)
+    _cover_beyond(plot, width_mm, height_mm)
+    _name_squares(plot, squares)
+    _draw_hot_spots(plot, result.hot_spots, scale)
+    bar = ScaleBar(
+        unit="mm", location="bottom_left", label_text_font=FONT, label_location="right", margin=0,
+        padding=8, border_line_color=None, background_fill_color=None,
+    )  # fmt: skip
+    plot.add_layout(bar, "below")
+    return plot
+
+
+def _draw_overview(
+    plot: figure, overview: NDArray[np.uint8], width_mm: float, height_mm: float
+) -> None:
+    """Draw the slide, and over it, as opaque as the heatmap, a pale grey copy.
+
+    Under the heatmap the slide thus loses its colour, and a class keeps its own.
+    """
+    pixels = Image.fromarray(overview)
+    slide = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
+    pale = slide.convert("L").point([255 - (255 - level) // 2 for level in range(256)])
+    for name, picture, alpha in (("slide", slide, 1), ("pale slide", pale, OPACITY)):
+        plot.image_url(
+            url=[_jpeg(picture)], x=0, y=0, w=width_mm, h=height_mm, anchor="top_left",
+            global_alpha=alpha, name=name,
+        )  # fmt: skip
+
+
+def _draw_heatmap(
+    plot: figure, density: DensityMap, scale: Scale, squares: Squares, colours: tuple[str, ...]
+) -> None:
+    """Draw the cells as one image, clear where they have no value, with a tooltip."""
+    shown = _coarse_enough(density)
+    kinds, names = _kinds(shown)
+    cell_l0 = shown.cell_l0
+    cell_mm = cell_l0[0] * scale.x_mpp / 1000, cell_l0[1] * scale.y_mpp / 1000
+    rows, columns = kinds.shape
+    heatmap = plot.image(
+        image="kind",
+        x=0,
+        y=0,
+        dw=columns * cell_mm[0],
+        dh=rows * cell_mm[1],
+        source={
+            "kind": [kinds],
+            "density": [_permille(shown)],
+            "x": [cell_l0[0]],
+            "y": [cell_l0[1]],
+            "square": [squares.side_mm],
+        },
+        color_mapper=LinearColorMapper(
+            palette=[*colours, *(CLEAR for _ in Status)], low=0, high=len(names)
+        ),
+        global_alpha=OPACITY,
+        name="heatmap",
+    )
+    names_of = {
+        "names": names,
+        "letters": [row_name(row) for row in range(squares.rows)],
+        "columns": squares.columns,
+    }
+    formatters = {field: CustomJSHover(args=names_of, code=code) for field, code in HOVER.items()}
+    plot.add_tools(
+        HoverTool(renderers=[heatmap], tooltips=TOOLTIP, formatters=formatters, visible=False)
+    )
+
+
+def _hatch(plot: figure, density: DensityMap, scale: Scale) -> None:
+    """Hatch the tiles that hold tissue and have no value."""
+    plot.patch(
+        *_outline(lacks_value(density.status), density.grid.tile_l0, scale),
+        fill_color=palette.NO_VALUE,
+        fill_alpha=OPACITY,
+        line_color=None,
+        hatch_pattern="right_diagonal_line",
+        hatch_color="#475467",
+        hatch_alpha=OPACITY,
+        hatch_scale=7,
+        hatch_weight=1,
+        name="no value",
+    )
+
+
+def _cover_beyond(plot: figure, width_mm: float, height_mm: float) -> None:
+    """Cover what the last tiles stick out of the slide.
+
+    The rim of the frame takes only half of what is drawn across it, hence several times.
+    """
+    far_mm = 5 * max(width_mm, height_mm)
+    plot.quad(
+        left=4 * [width_mm, 0],
+        right=far_mm,
+        top=4 * [0, height_mm],
+        bottom=far_mm,
+        fill_color=GROUND,
+        line_color=None,
+    )
+
+
+def _coarse_enough(density: DensityMap) -> DensityMap:
+    """Return the map, or if it has more than `MAX_CELLS` cells the map of its tiles."""
+    n = density.cells_a_tile
+    if n == 1 or density.valid_px.size <= MAX_CELLS:
+        return density
+    tiles = DensityMap(density.grid, density.tile_px, density.tile_px)
+    rows, columns = density.status.shape
+    for summed, cells in (
+        (tiles.nucleus_px, density.nucleus_px),
+        (tiles.valid_px, density.valid_px),
+    ):
+        summed[:] = cells.reshape(rows, n, columns, n).sum(axis=(1, 3))
+    tiles.status[:] = density.status
+    return tiles
+
+
+def _kinds(density: DensityMap) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return what each cell is, (rows, columns) uint8, and the name of every kind.
+
+    A kind is a class, or after the classes the status of a cell without a value.
+    """
+    classes = classify(density.density)
+    kinds = np.where(classes >= 0, classes, len(CLASS_NAMES) + density.cell_status)
+    names = [f"class {name}" for name in CLASS_NAMES] + [
+        s.name.lower().replace("_", " ") for s in Status
+    ]
+    names[len(CLASS_NAMES) + Status.MEASURED] = "too little of it on the slide"
+    return kinds.astype(np.uint8), names
+
+
+def _permille(density: DensityMap) -> NDArray[np.uint16]:
+    """Return the density of each cell in tenths of a per cent; 65535 = no value."""
+    values = density.density
+    return np.where(np.isnan(values), 65535, np.rint(1000 * np.nan_to_num(values))).astype(
+        np.uint16
+    )
+
+
+def lacks_value(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Tell which tiles hold tissue and yet were not measured."""
+    return ~np.isin(status, (Status.NO_TISSUE, Status.MEASURED))
+
+
+def _outline(
+    chosen: NDArray[np.bool_], tile_l0: tuple[float, float], scale: Scale
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return x and y in mm of one closed line around all chosen tiles.
+
+    It goes around every run of tiles in a row, from the slide's left edge and back to it along
+    the run's lower side. A browser fills one line at once, but thousands of closed ones slowly.
+    """
+    steps = np.diff(np.pad(chosen, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    top, left = np.nonzero(steps == 1)
+    right, bottom, edge = np.nonzero(steps == -1)[1], top + 1, np.zeros_like(top)
+    x = np.stack([edge, left, left, right, right, edge], axis=1) * tile_l0[0] * scale.x_mpp
+    y = np.stack([bottom, bottom, top, top, bottom, bottom], axis=1) * tile_l0[1] * scale.y_mpp
+    return (x.ravel() / 1000).astype(np.float32), (y.ravel() / 1000).astype(np.float32)
+
+
+def _name_squares(plot: figure, squares: Squares) -> None:
+    """Rule the named squares and write their letters and numbers along the axes."""
+    side, width, height = squares.side_mm, squares.width_mm, squares.height_mm
+    for axis, count, length, name in (
+        (plot.xaxis, squares.columns, width, lambda column: str(column + 1)),
+        (plot.yaxis, squares.rows, height, row_name),
+    ):
+        middles = [(i * side + min((i + 1) * side, length)) / 2 for i in range(count)]
+        axis.ticker = FixedTicker(ticks=middles)
+        axis.major_label_overrides = {at: name(i) for i, at in enumerate(middles)}
+        axis.major_label_text_font = FONT
+        axis.major_label_text_font_size = "12px"
+        axis.major_label_text_color = QUIET
+        axis.major_tick_line_color = None
+        axis.axis_line_color = None
+    plot.grid.visible = False  # it would not end with the slide
+    across = [column * side for column in range(1, squares.columns)]
+    down = [row * side for row in range(1, squares.rows)]
+    plot.segment(
+        x0=across + [0] * len(down), x1=across + [width] * len(down),
+        y0=[0] * len(across) + down, y1=[height] * len(across) + down,
+        line_color=INK, line_alpha=0.3,
+    )  # fmt: skip
+
+
+def _draw_hot_spots(plot: figure, hot_spots: tuple[HotSpot, ...], scale: Scale) -> None:
+    """Outline and number the hot spots, dark on light, so that they show on any ground."""
+    boxes = np.array([_box_mm(spot, scale) for spot in hot_spots]).reshape(-1, 4)
+    left, top, right, bottom = boxes.T
+    edges = {"left": left, "top": top, "right": right, "bottom": bottom}
+    plot.quad(**edges, fill_color=None, line_color="white", line_width=4.5)
+    plot.quad(**edges, fill_color=None, line_color=INK, line_width=2)
+    plot.text(
+        x=left,
+        y=top,
+        text=[str(spot.rank) for spot in hot_spots],
+        text_font=value(FONT),
+        text_font_size="12px",
+        text_font_style="bold",
+        text_color="white",
+        text_baseline="top",
+        background_fill_color=INK,
+        padding=4,
+    )
+
+
+def _box_mm(spot: HotSpot, scale: Scale) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a hot spot in mm."""
+    x_mm, y_mm = scale.x_mpp / 1000, scale.y_mpp / 1000
+    return (
+        spot.minx * x_mm,
+        spot.miny * y_mm,
+        (spot.minx + spot.width) * x_mm,
+        (spot.miny + spot.height) * y_mm,
+    )
+
+
+def _jpeg(picture: Image.Image) -> str:
+    """Return a picture as the data URI of a JPEG."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _slider(plot: figure) -> Model:
+    slider = Slider(
+        start=0, end=1, step=0.05, value=OPACITY, title="Heatmap opacity", format="0 %",
+        sizing_mode="stretch_width", bar_color="#98a2b3",
+        stylesheets=[f":host {{ font: 13px {FONT} }}"],
+    )  # fmt: skip
+    for name, alpha in (
+        ("pale slide", "global_alpha"),
+        ("heatmap", "global_alpha"),
+        ("no value", "fill_alpha"),
+        ("no value", "hatch_alpha"),
+    ):
+        slider.js_link("value", plot.select_one({"name": name}).glyph, alpha)
+    return slider
+
+
+def _jump(plot: figure, spot: HotSpot, scale: Scale) -> Model:
+    """Return the button that fills the view with a hot spot and half a field around it."""
+    box = _with_rim(*_box_mm(spot, scale), share=0.5)
+    button = Button(
+        label=f"Show hot spot {spot.rank}", sizing_mode="stretch_both", stylesheets=[BUTTON_STYLE]
+    )
+    button.js_on_click(_show(plot, box))
+    return button
+
+
+def _show(plot: figure, box: list[float] | None) -> CustomJS:
+    return CustomJS(args={"plot": plot, "box": box}, code=SHOW)
+
+
+def _with_rim(left: float, top: float, right: float, bottom: float, share: float) -> list[float]:
+    """Return a box widened on each side by a share of its longer side."""
+    rim = share * max(right - left, bottom - top)
+    return [left - rim, top - rim, right + rim, bottom + rim]
+
+
+def _embedding(document: Document, roots: dict[str, Model]) -> str:
+    """Return the script that draws each root into the element of its name.
+
+    Models are renumbered from 1, so that the same result gives the same bytes.
+    """
+    text = json.dumps(document.to_json(deferred=False), separators=(",", ":"))
+    numbers: dict[str, str] = {}
+    text = re.sub(
+        r'"id":"(p\d+)"',
+        lambda found: f'"id":"{numbers.setdefault(found[1], str(len(numbers) + 1))}"',
+        text,
+    )
+    places = {numbers[root.id]: name for name, root in roots.items()}
+    item = json.dumps({"docid": "report", "roots": places, "root_ids": list(places)})
+    script = f'Bokeh.embed.embed_items({{"report": {text}}}, [{item}])'
+    return script.replace("<", "\\u003c")  # so that no text in it can end the script
