@@ -27,7 +27,11 @@ def classify(density: ArrayLike) -> NDArray[np.int8]:
 
 
 class Status(IntEnum):
-    """What became of a tile."""
+    """What became of a tile; those after `MEASURED` hold tissue, as far as is known, but no value.
+
+    PEN is ink or what has its colour, the black border of a scan or a pool of blood; BUBBLE the
+    rim of an air bubble or other grey; BLANK neither stained nor structured; FOLD double tissue.
+    """
 
     NO_TISSUE = 0
     MEASURED = 1

@@ -81,6 +81,13 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
             area_mm2=plan.hot_spot_mm2,
             count=plan.hot_spots,
         )
+        if not spots:
+            console.print(
+                f"{path.name}: no field of {plan.hot_spot_mm2:g} mm² is mostly measured and holds "
+                "nuclei; try a smaller --hot-spot-mm2",
+                highlight=False,
+                soft_wrap=True,
+            )
         counts, comparison = None, None
         if masks is not None and writers.NUCLEI in suffixes:
             counts = nuclei_per_cell(find_nuclei(masks, measured.scale), measured.density)

@@ -99,6 +99,20 @@ def test_what_was_not_measured_has_no_value_and_is_not_zero():
     assert (density.cell_status[:2] == Status.NO_TISSUE).all()
 
 
+@pytest.mark.parametrize("status", [s for s in Status if s > Status.MEASURED])
+def test_a_tile_that_is_left_out_says_why_and_does_not_count(status):
+    density = DensityMap(grid(), TILE, 240)
+    masks = random_masks(2)
+    valid = np.ones((TILE, TILE), np.uint8)
+    density.add(density.grid.tile(0, 0), masks[0], valid)
+    density.leave_out(density.grid.tile(1, 0), status)
+    assert density.mean_density() == masks[0].mean()
+    assert density.measured_tiles() == 1
+    assert (density.cell_status[:2, 2:] == status).all()
+    assert np.isnan(density.density[:2, 2:]).all()
+    assert density.class_shares().sum() == pytest.approx(1)
+
+
 def test_class_shares_weigh_by_valid_area():
     density = DensityMap(grid(), TILE, TILE)
     full, half = np.ones((TILE, TILE), np.uint8), np.zeros((TILE, TILE), np.uint8)

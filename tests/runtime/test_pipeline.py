@@ -318,7 +318,7 @@ def test_the_stain_of_a_slide_is_measured_on_fit_tiles_alone(spoiled):
 
 
 def test_unreadable_and_unfit_tiles_are_told_apart(spoiled, tmp_path):
-    path = slides.with_bad_jpeg(tmp_path / "bad.svs", spoiled / "spoiled.svs", [(7, 1)])
+    path = slides.with_bad_jpeg(tmp_path / "bad.svs", spoiled / "spoiled.svs", [(7, 0)])
     measured = run(path, settings=Settings(threads=2, max_bad_tiles=0.2))
     assert measured.density.status.tolist() == [[1, 7, 1, 2], [1, 1, 3, 1]]
     assert measured.warnings == (

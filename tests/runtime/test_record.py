@@ -12,7 +12,7 @@ import pytest
 
 import runs
 from gliorun import __version__
-from gliorun.density import CLASS_NAMES
+from gliorun.density import CLASS_NAMES, Status
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
 from gliorun.pipeline import Settings
 from gliorun.writers.record import run_record, write_record
@@ -136,8 +136,9 @@ def test_tiles_and_cells_are_counted(result):
     density = result.measured.density.density
     assert sum(cells[name] for name in CLASS_NAMES) == int((~np.isnan(density)).sum())
     assert cells[CLASS_NAMES[5]] == int((density >= 0.2).sum())
-    assert sum(cells.values()) - 120 == 11 * 16  # every cell of the 11 tiles with tissue
-    assert cells["no value"] >= 16
+    tissue = result.measured.density.cell_status != Status.NO_TISSUE
+    assert sum(cells.values()) - 120 == tissue.sum() > 100
+    assert cells["no value"] >= 15  # the cells with tissue of the unreadable tile
 
 
 def test_the_density_is_that_of_the_map(result):

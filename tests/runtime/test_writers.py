@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from gliorun.atomic import replacing
 from gliorun.card import ModelCard
 from gliorun.density import Status, classify
 from gliorun.errors import GlioError
+from gliorun.nuclei import NucleusCounts
 from gliorun.pipeline import Settings, SlideDensity, measure
 from gliorun.reading.slide import Slide
 
@@ -89,6 +92,21 @@ def test_an_unreadable_cell_is_in_the_csv_without_a_value(tmp_path, result):
         ("480", "0"), ("720", "0"), ("480", "240"), ("720", "240"),
     ]  # fmt: skip
     assert {(row["density"], row["class"]) for row in unreadable} == {("", "")}
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s > Status.MEASURED])
+def test_the_csv_says_why_a_cell_has_no_value_nor_a_number_of_nuclei(tmp_path, result, status):
+    density = deepcopy(result.measured.density)
+    density.leave_out(density.grid.tile(1, 0), status)
+    counts = NucleusCounts(np.full(density.valid_px.shape, 3, np.int64), 0)
+    measured = replace(result.measured, density=density)
+    path = tmp_path / "density.csv"
+    writers.write(path, replace(result, measured=measured, counts=counts), writers.Look())
+    rows = {(row["minx"], row["miny"]): row for row in rows_of(path)}
+    left_out, fit = rows["480", "0"], rows["0", "480"]
+    assert (left_out["density"], left_out["class"], left_out["nuclei"]) == ("", "", "")
+    assert left_out["status"] == status.name.lower()
+    assert (fit["status"], fit["nuclei"]) == ("measured", "3")
 
 
 def test_the_same_measurement_gives_the_same_bytes(tmp_path, result):
