@@ -57,6 +57,10 @@ def main(
     max_bad_tiles: Annotated[
         float, typer.Option(help="Share of unreadable tiles past which the slide fails.")
     ] = 0.05,
+    any_quality: Annotated[
+        bool,
+        typer.Option("--any-quality", help="Measure blurred, folded and inked tiles as well."),
+    ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
     ] = False,
@@ -73,9 +77,11 @@ def main(
 
     from gliorun import job
     from gliorun.pipeline import Settings
+    from gliorun.reading.quality import QualityLimits
     from gliorun.writers import Look
 
-    settings = Settings(mpp, cell_px, threads, max_bad_tiles)
+    limits = None if any_quality else QualityLimits()
+    settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits)
     look = Look(palette, overlay)
     plan = job.Plan(
         out, model or job.DEFAULT_MODEL, settings, requests, look, hot_spots, hot_spot_mm2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import slides
 from gliorun import cli, demo
@@ -240,3 +240,19 @@ def test_help_imports_nothing_heavy():
 def test_a_fault_in_a_process_of_its_own_is_one_line_without_a_traceback(tmp_path):
     done = type_in(tmp_path / "gone.svs", "--out", tmp_path / "a.csv")
     refused((done.returncode, done.stdout, done.stderr), "no such file")
+
+
+def test_tiles_of_any_quality_are_measured_on_request(type_here, tmp_path):
+    """Half of the slide is out of focus."""
+    tissue = Image.fromarray(slides.all_tissue(960, 480))
+    blurred = tissue.crop((480, 0, 960, 480)).filter(ImageFilter.GaussianBlur(8))
+    tissue.paste(blurred, (480, 0))
+    path, table = tmp_path / "half.svs", tmp_path / "half.csv"
+    demo.write_slide(path, np.asarray(tissue), levels=1)
+    found = {}
+    for words in ((), ("--any-quality",)):
+        code, _, _ = type_here(path, "--out", table, "--quiet", *words)
+        assert code == 0
+        with table.open(newline="", encoding="utf-8") as stream:
+            found[words] = [row["status"] for row in csv.DictReader(stream)]
+    assert found == {(): ["measured", "blurred"], ("--any-quality",): ["measured", "measured"]}

@@ -197,10 +197,10 @@ def test_the_width_of_a_ramp_is_the_ramp_s(ramp_px, width_px):
     assert judged(pixels, shrink=1).scores.edge_px == pytest.approx(width_px)
 
 
-def test_edges_are_weighed_by_their_span():
-    span = np.array([[100.0] * 8 + [20.0] * 8 + [7.9] * 50 + [-1.0] * 9], np.float32)
-    slope = np.array([[50.0] * 8 + [5.0] * 8 + [7.9] * 50 + [0.0] * 9], np.float32)
-    assert edge_width_px(span, slope) == pytest.approx((800 + 160) / (400 + 40))
+def test_the_width_of_edges_is_the_median_of_squares_that_hold_one():
+    span = np.array([[100.0] * 5 + [20.0] * 6 + [7.9] * 50 + [-1.0] * 9], np.float32)
+    slope = np.array([[50.0] * 5 + [5.0] * 6 + [7.9] * 50 + [0.0] * 9], np.float32)
+    assert edge_width_px(span, slope) == 4
 
 
 def test_too_few_edges_tell_nothing():
@@ -263,6 +263,14 @@ def test_the_width_of_edges_depends_on_blur_alone():
 def test_tissue_out_of_focus_is_blurred(density, sigma_px):
     pixels = scanned(blurred(drawn(density), sigma_px))
     assert judged(pixels, stain=stain_of(pixels)).reason == Status.BLURRED
+
+
+def test_sharp_dust_does_not_hide_that_tissue_is_out_of_focus():
+    pixels = blurred(drawn(), 6).copy()
+    random = np.random.default_rng(0)
+    for y, x in random.integers(0, SIDE - 8, (60, 2)):
+        pixels[y : y + 8, x : x + 8] = 40, 40, 45
+    assert judged(scanned(pixels)).reason == Status.BLURRED
 
 
 def test_tissue_out_of_focus_is_blurred_also_at_20x():
