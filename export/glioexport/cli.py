@@ -58,7 +58,10 @@ def train(
 
 @app.command()
 def convert(
-    model: Annotated[Path, typer.Argument(help="A trained .keras file.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A .keras file, a SavedModel's folder, NAME.weights.h5, or an .h5."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the converted models.")],
     tiles: Annotated[
         Path | None,
@@ -67,6 +70,30 @@ def convert(
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel the model was trained at.")
     ] = None,
+    tile_px: Annotated[
+        int | None, typer.Option(help="Side of a tile, for a model that takes any.", min=16)
+    ] = None,
+    pixel_range: Annotated[
+        str, typer.Option(help="What the model expects of a pixel: 0..255, 0..1 or -1..1.")
+    ] = "0..255",
+    output: Annotated[
+        str | None,
+        typer.Option(help="softmax, sigmoid or logits, for a model that does not say."),
+    ] = None,
+    custom: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.py", help="Defines the model's own layers; it is executed."),
+    ] = None,
+    unet: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Setting of our U-net, for NAME.weights.h5."),
+    ] = None,
+    trust_h5: Annotated[
+        bool, typer.Option("--trust-h5", help="Load an .h5, which can run code (CVE-2025-9905).")
+    ] = False,
+    any_stain: Annotated[
+        bool, typer.Option("--any-stain", help="Take tiles that do not look like H&E.")
+    ] = False,
     max_density_points: Annotated[
         float, typer.Option(help="Largest mean density difference to Keras, in points.")
     ] = 0.3,
@@ -74,13 +101,104 @@ def convert(
         float, typer.Option(help="Smallest share of tiles that keep their density class.")
     ] = 0.97,
 ) -> None:
-    """Convert to ONNX and OpenVINO IR, FP32 and INT8, and compare each with Keras."""
+    """Convert to ONNX and OpenVINO IR (FP32, FP16, INT8), and compare each with Keras."""
+    import time
+
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        _say(f"{time.monotonic() - started:4.0f} s  {line}")
+
     from glioexport import parity
     from glioexport.convert import convert as convert_model
+    from glioexport.loading import Description
 
-    tolerance = parity.Tolerance(max_density_points, min_class_agreement)
-    figures = convert_model(model, out, tiles=tiles, mpp=mpp, tolerance=tolerance, say=_say)
+    figures = convert_model(
+        model,
+        out,
+        tiles=tiles,
+        mpp=mpp,
+        tolerance=parity.Tolerance(max_density_points, min_class_agreement),
+        say=say,
+        description=Description(custom, trust_h5, tuple(unet or ()), tile_px, output, pixel_range),
+        any_stain=any_stain,
+    )
     typer.echo(parity.table(figures))
+
+
+@app.command()
+def clean(
+    data: Annotated[Path, typer.Argument(help="Folder of tile images, or of an index.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for clean.csv and the kept index.csv.")],
+    mpp: Annotated[
+        float, typer.Option(help="Micrometres per pixel, where no index says it.")
+    ] = 0.25,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Change one limit, as max_edge_px=4. Repeats."),
+    ] = None,
+) -> None:
+    """Say which tiles are blurred, folded, inked or blank; no image is moved or deleted."""
+    from glioexport.clean import clean as clean_tiles
+    from glioexport.clean import summary
+    from gliorun.reading.quality import QualityLimits
+
+    limits = QualityLimits()
+    for change in limit or ():
+        limits = limits.varied(change)
+    typer.echo(summary(clean_tiles(data, out, limits, mpp=mpp)))
+
+
+@app.command()
+def annotate(
+    images: Annotated[list[Path], typer.Argument(help="Tile images, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for candidates.csv and candidates/.")],
+    mpp: Annotated[float, typer.Option(help="Micrometres per pixel of the tiles.")] = 0.25,
+    set_name: Annotated[
+        str | None, typer.Option("--set", help="Their laboratory; the name of OUT if left out.")
+    ] = None,
+    patient: Annotated[str, typer.Option(help="Patient of all these tiles, if known.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of these tiles.")] = "unknown",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace GeoJSON that may have been corrected.")
+    ] = False,
+) -> None:
+    """Outline candidate nuclei of tiles, as GeoJSON to correct in QuPath."""
+    from glioexport.annotate import Source
+    from glioexport.annotate import annotate as annotate_tiles
+
+    source = Source(out.resolve().name if set_name is None else set_name, patient, licence, mpp)
+    total = annotate_tiles(images, out, source, overwrite=overwrite, say=_say)
+    typer.echo(f"{total} candidate nuclei in {out / 'candidates'}")
+
+
+@app.command()
+def masks(
+    geojson: Annotated[
+        list[Path], typer.Argument(help="Corrected GeoJSON, named after the tiles, or folders.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder that `annotate` wrote to.")],
+    split: Annotated[str, typer.Option(help="train or val.")] = "train",
+    further_class: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="Counts as nucleus beside Nucleus and no class."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace ground truth that is there.")
+    ] = False,
+) -> None:
+    """Make corrected GeoJSON the ground truth that `train` reads: labels and index.csv."""
+    from glioexport.annotate import take_corrections
+
+    total = take_corrections(
+        geojson,
+        out,
+        split=split,
+        further_classes=further_class or (),
+        overwrite=overwrite,
+        say=_say,
+    )
+    typer.echo(f"{total} nuclei in {out / 'index.csv'}")
 
 
 def _say(line: str) -> None:

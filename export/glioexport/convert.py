@@ -1,44 +1,50 @@
-"""A trained Keras model in, a folder of checked CPU models out."""
+"""A trained network in, a folder of checked CPU models out."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from glioexport import ir, onnx_model, parity
-from glioexport.dataset import Entry, read_index, read_rgba, stain_statistics
-from glioexport.reference import card_beside, load_model, mask_predictor
+from glioexport.checktiles import CheckTiles as CheckTiles
+from glioexport.checktiles import load_check_tiles as load_check_tiles
+from glioexport.folder import replacing_folder
+from glioexport.loading import Description, Network, load_network
+from glioexport.parity import Parity, Tolerance
+from glioexport.quantise import layers_in_float, quantise, quantise_with_control
+from glioexport.reference import card_beside, card_path, mask_predictor, predict_values
+from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
-from gliorun import colour, demo
-from gliorun.agreement import Agreement
-from gliorun.card import ModelCard, sha256_of
+from gliorun.card import ModelCard
 from gliorun.engine import open_model
 from gliorun.errors import GlioError
-from gliorun.reading.windows import windows
 
-Pixels = NDArray[np.uint8]
+ONNX = "model.onnx"
+PRECISIONS = ("FP32", "FP16", "INT8")
+REPORT = "parity.json"
+FILES = frozenset(
+    {ONNX, REPORT, *(f"{name.lower()}{end}" for name in PRECISIONS for end in (".xml", ".bin"))}
+)
+"""Everything that a conversion writes."""
+STRIP_CHECKS = 4
+"""Tiles on which the stripped network is compared with the whole one, value by value."""
 
-MAX_WINDOWS = 120
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckTiles:
-    """Windows of the network's size, colour-normalised: to calibrate on and to compare on."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """A network without dropping layers: what it gives, what Keras finds, and the report on it."""
 
-    calibration: list[Pixels]
-    comparison: list[Pixels]
-    source: str
+    logits: keras.Model
+    output: str
+    expected: list[parity.Pixels]
+    report: dict[str, Any]
 
 
 def convert(
@@ -47,136 +53,183 @@ def convert(
     *,
     tiles: Path | None,
     mpp: float | None,
-    tolerance: parity.Tolerance,
-    say: Callable[[str], None],
-) -> dict[str, Agreement]:
-    """Convert `path` (.keras) to ONNX and OpenVINO IR in FP32 and INT8, into the folder `out`.
+    tolerance: Tolerance,
+    say: Say,
+    description: Description | None = None,
+    any_stain: bool = False,
+) -> dict[str, Parity]:
+    """Convert `path` to ONNX and OpenVINO IR in FP32, FP16 and INT8, into the folder `out`.
 
-    `out` gets `model.onnx`, `fp32.xml`, `int8.xml` with their `.bin`, and `parity.json`; it is
-    left as it was if anything fails.
+    `out` gets `model.onnx`, `fp32.xml`, `fp16.xml`, `int8.xml` with their `.bin`, and
+    `parity.json`, the certificate, which every card holds too; it is left as it was if anything
+    fails.
+
+    Parameters
+    ----------
+    path : Path
+        What `glioexport.loading.load_network` takes.
+    out : Path
+        A new folder, or one of an earlier conversion, which is replaced as a whole.
+    tiles : Path or None
+        Folder of images to calibrate and compare on; synthetic tissue without.
+    mpp : float or None
+        Micrometres per pixel, where no card beside `path` says so.
+    tolerance : Tolerance
+    say : callable
+        Takes a line at each step.
+    description : Description, optional
+    any_stain : bool
+        Take tiles that do not look like haematoxylin and eosin.
 
     Raises
     ------
     GlioError
         The model cannot be loaded or converted, or a converted one strays from Keras.
     """
-    model = load_model(path)
-    card = _card_for(model, path, mpp)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        figures = _convert_into(work, model, card, tiles, tolerance, say)
-        out.mkdir(exist_ok=True)
-        for file in sorted(work.iterdir()):
-            os.replace(file, out / file.name)
-    except OSError as error:
-        raise GlioError(f"{out}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return figures
+    description = description or Description()
+    network = load_network(path, description)
+    card = _card_for(network, path, mpp)
+    with replacing_folder(out, known=FILES) as work:
+        checks = load_check_tiles(tiles, card, any_stain=any_stain)
+        say(f"calibration: {len(checks.calibration)} tiles of {checks.source}")
+        ready = _make_ready(network, checks, tolerance, say)
+        report = {
+            "tiles": checks.source,
+            "source": {
+                "kind": network.kind,
+                "output": network.output,
+                "pixel_range": description.pixel_range,
+            },
+            **ready.report,
+        }
+        return _write_all(work, ready, card, checks, tolerance, report, say)
 
 
-def _convert_into(
-    work: Path,
-    model: keras.Model,
-    card: ModelCard,
-    tiles: Path | None,
-    tolerance: parity.Tolerance,
-    say: Callable[[str], None],
-) -> dict[str, Agreement]:
-    checks = load_check_tiles(tiles, card)
-    say(f"calibration: {len(checks.calibration)} tiles of {checks.source}")
-    stripped = strip_dropping(model)
-    names = ", ".join(stripped.removed) or "none there"
-    say(f"removed {len(stripped.removed)} dropping layers: {names}")
+def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say: Say) -> _Ready:
+    """Take the dropping layers out, run the reference, and see that nothing else changed."""
+    for name in network.stand_ins:
+        say(f"{name} is not here (--custom FILE.py): taken to do nothing in inference, and removed")
+    if network.reduced:
+        say(f"computes in {', '.join(network.reduced)}: compared and written in float32")
+    stripped = strip_dropping(network.model)
+    say(f"removed {len(stripped.removed)} dropping layers: {_list(stripped.removed)}")
+    if stripped.inactive:
+        say(f"dropping layers that stay, inactive in inference: {_list(stripped.inactive)}")
     if stripped.folded:
-        say(f"DropBlock without rescaling: kept share folded in at {', '.join(stripped.folded)}")
-    onnx_model.write_onnx(stripped.model, work / "model.onnx")
-    say(f"ONNX written, opset {onnx_model.OPSET}")
-    fp32 = ir.read_onnx(work / "model.onnx")
-    check_no_dropping(ir.op_kinds(fp32))
-    ir.write_ir(fp32, replace(card, precision="FP32"), work / "fp32.xml")
-    say("OpenVINO FP32 written")
-    int8 = ir.quantise(fp32, checks.calibration)
-    ir.write_ir(int8, replace(card, precision="INT8"), work / "int8.xml")
-    say("OpenVINO INT8 written")
-    figures = parity.compare(
-        mask_predictor(stripped.model if stripped.folded else model),
-        {
-            "ONNX": onnx_model.onnx_predictor(work / "model.onnx"),
-            "OpenVINO FP32": open_model(work / "fp32.xml").masks,
-            "OpenVINO INT8": open_model(work / "int8.xml").masks,
-        },
-        checks.comparison,
+        say(f"DropBlock without rescaling: kept share folded in at {_list(stripped.folded)}")
+    logits, output = up_to_logits(stripped.model, network.output)
+
+    windows = checks.comparison
+    say(f"output: {network.output}; Keras: runs {len(windows)} tiles")
+    reference = (logits, output) if stripped.folded else (network.model, network.output)
+    expected = list(mask_predictor(reference[0], 1, reference[1])(windows))
+    parity.check_reference(expected)
+    some = windows[:: max(1, len(windows) // STRIP_CHECKS)][:STRIP_CHECKS]
+    difference = parity.largest_difference(
+        (probability(values, network.output) for values in predict_values(network.model, some, 1)),
+        (probability(values, output) for values in predict_values(logits, some, 1)),
     )
+    say(f"stripped beside Keras' inference: max |Δp| {difference:.1e} on {len(some)} tiles")
+    if difference > tolerance.probability and not stripped.folded:
+        raise GlioError(
+            f"without {_list(stripped.removed)} the network gives other values (max |Δp| "
+            f"{difference:.2g}): one of them acts in inference too; give its class another name"
+        )
+    report = {
+        "removed": stripped.removed,
+        "folded": stripped.folded,
+        "inactive": stripped.inactive,
+        "stand_ins": network.stand_ins,
+        "max_probability_difference": difference,
+    }
+    return _Ready(logits, output, expected, {"stripped": report})
+
+
+def _write_all(
+    work: Path,
+    ready: _Ready,
+    card: ModelCard,
+    checks: CheckTiles,
+    tolerance: Tolerance,
+    report: dict[str, Any],
+    say: Say,
+) -> dict[str, Parity]:
+    """Write every format into `work`, compare each with Keras, and put the figures into all."""
+
+    def compare(name: str, predict: parity.Predictor) -> Parity:
+        say(f"{name}: runs {len(checks.comparison)} tiles")
+        return parity.parity_of(predict(checks.comparison), ready.expected)
+
+    def write_and_compare(model: Any, precision: str) -> Parity:
+        path = _ir_path(work, precision)
+        ir.write_ir(model, replace(card, precision=precision), path)
+        return compare(f"OpenVINO {precision}", open_model(path).masks)
+
+    onnx_model.write_onnx(ready.logits, ready.output, work / ONNX)
+    folded = "BatchNormalization" not in onnx_model.op_types(work / ONNX)
+    norm = "no batch normalisation left" if folded else "some batch normalisation left"
+    say(f"ONNX written, opset {onnx_model.OPSET}; the checker passes it; {norm}")
+    fp32 = ir.read_onnx(work / ONNX)
+    check_no_dropping(ir.op_kinds(fp32))
+    models = {"FP32": fp32, "FP16": fp32.clone()}
+    figures = {"ONNX": compare("ONNX", onnx_model.onnx_predictor(work / ONNX))}
+    for precision, model in models.items():
+        figures[f"OpenVINO {precision}"] = write_and_compare(model, precision)
     parity.check(figures, tolerance)
-    found = {"tiles": checks.source, **parity.values(figures)}
-    ir.write_ir(fp32, replace(card, precision="FP32", parity=found), work / "fp32.xml")
-    ir.write_ir(int8, replace(card, precision="INT8", parity=found), work / "int8.xml")
-    onnx_model.add_card(work / "model.onnx", replace(card, precision="FP32", parity=found))
-    (work / "parity.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+
+    say(f"INT8: calibrates on {len(checks.calibration)} tiles")
+    models["INT8"] = quantise(fp32, checks.calibration)
+    figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
+    excess = parity.excess(figures["OpenVINO INT8"].agreement, tolerance)
+    if excess > 1:
+        say(f"INT8 strays {excess:.1f} times too far: looks for layers to leave in float (minutes)")
+        models["INT8"] = _controlled(work, fp32, checks.calibration, tolerance, say)
+        figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
+        in_float, of = layers_in_float(models["INT8"]), len(layers_in_float(fp32))
+        report["int8_layers_in_float"] = in_float
+        say(f"INT8: {len(in_float)} of {of} layers left in float: {_list(in_float)}")
+    parity.check(figures, tolerance)
+
+    found = {**report, **parity.values(figures)}
+    for precision, model in models.items():
+        certified = replace(card, precision=precision, parity=found)
+        ir.write_ir(model, certified, _ir_path(work, precision))
+    onnx_model.add_card(work / ONNX, replace(card, precision="FP32", parity=found))
+    (work / REPORT).write_text(json.dumps(found, indent=2), encoding="utf-8")
     return figures
 
 
-def load_check_tiles(folder: Path | None, card: ModelCard) -> CheckTiles:
-    """Cut windows from labelled tiles, from a folder of images, or from synthetic tissue.
+def _controlled(
+    work: Path, fp32: Any, windows: list[parity.Pixels], tolerance: Tolerance, say: Say
+) -> Any:
+    """Return INT8 with as many layers in float as the tolerance asks for on `windows`."""
+    expected = list(open_model(_ir_path(work, "FP32")).masks(windows))
 
-    With an `index.csv`, the split `train` calibrates and `val` compares; otherwise images take
-    turns.
+    def misses(masks: list[parity.Pixels]) -> float:
+        excess = parity.excess(parity.parity_of(masks, expected).agreement, tolerance)
+        say(f"  tried: {excess:.2f} of the tolerance")
+        return excess
 
-    Raises
-    ------
-    GlioError
-        The folder holds no image that can be used.
-    """
-    side = card.tile_px
-    if folder is None:
-        images = [
-            demo.draw_tissue(demo.demo_density(2 * side, 3 * side), seed).pixels for seed in (0, 1)
-        ]
-        first, second = ([*windows(image, side)] for image in images)
-        return CheckTiles(first, second, "synthetic tissue (pass --tiles for real ones)")
-    if (folder / "index.csv").is_file():
-        entries = read_index(folder)
-        chosen = [
-            [e for e in entries if e.split == "train"],
-            [e for e in entries if e.split == "val"],
-        ]
-    else:
-        if not folder.is_dir():
-            raise GlioError(f"{folder}: no such folder of tiles")
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        entries = [Entry("", f.stem, "", "", "", f, f) for f in files]
-        chosen = [entries[::2], entries[1::2]]
-    if not all(chosen):
-        raise GlioError(f"{folder}: needs at least two images, one to calibrate, one to compare")
-    statistics = stain_statistics(entries)
-
-    def cut(some: list[Entry]) -> list[Pixels]:
-        step = max(1, len(some) // MAX_WINDOWS)
-        found: list[Pixels] = []
-        for entry in some[::step]:
-            table = colour.table_between(statistics.get(entry.stain_group), card.colour_target)
-            pixels, _ = colour.normalise(read_rgba(entry.image), table)
-            found += islice(windows(pixels, side), 4)
-        keep = max(1, -(-len(found) // MAX_WINDOWS))
-        return found[::keep]
-
-    return CheckTiles(cut(chosen[0]), cut(chosen[1]), folder.name)
+    return quantise_with_control(fp32, windows, misses)
 
 
-def _card_for(model: keras.Model, path: Path, mpp: float | None) -> ModelCard:
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _ir_path(folder: Path, precision: str) -> Path:
+    return folder / f"{precision.lower()}.xml"
+
+
+def _card_for(network: Network, path: Path, mpp: float | None) -> ModelCard:
     """Return the card beside the file, or one made from the network and `mpp`."""
-    if len(model.inputs) != 1 or len(model.input_shape) != 4 or model.input_shape[3] != 3:
-        raise GlioError(f"{path}: its input is {model.input_shape}; it must be (None, H, W, 3)")
-    _, height, width, _ = model.input_shape
-    if height is None or height != width:
-        raise GlioError(f"{path}: its input is {height} x {width} px; it must be square and fixed")
     card = card_beside(path)
+    side = network.side_px
     if card is None:
         if mpp is None:
-            raise GlioError(f"{path}: no {path.stem}.json beside it; pass --mpp, its µm per pixel")
-        card = ModelCard(name=path.stem, tile_px=height, mpp=mpp, colour_target=None)
-    elif card.tile_px != height:
-        raise GlioError(f"{path}: takes {height} px, but its card says {card.tile_px}")
-    return replace(card, mpp=card.mpp if mpp is None else mpp, source_sha256=sha256_of(path))
+            name = card_path(path).name
+            raise GlioError(f"{path}: no {name} beside it; pass --mpp, its µm per pixel")
+        card = ModelCard(name=path.name.split(".")[0], tile_px=side, mpp=mpp, colour_target=None)
+    elif card.tile_px != side:
+        raise GlioError(f"{path}: takes {side} px, but its card says {card.tile_px}")
+    return replace(card, mpp=card.mpp if mpp is None else mpp, source_sha256=network.sha256)

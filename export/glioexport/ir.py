@@ -1,21 +1,17 @@
-"""OpenVINO IR from ONNX: FP32, and INT8 by NNCF."""
+"""OpenVINO IR from ONNX, on disk with its card."""
 
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY
-from gliorun.errors import GlioError
 
 
 def read_onnx(path: Path) -> Any:
@@ -26,41 +22,37 @@ def read_onnx(path: Path) -> Any:
     return ov.Core().read_model(path)
 
 
-def quantise(model: Any, windows: list[NDArray[np.uint8]]) -> Any:
-    """Return an INT8 version of `model`, calibrated on (H, W, 3) uint8 windows.
-
-    Raises
-    ------
-    GlioError
-        There is no window to calibrate on.
-    """
-    if not windows:
-        raise GlioError("there is no tile to calibrate on; pass --tiles")
-    import nncf
-
-    calibration = nncf.Dataset(windows, lambda window: np.ascontiguousarray(window)[None])
-    with redirect_stdout(sys.stderr):  # its progress bar is talk, not a result
-        return nncf.quantize(
-            model.clone(),
-            calibration,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(windows),
-        )
-
-
 def write_ir(model: Any, card: ModelCard, path: Path) -> ModelCard:
     """Write `model` as `path` (.xml) and its .bin, with `card` in `rt_info`.
 
-    Returns the card as written: it names the SHA-256 of the weights.
+    Weights are halved to FP16 if the card's precision says so. The same model and card give the
+    same bytes. Returns the card as written: it names the SHA-256 of the weights.
+
+    Raises
+    ------
+    OSError
+        The disk is full, or the folder cannot be written; OpenVINO does not say which.
     """
-    ov.save_model(model, path, compress_to_fp16=False)
-    written = replace(card, weights_sha256=sha256_of(path.with_suffix(".bin")))
-    compact = json.dumps(json.loads(written.to_json()), separators=(",", ":"))
-    model.set_rt_info(compact, [CARD_KEY])
-    ov.save_model(model, path, compress_to_fp16=False)
+    _name_by_place(model)
+    halved = card.precision == "FP16"
+    try:
+        ov.save_model(model, path, compress_to_fp16=halved)
+        written = replace(card, weights_sha256=sha256_of(path.with_suffix(".bin")))
+        compact = json.dumps(json.loads(written.to_json()), separators=(",", ":"))
+        model.set_rt_info(compact, [CARD_KEY])
+        ov.save_model(model, path, compress_to_fp16=halved)
+    except RuntimeError as error:
+        raise OSError(f"OpenVINO cannot write {path.name}; is the disk full?") from error
     if sha256_of(path.with_suffix(".bin")) != written.weights_sha256:
         raise RuntimeError(f"{path}: OpenVINO wrote other weights the second time")
     return written
+
+
+def _name_by_place(model: Any) -> None:
+    """Name by place what OpenVINO named with a running number, such as "Constant_7860"."""
+    for place, op in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(rf"{op.get_type_name()}_\d+", op.get_friendly_name()):
+            op.set_friendly_name(f"{op.get_type_name()}_{place}")
 
 
 def op_kinds(model: Any) -> set[str]:

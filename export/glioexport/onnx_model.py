@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 import onnx
-from keras import layers
 from numpy.typing import NDArray
 
+from glioexport.saved_model import op_kinds
+from glioexport.scores import nucleus
 from glioexport.strip import check_no_dropping
+from gliorun.atomic import replacing
 from gliorun.card import ModelCard
 from gliorun.engine import CARD_KEY
 from gliorun.errors import GlioError
@@ -23,37 +26,108 @@ OPSET = 18
 Pixels = NDArray[np.uint8]
 
 
-def write_onnx(model: keras.Model, path: Path) -> None:
+def write_onnx(model: keras.Model, output: str, path: Path) -> None:
     """Write a stripped network as ONNX: uint8 (1, H, W, 3) in, uint8 mask (1, H, W) out.
 
-    Conversion, scaling and the comparison of the two logits lie inside the graph.
+    Conversion, scaling and the choice of nucleus lie inside the graph. The same network gives
+    the same bytes.
+
+    Parameters
+    ----------
+    model : keras.Model
+    output : str
+        What it gives (`glioexport.scores`).
+    path : Path
 
     Raises
     ------
     GlioError
-        The network does not give two channels, or the graph still holds a random operation.
+        The graph still holds a random operation, or one that ONNX does not have.
     """
     import tensorflow as tf
     import tf2onnx
 
-    _, height, width, channels = model.output_shape
-    if channels != 2:
-        raise GlioError(f"the network gives {channels} channels; it must give 2")
-    last = model.layers[-1]
-    scores = last.input if isinstance(last, layers.Softmax) else model.output
-    to_scores = keras.Model(model.inputs, scores)
+    _, height, width, _ = model.input_shape
 
     @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8, name="image")])
     def mask_of(image: Any) -> Any:
-        scores = to_scores(tf.cast(image, tf.float32), training=False)
-        return tf.cast(scores[..., 1] > scores[..., 0], tf.uint8)
+        values = model(tf.cast(image, tf.float32), training=False)
+        return tf.cast(nucleus(values, output), tf.uint8)
 
-    graph, _ = tf2onnx.convert.from_function(
-        mask_of, input_signature=mask_of.input_signature, opset=OPSET
-    )
+    check_no_dropping(op_kinds(mask_of.get_concrete_function().graph))
+    try:
+        graph, _ = tf2onnx.convert.from_function(
+            mask_of, input_signature=mask_of.input_signature, opset=OPSET
+        )
+        onnx.checker.check_model(graph, full_check=True)
+    except (ValueError, NotImplementedError, onnx.checker.ValidationError) as error:
+        raise GlioError(f"cannot be written as ONNX: {str(error).splitlines()[0]}") from error
     check_no_dropping(node.op_type for node in graph.graph.node)
+    _name_by_place(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, os.fspath(path))
+
+
+def op_types(path: Path) -> set[str]:
+    """Return the kinds of operation in an ONNX file."""
+    return {node.op_type for node in onnx.load(os.fspath(path)).graph.node}
+
+
+def _name_by_place(graph: Any) -> None:
+    """Order and name nodes and constants by layer and place.
+
+    tf2onnx names them with a running number and orders them by name, so that a second
+    conversion would give other bytes.
+    """
+    constants = {constant.name: constant for constant in graph.initializer}
+    names = {name: name for name in ("", *(end.name for end in (*graph.input, *graph.output)))}
+    nodes = _from_input_to_output(graph)
+    used: list[Any] = []
+    for place, node in enumerate(nodes):
+        weights = node.input[1:2] if node.op_type.startswith("Conv") else []
+        node.name = f"{_layer_of(*weights, node.name)}/{node.op_type}_{place}"
+        for name in node.input:
+            if name in constants and name not in names:
+                names[name] = f"constant_{len(used)}"
+                used.append(constants[name])
+        for number, name in enumerate(node.output):
+            names.setdefault(name, f"{node.name}:{number}")
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    for constant in used:
+        constant.name = names[constant.name]
+    graph.CopyFrom(onnx.helper.make_graph(nodes, "network", graph.input, graph.output, used))
+
+
+def _from_input_to_output(graph: Any) -> list[Any]:
+    """Return the nodes in an order that their names have no say in: each after what it takes."""
+    maker = {name: node for node in graph.node for name in node.output}
+    ordered: list[Any] = []
+    placed: set[str] = set()
+    waiting = [maker[graph.output[0].name]]
+    while waiting:
+        node = waiting[-1]
+        before = [maker[name] for name in node.input if name in maker and name not in placed]
+        if before:
+            waiting.append(before[0])
+            continue
+        waiting.pop()
+        if node.output[0] not in placed:
+            placed.update(node.output)
+            ordered.append(node)
+    return ordered
+
+
+def _layer_of(*names: str) -> str:
+    """Return the Keras layer in the first name that has one: "network_1/LAYER_1/operation".
+
+    tf2onnx gives a convolution that took up others a name without it, but its weights keep theirs.
+    """
+    for name in names:
+        parts = name.split("/")
+        if len(parts) > 2:
+            return re.sub(r"_\d+$", "", parts[1])
+    return "end"
 
 
 def add_card(path: Path, card: ModelCard) -> None:
@@ -63,7 +137,8 @@ def add_card(path: Path, card: ModelCard) -> None:
     """
     graph = onnx.load(os.fspath(path))
     graph.metadata_props.append(onnx.StringStringEntryProto(key=CARD_KEY, value=card.to_json()))
-    onnx.save(graph, os.fspath(path))
+    with replacing(path) as partial:  # a model that was read from it may still use its weights
+        onnx.save(graph, os.fspath(partial))
 
 
 def onnx_predictor(path: Path, threads: int = 0) -> Callable[[Iterable[Pixels]], Generator[Pixels]]:

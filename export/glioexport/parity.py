@@ -10,34 +10,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.agreement import Agreement, agreement
+from gliorun.density import CLASS_EDGES
 from gliorun.errors import GlioError
 
 Pixels = NDArray[np.uint8]
+Values = NDArray[np.float32]
 Predictor = Callable[[Iterable[Pixels]], Iterable[Pixels]]
+
+NUCLEUS_SHARE = (0.001, 0.99)
+"""Bounds of the nucleus area over all tiles between which a comparison says something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a converted model may stray from Keras."""
+    """How far a converted model may stray from Keras.
+
+    `probability` is the largest difference that taking layers out may make to any pixel.
+    """
 
     density_points: float = 0.3
     class_agreement: float = 0.97
+    probability: float = 1e-3
 
 
-def compare(
-    reference: Predictor, converted: Mapping[str, Predictor], windows: list[Pixels]
-) -> dict[str, Agreement]:
-    """Run every model on the same (H, W, 3) uint8 windows and compare its masks with Keras'."""
-    expected = list(reference(windows))
-    return {
-        name: agreement(zip(predict(windows), expected, strict=True))
-        for name, predict in converted.items()
-    }
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """One converted model beside Keras.
+
+    `tiles_near_edge` counts the tiles whose density by Keras lies within this model's worst
+    density difference of an edge of the six classes: only they can change their class.
+    """
+
+    agreement: Agreement
+    tiles_near_edge: int
 
 
-def check(figures: Mapping[str, Agreement], tolerance: Tolerance) -> None:
+def parity_of(masks: Iterable[Pixels], expected: list[Pixels]) -> Parity:
+    """Compare masks with those of Keras."""
+    found = agreement(zip(masks, expected, strict=True))
+    density = np.array([np.count_nonzero(mask) / mask.size for mask in expected])
+    inner = np.array(CLASS_EDGES[1:-1])
+    distance_points = 100 * np.abs(density[:, None] - inner).min(axis=1)
+    near = distance_points <= found.density_worst_points + 1e-9  # 0.10 - 0.08 is not quite 0.02
+    return Parity(found, int(near.sum()))
+
+
+def largest_difference(values: Iterable[Values], others: Iterable[Values]) -> float:
+    """Return the largest difference between any two of the same pixels."""
+    pairs = zip(values, others, strict=True)
+    return max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
+
+
+def check_reference(expected: list[Pixels]) -> None:
+    """Raise GlioError if Keras finds nucleus hardly anywhere, or nearly everywhere."""
+    share = float(np.mean([np.count_nonzero(mask) / mask.size for mask in expected]))
+    low, high = NUCLEUS_SHARE
+    if not low <= share <= high:
+        raise GlioError(
+            f"the network calls {share:.2%} of the tiles' area nucleus, so that a comparison says "
+            "nothing; are --pixel-range and --output right, and do --tiles hold nuclei?"
+        )
+
+
+def excess(found: Agreement, tolerance: Tolerance) -> float:
+    """Tell how far a model strays, in tolerances: above 1 it fails."""
+    missed = 1 - found.class_agreement
+    return max(
+        found.density_error_points / max(tolerance.density_points, 1e-9),
+        missed / max(1 - tolerance.class_agreement, 1e-9),
+    )
+
+
+def check(figures: Mapping[str, Parity], tolerance: Tolerance) -> None:
     """Raise GlioError, naming the figure, if a model strays too far."""
-    for name, found in figures.items():
+    for name, parity in figures.items():
+        found = parity.agreement
         if found.density_error_points > tolerance.density_points:
             raise GlioError(
                 f"{name}: mean density difference to Keras is {found.density_error_points:.3f} "
@@ -50,20 +97,25 @@ def check(figures: Mapping[str, Agreement], tolerance: Tolerance) -> None:
             )
 
 
-def table(figures: Mapping[str, Agreement]) -> str:
+def table(figures: Mapping[str, Parity]) -> str:
     """Return the figures as a Markdown table."""
     lines = [
-        "| model | tiles | Dice to Keras | density difference: mean | worst | same class |",
-        "|---|---|---|---|---|---|",
+        "| model | tiles | Dice to Keras | density difference: mean | worst | same class "
+        "| tiles that near an edge |",
+        "|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {name} | {f.images} | {f.dice:.4f} | {f.density_error_points:.3f} points "
-        f"| {f.density_worst_points:.3f} | {f.class_agreement:.1%} |"
-        for name, f in figures.items()
-    ]
+    for name, parity in figures.items():
+        f = parity.agreement
+        lines.append(
+            f"| {name} | {f.images} | {f.dice:.4f} | {f.density_error_points:.3f} points "
+            f"| {f.density_worst_points:.3f} | {f.class_agreement:.1%} | {parity.tiles_near_edge} |"
+        )
     return "\n".join(lines)
 
 
-def values(figures: Mapping[str, Agreement]) -> dict[str, Any]:
+def values(figures: Mapping[str, Parity]) -> dict[str, Any]:
     """Return the figures as plain values."""
-    return {name: asdict(f) for name, f in figures.items()}
+    return {
+        name: {**asdict(parity.agreement), "tiles_near_class_edge": parity.tiles_near_edge}
+        for name, parity in figures.items()
+    }

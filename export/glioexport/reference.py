@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,35 +10,26 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from glioexport import dropblock  # noqa: F401  registers DropBlock2D for loading
+from glioexport.loading import WEIGHTS_SUFFIX
+from glioexport.loading import load_model as load_model
+from glioexport.scores import ARGMAX, nucleus
 from gliorun.card import ModelCard
 from gliorun.errors import GlioError
 
 Pixels = NDArray[np.uint8]
+Values = NDArray[np.float32]
 
 
-def load_model(path: Path) -> keras.Model:
-    """Load a `.keras` file in Keras' safe mode.
-
-    Raises
-    ------
-    GlioError
-        The file is missing, not a `.keras` file, or holds what safe mode refuses.
-    """
-    if not path.is_file():
-        raise GlioError(f"{path}: no such file")
-    if path.suffix != ".keras":
-        raise GlioError(f"{path}: not a .keras file; save the model with model.save('name.keras')")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise GlioError(f"{path}: Keras cannot load it: {reason}") from error
+def card_path(model: Path) -> Path:
+    """Return where the card of a model lies: NAME.json beside NAME.keras or the folder NAME."""
+    if model.name.endswith(WEIGHTS_SUFFIX):
+        return model.with_name(f"{model.name.removesuffix(WEIGHTS_SUFFIX)}.json")
+    return model.with_name(f"{model.name}.json") if model.is_dir() else model.with_suffix(".json")
 
 
 def card_beside(path: Path) -> ModelCard | None:
     """Return the card that `glioexport train` put beside a `.keras` file, if there is one."""
-    card = path.with_suffix(".json")
+    card = card_path(path)
     if not card.is_file():
         return None
     try:
@@ -55,18 +45,27 @@ def batches(items: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:
         yield batch
 
 
+def predict_values(model: keras.Model, windows: Iterable[Pixels], batch: int) -> Generator[Values]:
+    """Yield what a network gives, (1 to batch, H, W, 1 or 2), for windows (H, W, 3) uint8."""
+    for group in batches(windows, batch):
+        yield np.asarray(model.predict_on_batch(np.stack(group)))
+
+
 def mask_predictor(
-    model: keras.Model, batch: int = 4
+    model: keras.Model, batch: int = 4, output: str = ARGMAX
 ) -> Callable[[Iterable[Pixels]], Generator[Pixels]]:
-    """Return a function that turns windows, (H, W, 3) uint8, into masks, (H, W) uint8, in order."""
+    """Return a function that turns windows, (H, W, 3) uint8, into masks, (H, W) uint8, in order.
+
+    `output` says what the network gives (`glioexport.scores`).
+    """
 
     def predict(windows: Iterable[Pixels]) -> Generator[Pixels]:
-        for group in batches(windows, batch):
-            yield from masks_of(np.asarray(model.predict_on_batch(np.stack(group))))
+        for values in predict_values(model, windows, batch):
+            yield from masks_of(values, output)
 
     return predict
 
 
-def masks_of(probability: NDArray[np.float32]) -> Pixels:
-    """Return the masks, (N, H, W) uint8, of (N, H, W, 2) softmax output: nucleus where larger."""
-    return (probability[..., 1] > probability[..., 0]).astype(np.uint8)
+def masks_of(values: Values, output: str = ARGMAX) -> Pixels:
+    """Return the masks, (N, H, W) uint8, of what a network gives, (N, H, W, 1 or 2)."""
+    return np.asarray(nucleus(values, output), dtype=np.uint8)

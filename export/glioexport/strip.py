@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 from keras import layers
+from keras.src.models.functional import Functional  # Keras exports no name for it
 
 from glioexport.dropblock import DropBlock2D
 from gliorun.errors import GlioError
 
-DROPPING_OPS = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
-"""How operations begin, in ONNX and OpenVINO, that an inference graph must not hold."""
+DROPPING_OPS = ("Random", "StatelessRandom", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
+"""How operations begin, in TensorFlow, ONNX and OpenVINO, that inference must not hold."""
 DROPPING = (
     DropBlock2D,
     layers.Dropout,
@@ -24,86 +25,183 @@ DROPPING = (
 )
 DROPPING_NAMES = ("dropblock", "dropout", "droppath", "stochasticdepth")
 """What the class name of somebody else's dropping layer holds, in small letters, without "_"."""
+FACTOR = "_factor"
+"""What a layer that multiplies by the kept share is called, after the layer it comes from."""
 LINEAR = (layers.Conv2D, layers.Conv2DTranspose, layers.DepthwiseConv2D)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stripped:
-    """A network for inference, and what left it.
+    """A network for inference, and what left it; layers are named with their class.
 
-    `removed` names the layers with their class, `folded` those of them that left a factor behind:
-    DropBlock without rescaling.
+    Parameters
+    ----------
+    model : keras.Model
+        Without nested networks: their layers stand in it.
+    removed : tuple of str
+        Layers that were taken out.
+    folded : tuple of str
+        Those of them that left a factor behind: DropBlock without rescaling.
+    inactive : tuple of str
+        Dropping layers that stayed, as another layer holds them or as they have weights.
     """
 
     model: keras.Model
     removed: tuple[str, ...]
     folded: tuple[str, ...]
+    inactive: tuple[str, ...]
 
 
 def check_no_dropping(kinds: Iterable[str]) -> None:
     """Raise GlioError if a graph's kinds of operation hold a random one, a dropout or a branch."""
     left = sorted(kind for kind in set(kinds) if kind.startswith(DROPPING_OPS))
     if left:
-        raise GlioError(f"the graph still holds {', '.join(left)}")
+        raise GlioError(f"the graph still holds {', '.join(left)}: it would act in inference too")
+
+
+def drops_by_name(class_name: str) -> bool:
+    """Tell whether a class is named like a layer that drops values while training."""
+    name = class_name.lower().replace("_", "")
+    return any(word in name for word in DROPPING_NAMES)
 
 
 def is_dropping(layer: keras.Layer) -> bool:
-    """Tell whether a layer drops values while training, by its class or its class's name."""
-    if isinstance(layer, DROPPING):
-        return True
-    name = type(layer).__name__.lower().replace("_", "")
-    return any(word in name for word in DROPPING_NAMES)
+    """Tell whether a layer only drops values while training, by its class or its class's name.
+
+    A layer with weights of its own does more than that.
+    """
+    if any("seed" not in weight.path for weight in layer.weights):
+        return False
+    return isinstance(layer, DROPPING) or drops_by_name(type(layer).__name__)
 
 
 def strip_dropping(model: keras.Model) -> Stripped:
     """Return a clone of `model` without its dropping layers; it shares no variable with it.
 
-    The clone computes what `model(x, training=False)` computes. The exception is DropBlock
-    without rescaling (`normalize=False`, Algorithm 1 of the paper as printed): training showed
-    the next layers activations that were smaller by the share that is kept, so the layer before
-    is multiplied by that share.
+    Takes a functional or sequential network; networks nested inside are dissolved. The clone
+    computes what `model(x, training=False)` computes. The exception is DropBlock without
+    rescaling (`normalize=False`, Algorithm 1 of the paper as printed): training showed the next
+    layers activations that were smaller by the share that is kept, so the layer before is
+    multiplied by that share.
 
     Raises
     ------
     GlioError
-        A dropping layer has weights, or is no layer of one map: it cannot be taken out.
+        DropBlock without rescaling stands inside another layer, where no factor can follow it.
     """
-    removed = [layer for layer in model.layers if is_dropping(layer)]
-    for layer in removed:
-        if any("seed" not in weight.path for weight in layer.weights):
-            raise GlioError(
-                f"layer {layer.name!r} ({type(layer).__name__}) drops values but has weights; "
-                "only layers that do nothing in inference can be taken out"
-            )
-    shares = {
-        layer.name: layer.kept_share(*layer.input.shape[1:3])
-        for layer in removed
-        if isinstance(layer, DropBlock2D) and not layer.normalize and layer.rate
+    draft = _Copy()
+    drafted = draft.of(model)  # with a layer for each factor, to see which of them can be folded
+    linear = {
+        factor.name: before
+        for factor in draft.factors
+        if (before := _layer_before(factor)) is not None
     }
-    before = {name: _layer_before(model, name) for name in shares}
-
-    def call(layer: keras.Layer, *inputs: Any, **settings: Any) -> Any:
-        if not is_dropping(layer):
-            return layer(*inputs, **settings)
-        if layer.name in shares and before[layer.name] is None:
-            return layers.Rescaling(shares[layer.name], name=f"{layer.name}_factor")(inputs[0])
-        return inputs[0]
-
-    stripped = keras.models.clone_model(model, call_function=call)
-    for layer in model.layers:
-        if layer.weights and not is_dropping(layer):
-            stripped.get_layer(layer.name).set_weights(layer.get_weights())
-    for name, share in shares.items():
-        linear = before[name]
-        if linear is not None:
-            _multiply(stripped.get_layer(linear), share)
-    named = tuple(f"{layer.name} ({type(layer).__name__})" for layer in removed)
-    return Stripped(stripped, named, tuple(shares))
+    copy = _Copy(folded=frozenset(linear)) if linear else draft
+    stripped = copy.of(model) if linear else drafted
+    copy.take_weights()
+    for factor in draft.factors:
+        if factor.name in linear:
+            _multiply(stripped.get_layer(linear[factor.name]), factor.scale)
+    folded = tuple(name.rstrip("_").removesuffix(FACTOR) for name in draft.factor_names)
+    return Stripped(stripped, tuple(copy.removed), folded, tuple(copy.inactive))
 
 
-def _layer_before(model: keras.Model, name: str) -> str | None:
-    """Return the layer whose weights can take a factor for `name`: linear, and feeding it alone."""
-    before = model.get_layer(name).input._keras_history.operation
+@dataclass(slots=True, eq=False)
+class _Copy:
+    """A network being copied: a layer that stands in several places is copied once.
+
+    `folded` names the factors that need no layer.
+    """
+
+    folded: frozenset[str] = frozenset()
+    copies: dict[keras.Layer, keras.Layer] = field(default_factory=dict)
+    names: dict[keras.Layer, str] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    inactive: list[str] = field(default_factory=list)
+    factors: list[keras.Layer] = field(default_factory=list)
+    factor_names: list[str] = field(default_factory=list)
+
+    def of(self, model: keras.Model) -> keras.Model:
+        """Return the copy of a whole network."""
+        image = model.inputs[0]
+        start = keras.Input(batch_shape=image.shape, dtype=image.dtype, name="image")
+        return keras.Model(start, self._run(model, start, ""), name="network")
+
+    def take_weights(self) -> None:
+        """Give every copy the weights of its layer."""
+        for layer, copy in self.copies.items():
+            if layer.weights:
+                copy.set_weights(layer.get_weights())
+
+    def _run(self, network: keras.Model, inputs: Any, prefix: str) -> Any:
+        """Send `inputs` through the copies of the layers of one network."""
+        if isinstance(network, keras.Sequential):
+            network = keras.Model(network.inputs[0], network.outputs[0])
+
+        def call(layer: Any, *args: Any, **settings: Any) -> Any:
+            settings.pop("training", None)
+            if isinstance(layer, (Functional, keras.Sequential)):
+                return self._run(layer, args[0], f"{prefix}{layer.name}_")
+            if not isinstance(layer, keras.Layer):  # an operation such as keras.ops.add
+                return layer(*args, **settings)
+            name = self._name(layer, prefix)
+            if is_dropping(layer):
+                return self._leave_out(layer, name, args[0])
+            return self._copy(layer, name)(*args, **settings)
+
+        return network._run_through_graph(inputs, call_fn=call)
+
+    def _name(self, layer: keras.Layer, prefix: str) -> str:
+        """Return a name for a layer that no other one has."""
+        if layer not in self.names:
+            name, others = layer.name, set(self.names.values())
+            if name in others:
+                name = f"{prefix}{name}"
+            while name in others:
+                name += "_"
+            self.names[layer] = name
+        return self.names[layer]
+
+    def _copy(self, layer: keras.Layer, name: str) -> keras.Layer:
+        if layer not in self.copies:
+            config = {**layer.get_config(), "name": name}
+            self.copies[layer] = type(layer).from_config(config)
+            self._note_inside(layer, name)
+        return self.copies[layer]
+
+    def _note_inside(self, layer: keras.Layer, name: str) -> None:
+        """Note dropping layers that cannot be taken out, as code that is not ours calls them."""
+        if drops_by_name(type(layer).__name__):
+            self.inactive.append(f"{name} ({type(layer).__name__})")
+        for part in layer._flatten_layers(include_self=False):
+            if is_dropping(part):
+                self.inactive.append(f"{name}/{part.name} ({type(part).__name__})")
+                if isinstance(part, DropBlock2D) and not part.normalize:
+                    raise GlioError(
+                        f"layer {name!r} ({type(layer).__name__}) holds DropBlock without "
+                        "rescaling; its factor can only be folded where it is a layer of its own"
+                    )
+
+    def _leave_out(self, layer: keras.Layer, name: str, maps: Any) -> Any:
+        known = f"{name} ({type(layer).__name__})"
+        if known not in self.removed:
+            self.removed.append(known)
+        if not isinstance(layer, DropBlock2D) or layer.normalize or not layer.rate:
+            return maps
+        factor = f"{name}{FACTOR}"
+        while factor in self.factor_names:  # the layer stands in several places
+            factor += "_"
+        self.factor_names.append(factor)
+        if factor in self.folded:
+            return maps
+        share = layer.kept_share(*maps.shape[1:3])
+        self.factors.append(layers.Rescaling(share, name=factor))
+        return self.factors[-1](maps)
+
+
+def _layer_before(factor: keras.Layer) -> str | None:
+    """Return the layer whose weights can take a factor: linear, and feeding it alone."""
+    before = factor.input._keras_history.operation
     if len(before._outbound_nodes) != 1 or len(before._inbound_nodes) != 1:
         return None
     if isinstance(before, layers.BatchNormalization):

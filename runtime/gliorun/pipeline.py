@@ -174,7 +174,7 @@ def measure(
     if left_out.total() == len(chosen):
         raise GlioError(
             f"{slide.path}: none of {len(chosen)} tiles can be measured "
-            f"({_counted(left_out)}); --no-quality measures what can be read"
+            f"({_counted(left_out)}); --any-quality measures what can be read"
         )
     warnings += _without_value(left_out, len(chosen))
     return SlideDensity(density, scale, tissue, overview, tuple(warnings))

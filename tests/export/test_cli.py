@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import slides
+from gliorun import demo
+
+from .foreign import dark_unet
 from .small import write_tiles
 
 
@@ -66,6 +73,94 @@ def test_an_option_out_of_range_is_refused_without_a_traceback(
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def type_here(monkeypatch, capsys):
+    """Run a command in this process: (exit code, stdout, our lines of stderr)."""
+
+    def run(command, *words: object) -> tuple[int, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", [command.__module__, *map(str, words)])
+        code = 0
+        try:
+            command()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, own_lines(printed.err)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--mpp", "0.25"], "finds"),
+        (["--mpp", "0.25", "--pixel-range", "0-1"], "pixel range is '0-1'; known: 0..255"),
+        (["--mpp", "0.25", "--output", "tanh"], "output is 'tanh'; known: softmax"),
+        (["--mpp", "0.25", "--tile-px", "64"], "takes 32 px; leave --tile-px out"),
+        (["--mpp", "0.25", "--custom", "none.py"], "none.py: no such Python file"),
+        (["--mpp", "0.25", "--unet", "filters=4"], "--unet is for NAME.weights.h5"),
+        (["--mpp", "0.25", "--pixel-range", "0..1", "--tiles", "none"], "no such folder of tiles"),
+        (["--mpp", "9", "--pixel-range", "0..1"], "mpp is 9.0; it must lie from"),
+        ([], "pass --mpp, its µm per pixel"),
+    ],
+)
+def test_every_wrong_word_of_convert_is_one_line_and_writes_nothing(
+    type_here, tmp_path: Path, words: list[str], named: str
+) -> None:
+    from glioexport import cli
+
+    model = tmp_path / "mine.keras"
+    dark_unet(32, levels=1, pixel_range="0..1").save(model)
+    if named == "finds":
+        named = "are --pixel-range and --output right"
+    code, out, lines = type_here(cli.run, "convert", model, "--out", tmp_path / "out", *words)
+    assert (code, out) == (1, "")
+    assert lines[-1].startswith("glioexport: ")
+    assert named in lines[-1]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.keras"]
+
+
+@pytest.mark.slow
+def test_from_a_keras_file_that_is_not_ours_in_shape_to_a_heatmap_as_in_the_readme(
+    type_here, tmp_path: Path, small_slide: slides.Drawn
+) -> None:
+    """Three levels, one sigmoid channel, 512 px, pixels from 0 to 1."""
+    import glioexport.cli
+    import gliorun.cli
+
+    model = tmp_path / "mine.keras"
+    dark_unet(512, levels=3, pixel_range="0..1").save(model)
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    for seed in range(4):
+        tissue = demo.draw_tissue(demo.demo_density(512, 512) + 0.02, seed)
+        Image.fromarray(tissue.pixels).save(tiles / f"{seed}.png")
+    code, table, lines = type_here(
+        glioexport.cli.run, "convert", model, "--out", tmp_path / "mine", "--tiles", tiles,
+        "--mpp", 0.25, "--pixel-range", "0..1",
+    )  # fmt: skip
+    assert code == 0, lines
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        "ONNX", "OpenVINO FP32", "OpenVINO FP16", "OpenVINO INT8"
+    ]  # fmt: skip
+    assert any("output: sigmoid" in line for line in lines)
+    certificate = json.loads((tmp_path / "mine" / "parity.json").read_text(encoding="utf-8"))
+    assert certificate["source"]["pixel_range"] == "0..1"
+    assert certificate["OpenVINO INT8"]["density_error_points"] <= 0.3
+
+    heatmap, density = tmp_path / "heatmap.png", tmp_path / "density.csv"
+    code, _, lines = type_here(
+        gliorun.cli.run, small_slide.path, "--model", tmp_path / "mine" / "int8.xml",
+        "--out", heatmap, "--out", density, "--quiet",
+    )  # fmt: skip
+    assert code == 0, lines
+    assert Image.open(heatmap).size[0] > 100
+    with density.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert ("512", "512") in {(row["width"], row["height"]) for row in rows}  # not at the edge
+    assert max(float(row["density"] or 0) for row in rows) > 0.02
 
 
 def test_help_names_both_commands_without_loading_tensorflow(tmp_path: Path) -> None:

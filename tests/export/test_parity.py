@@ -2,70 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from glioexport import parity
+from glioexport.parity import Parity, Tolerance
 from gliorun.errors import GlioError
 
 Pixels = NDArray[np.uint8]
 
 
-def threshold_at(level: int):
-    """Return a predictor that calls pixels darker than `level` nucleus."""
-
-    def predict(windows: Iterable[Pixels]) -> Iterator[Pixels]:
-        for window in windows:
-            yield (window[..., 0] < level).astype(np.uint8)
-
-    return predict
+def below(level: int) -> Pixels:
+    """Return a (10, 10) mask of `level` nucleus pixels: as many points of density."""
+    return (np.arange(100).reshape(10, 10) < level).astype(np.uint8)
 
 
-def ramp() -> Pixels:
-    """Return a (10, 10, 3) window with one pixel of each level from 0 to 99."""
-    return np.repeat(np.arange(100, dtype=np.uint8).reshape(10, 10, 1), 3, axis=-1)
+def of(ours: list[int], keras: list[int]) -> Parity:
+    return parity.parity_of(map(below, ours), [below(level) for level in keras])
 
 
-def test_the_same_model_agrees_wholly_and_passes_a_tolerance_of_nothing() -> None:
-    found = parity.compare(threshold_at(10), {"twin": threshold_at(10)}, [ramp()] * 3)
-    assert found["twin"].dice == 1
-    assert found["twin"].images == 3
-    parity.check(found, parity.Tolerance(0, 1))
+def test_the_same_masks_agree_wholly_and_pass_a_tolerance_of_nothing() -> None:
+    found = of([10, 10, 10], [10, 10, 10])
+    assert found.agreement.dice == 1
+    assert found.agreement.images == 3
+    parity.check({"twin": found}, Tolerance(0, 1))
 
 
 def test_a_density_difference_is_in_points_and_is_named_with_its_model() -> None:
-    found = parity.compare(
-        threshold_at(10), {"A": threshold_at(10), "B": threshold_at(11)}, [ramp()]
-    )
-    assert found["B"].density_error_points == pytest.approx(1)
-    parity.check(found, parity.Tolerance(1.01, 0))
+    figures = {"A": of([10], [10]), "B": of([11], [10])}
+    assert figures["B"].agreement.density_error_points == pytest.approx(1)
+    parity.check(figures, Tolerance(1.01, 0))
     with pytest.raises(
         GlioError, match=r"^B: mean density difference .* 1\.000 points, more than 0"
     ):
-        parity.check(found, parity.Tolerance(0.3, 0))
+        parity.check(figures, Tolerance(0.3, 0))
 
 
 def test_a_lost_density_class_is_named_with_its_model() -> None:
-    found = parity.compare(threshold_at(9), {"B": threshold_at(7)}, [ramp()])  # 9 % and 7 %
+    figures = {"B": of([7], [9])}
     with pytest.raises(GlioError, match=r"^B: 0\.0% of the tiles keep their density class"):
-        parity.check(found, parity.Tolerance(100, 0.5))
+        parity.check(figures, Tolerance(100, 0.5))
+
+
+def test_tiles_near_an_edge_are_those_that_the_worst_difference_could_carry_over() -> None:
+    # edges at 2, 4, 8, 16 and 20 points; the worst difference is 2
+    found = of([12, 7, 40, 0, 100], [10, 7, 40, 0, 100])
+    assert found.agreement.density_worst_points == pytest.approx(2)
+    assert found.tiles_near_edge == 3  # 10 is 2 from 8, 7 is 1 from 8, 0 is 2 from 2
+    assert of([10, 10], [10, 10]).tiles_near_edge == 0
+    assert of([8], [8]).tiles_near_edge == 1  # on the edge itself
+
+
+def test_excess_is_the_figure_that_misses_most_in_tolerances() -> None:
+    tolerance = Tolerance(0.5, 0.9)
+    found = of([10, 11], [10, 10]).agreement  # 0.5 points, no class lost
+    assert parity.excess(found, tolerance) == pytest.approx(1)
+    lost = replace(found, class_agreement=0.6)
+    assert parity.excess(lost, tolerance) == pytest.approx(4)
+    assert parity.excess(of([10], [10]).agreement, Tolerance(0, 1)) == 0
 
 
 def test_a_model_that_swallows_a_window_is_not_compared() -> None:
-    def lazy(windows: Iterable[Pixels]) -> Iterator[Pixels]:
-        yield from list(threshold_at(5)(windows))[1:]
-
     with pytest.raises(ValueError, match="zip"):
-        parity.compare(threshold_at(5), {"lazy": lazy}, [ramp()] * 2)
+        of([5], [5, 5])
+
+
+@pytest.mark.parametrize("level", [0, 100])
+def test_a_reference_that_finds_nothing_or_everything_certifies_nothing(level: int) -> None:
+    with pytest.raises(GlioError, match=r"--pixel-range and --output"):
+        parity.check_reference([below(level), below(level)])
+    parity.check_reference([below(level), below(50)])
+
+
+def test_the_largest_difference_is_that_of_any_pixel() -> None:
+    ours = [np.zeros((1, 2, 2), np.float32), np.array([[[0, 0.2], [0, -0.7]]], np.float32)]
+    zeros = [np.zeros((1, 2, 2), np.float32)] * 2
+    assert parity.largest_difference(ours, zeros) == pytest.approx(0.7)
 
 
 def test_the_table_has_a_line_for_each_model() -> None:
-    found = parity.compare(
-        threshold_at(10), {"A": threshold_at(10), "B": threshold_at(11)}, [ramp()]
-    )
-    lines = parity.table(found).splitlines()
+    lines = parity.table({"A": of([10], [10]), "B": of([11], [10])}).splitlines()
     assert len(lines) == 4
-    assert lines[3].startswith("| B | 1 | 0.9524 | 1.000 points")
+    assert lines[3] == "| B | 1 | 0.9524 | 1.000 points | 1.000 | 100.0% | 0 |"
+
+
+def test_the_values_are_the_figures_and_the_tiles_near_an_edge() -> None:
+    values = parity.values({"A": of([9], [8])})["A"]
+    assert values["density_worst_points"] == pytest.approx(1)
+    assert values["tiles_near_class_edge"] == 1

@@ -148,7 +148,7 @@ class Drop_Path(layers.Layer):  # noqa: N801
 
 
 class LearnedDropout(layers.Layer):
-    """Drops, but with a weight of its own."""
+    """Called like a layer that drops, but has a weight and acts in inference."""
 
     def build(self, shape):
         self.amount = self.add_weight(name="amount", shape=())
@@ -175,6 +175,145 @@ def test_layers_that_drop_under_another_name_are_found_and_named(layer: keras.La
     np.testing.assert_array_equal(found.model(image), model(image, training=False))
 
 
-def test_refuses_a_dropping_layer_with_weights_and_names_it() -> None:
-    with pytest.raises(GlioError, match=r"'x' \(LearnedDropout\) drops values but has weights"):
-        strip_dropping(with_layer(LearnedDropout(name="x")))
+def test_a_layer_with_weights_stays_whatever_its_name_and_is_named() -> None:
+    model = shaken(with_layer(LearnedDropout(name="x")))
+    found = strip_dropping(model)
+    assert found.removed == ()
+    assert found.inactive == ("x (LearnedDropout)",)
+    image = noise(1, 8, 8, 3)
+    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+
+
+class Block(layers.Layer):
+    """A user's block: its layers are called by code that is not ours."""
+
+    def __init__(self, normalize: bool | None = None, **layer) -> None:
+        super().__init__(**layer)
+        self.convolution = layers.Conv2D(4, 3)
+        self.drop = (
+            layers.Dropout(0.5) if normalize is None else DropBlock2D(0.3, 3, normalize=normalize)
+        )
+        self.normalize = normalize
+
+    def call(self, inputs, training=None):
+        return self.drop(self.convolution(inputs), training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "normalize": self.normalize}
+
+
+def test_what_drops_inside_a_users_block_stays_inactive_and_is_named() -> None:
+    model = shaken(with_layer(Block(name="block")))
+    found = strip_dropping(model)
+    assert found.removed == ()
+    (name,) = found.inactive
+    assert name.startswith("block/dropout")
+    assert name.endswith(" (Dropout)")
+    image = noise(1, 8, 8, 3)
+    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+
+
+def test_dropblock_as_printed_inside_a_users_block_is_refused_as_no_factor_can_follow_it() -> None:
+    with pytest.raises(GlioError, match=r"'block' \(Block\) holds DropBlock without rescaling"):
+        strip_dropping(with_layer(Block(normalize=False, name="block")))
+
+
+def encoder() -> keras.Sequential:
+    return keras.Sequential(
+        [
+            layers.Input((16, 16, 4)),
+            layers.Conv2D(4, 3, padding="same", name="same"),
+            layers.Dropout(0.5, name="drop"),
+        ],
+        name="encoder",
+    )
+
+
+def nested(levels: int = 1) -> keras.Model:
+    """Return networks in networks, with layers of one name in each."""
+    inner = encoder()
+    for level in range(levels):
+        maps = keras.Input((16, 16, 4))
+        inner = keras.Model(
+            maps, DropBlock2D(0.2, 3, name="drop")(inner(maps)), name=f"level{level}"
+        )
+    image = keras.Input((16, 16, 3))
+    maps = layers.Conv2D(4, 3, padding="same", name="same")(image)
+    maps = layers.Dropout(0.5, name="drop")(inner(maps))
+    return shaken(keras.Model(image, layers.Conv2D(1, 1, name="last")(maps)))
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_networks_inside_a_network_are_searched_and_dissolved(levels: int) -> None:
+    model = nested(levels)
+    found = strip_dropping(model)
+    assert len(found.removed) == len(set(found.removed)) == levels + 2
+    kinds = [type(layer) for layer in found.model.layers]
+    assert kinds == [layers.InputLayer, *[layers.Conv2D] * 3]
+    image = noise(2, 16, 16, 3)
+    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+
+
+def test_a_sequential_network_is_stripped() -> None:
+    model = shaken(
+        keras.Sequential(
+            [
+                layers.Input((8, 8, 3)),
+                layers.Conv2D(4, 3),
+                layers.SpatialDropout2D(0.5, name="drop"),
+                layers.Conv2D(1, 1, activation="sigmoid"),
+            ]
+        )
+    )
+    found = strip_dropping(model)
+    assert found.removed == ("drop (SpatialDropout2D)",)
+    image = noise(2, 8, 8, 3)
+    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+
+
+def test_a_network_used_twice_keeps_one_set_of_weights() -> None:
+    shared, image = encoder(), keras.Input((16, 16, 3))
+    maps = layers.Conv2D(4, 1)(image)
+    model = shaken(keras.Model(image, layers.Concatenate()([shared(maps), shared(shared(maps))])))
+    found = strip_dropping(model)
+    assert found.removed == ("drop (Dropout)",)
+    assert found.model.count_params() == model.count_params()
+    pixels = noise(1, 16, 16, 3)
+    np.testing.assert_array_equal(found.model(pixels), model(pixels, training=False))
+
+
+def test_a_factor_is_not_folded_into_a_layer_that_stands_in_two_places() -> None:
+    image = keras.Input((12, 12, 4))
+    convolution = layers.Conv2D(4, 3, padding="same")
+    drop = DropBlock2D(0.3, 3, normalize=False, name="drop")
+    maps = drop(convolution(drop(convolution(image))))
+    model = shaken(keras.Model(image, maps))
+    found = strip_dropping(model)
+    assert found.folded == ("drop", "drop")
+    pixels = noise(1, 12, 12, 4)
+    np.testing.assert_allclose(
+        found.model(pixels), scaled_by_hand(model)(pixels, training=False), rtol=1e-5
+    )
+
+
+def test_operations_that_are_no_layers_stay() -> None:
+    image = keras.Input((8, 8, 3))
+    maps = keras.ops.relu(layers.Dropout(0.5)(image) * 2 - 100)
+    model = keras.Model(image, maps)
+    pixels = noise(1, 8, 8, 3)
+    expected = np.maximum(pixels * 2 - 100, 0)
+    np.testing.assert_allclose(strip_dropping(model).model(pixels), expected, rtol=1e-6)
+
+
+def test_a_layer_called_with_training_true_is_taken_out_all_the_same() -> None:
+    image = keras.Input((8, 8, 3))
+    maps = layers.Dropout(0.5, name="always")(image, training=True)
+    maps = layers.BatchNormalization(name="norm")(maps, training=True)
+    model = shaken(keras.Model(image, maps))
+    found = strip_dropping(model)
+    assert found.removed == ("always (Dropout)",)
+    pixels = noise(4, 8, 8, 3)
+    once, again = (found.model.predict_on_batch(pixels) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    np.testing.assert_array_equal(once[:1], found.model.predict_on_batch(pixels[:1]))
+    np.testing.assert_array_equal(once, model.predict_on_batch(pixels))

@@ -332,7 +332,7 @@ def test_a_slide_out_of_focus_fails_and_says_so(tmp_path):
     blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(8))
     demo.write_slide(tmp_path / "soft.svs", np.asarray(blurred), levels=1)
     with pytest.raises(
-        GlioError, match=r"soft\.svs: none of 2 tiles can be measured \(2 blurred\); --no-quality"
+        GlioError, match=r"soft\.svs: none of 2 tiles can be measured \(2 blurred\); --any-quality"
     ):
         run(tmp_path / "soft.svs")
 

@@ -1,0 +1,72 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from gliorun.errors import GlioError
+
+
+@contextmanager
+def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
+    """Give an empty folder beside `folder`, and put it in its place at the end.
+
+    After an error the temporary folder is gone and `folder` as it was. A process that is killed
+    leaves `folder` as it was too, beside a hidden folder; only between the two moves at the end
+    there is none, and the next call puts the earlier one back.
+
+    Parameters
+    ----------
+    folder : Path
+    known : frozenset of str
+        Files that may be replaced; a folder that holds any other one is not ours.
+
+    Raises
+    ------
+    GlioError
+        `folder` holds other files or cannot be written, or the disk is full.
+    """
+    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    earlier = folder.with_name(f".{folder.name}.earlier")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if earlier.exists() and not folder.exists():
+            earlier.rename(folder)
+        _check_ours(folder, known)
+        work.mkdir()
+        try:
+            yield work
+            _swap(work, folder, earlier)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise GlioError(f"{folder}: cannot be written ({error.strerror or error})") from error
+
+
+def _check_ours(folder: Path, known: frozenset[str]) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise GlioError(f"{folder}: is a file; pass a folder as --out")
+    others = sorted(file.name for file in folder.iterdir() if file.name not in known)
+    if others:
+        raise GlioError(f"{folder}: holds other files ({', '.join(others[:3])}); pass a new folder")
+
+
+def _swap(work: Path, folder: Path, earlier: Path) -> None:
+    if not folder.exists():
+        work.rename(folder)
+        return
+    shutil.rmtree(earlier, ignore_errors=True)
+    folder.rename(earlier)
+    try:
+        work.rename(folder)
+    except OSError:
+        with suppress(OSError):
+            earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)

@@ -1,0 +1,348 @@
+"""A trained network from whatever file people have, as one Keras model of a known shape."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import h5py  # type: ignore[import-untyped]
+import keras
+import numpy as np
+from keras import layers
+from keras.src.models.functional import Functional  # Keras exports no name for it
+
+from glioexport import dropblock  # noqa: F401  registers DropBlock2D for loading
+from glioexport.custom import SAVED_MODEL_INSTEAD, find_custom
+from glioexport.network import UnetShape, build_unet
+from glioexport.saved_model import load_saved_model, sha256_of_folder
+from glioexport.scores import ARGMAX, OUTPUTS, output_of
+from gliorun.card import sha256_of
+from gliorun.errors import GlioError
+
+PIXEL_RANGES = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}
+"""What a network expects of a pixel, and the factor and offset that make it of 0 to 255."""
+WEIGHTS_SUFFIX = ".weights.h5"
+H5_SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the user says about a model beyond its file.
+
+    Parameters
+    ----------
+    custom : Path or None
+        Python file that defines the model's own layers; it is executed.
+    trust_h5 : bool
+        Load a whole model from `.h5`.
+    unet : tuple of str
+        Settings of `UnetShape`, "name=value", that weights alone belong to.
+    tile_px : int or None
+        Side of the input, for a model that leaves it open.
+    output : str or None
+        One of `OUTPUTS`, for a model that does not say.
+    pixel_range : str
+        One of `PIXEL_RANGES`.
+    """
+
+    custom: Path | None = None
+    trust_h5: bool = False
+    unet: tuple[str, ...] = ()
+    tile_px: int | None = None
+    output: str | None = None
+    pixel_range: str = "0..255"
+
+    def __post_init__(self) -> None:
+        if self.output is not None and self.output not in OUTPUTS:
+            raise GlioError(f"output is {self.output!r}; known: {', '.join(OUTPUTS)}")
+        if self.pixel_range not in PIXEL_RANGES:
+            raise GlioError(
+                f"pixel range is {self.pixel_range!r}; known: {', '.join(PIXEL_RANGES)}"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A trained network as it was given.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Takes (N, side_px, side_px, 3), RGB from 0 to 255; gives (N, side_px, side_px, 1 or 2).
+    side_px : int
+    output : str
+        What it gives, one of `OUTPUTS`, or `ARGMAX` where two channels say nothing more.
+    kind : str
+        Of its file: "keras", "h5", "weights" or "SavedModel".
+    sha256 : str
+    stand_ins : tuple of str
+        Classes of dropping layers that were not here and are taken for nothing in inference.
+    reduced : tuple of str
+        Precisions, such as "bfloat16", that some layers were set to; all now work in float32.
+    """
+
+    model: keras.Model
+    side_px: int
+    output: str
+    kind: str
+    sha256: str
+    stand_ins: tuple[str, ...]
+    reduced: tuple[str, ...]
+
+
+def load_network(path: Path, description: Description | None = None) -> Network:
+    """Load a trained network.
+
+    Takes a `.keras` file in Keras' safe mode, the folder of a SavedModel, a `.weights.h5` with
+    the settings of our own U-net, or, if trusted, a whole model in `.h5`.
+
+    Raises
+    ------
+    GlioError
+        The file is missing, damaged or unsafe, or the network is not one that turns a square RGB
+        image into one or two channels of the same size.
+    """
+    description = description or Description()
+    if not path.exists():
+        raise GlioError(f"{path}: no such file")
+    kind = _kind_of(path)
+    if description.unet and kind != "weights":
+        raise GlioError(f"{path}: holds its own architecture; --unet is for NAME{WEIGHTS_SUFFIX}")
+    if description.custom and kind in ("SavedModel", "weights"):
+        raise GlioError(f"{path}: needs no --custom; leave it out")
+    stand_ins: tuple[str, ...] = ()
+    if kind == "SavedModel":
+        model = load_saved_model(path, description.tile_px)
+    elif kind == "weights":
+        model = _load_weights(path, description)
+    else:
+        model, stand_ins = _load_whole(path, description)
+    reduced = _to_float32(model)
+    model = _fit(model, path, description)
+    output = _output(model, path, description.output)
+    sha256 = sha256_of_folder(path) if path.is_dir() else sha256_of(path)
+    return Network(model, model.input_shape[1], output, kind, sha256, stand_ins, reduced)
+
+
+def load_model(path: Path, custom: Path | None = None) -> keras.Model:
+    """Load a `.keras` file in Keras' safe mode, as it is.
+
+    Raises
+    ------
+    GlioError
+        The file is missing, not a `.keras` file, or holds what safe mode refuses.
+    """
+    if not path.is_file():
+        raise GlioError(f"{path}: no such file")
+    if path.suffix != ".keras":
+        raise GlioError(f"{path}: not a .keras file; save the model with model.save('name.keras')")
+    model, _ = _load_whole(path, Description(custom=custom))
+    return model
+
+
+def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
+    """Return our U-net's shape with some settings, each "name=value", of its own.
+
+    Raises
+    ------
+    GlioError
+        There is no such setting, or its value does not fit.
+    """
+    shape = UnetShape()
+    values: dict[str, Any] = {}
+    if tile_px is not None:
+        values = {"height_px": tile_px, "width_px": tile_px}
+    for change in changes:
+        name, given, text = change.partition("=")
+        if not given or name not in asdict(shape):
+            known = ", ".join(field.name for field in fields(shape))
+            raise GlioError(f"--unet {change}: no such setting; known, as name=value: {known}")
+        default = getattr(shape, name)
+        try:
+            values[name] = text if isinstance(default, str) else type(default)(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise GlioError(f"--unet {change}: the default is {default!r} ({error})") from error
+    try:
+        return replace(shape, **values)
+    except ValueError as error:
+        raise GlioError(f"--unet: {error}") from error
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return "SavedModel"
+        raise GlioError(f"{path}: no saved_model.pb in this folder; {SAVED_MODEL_INSTEAD}")
+    if path.name.endswith(WEIGHTS_SUFFIX):
+        return "weights"
+    if path.suffix in H5_SUFFIXES:
+        return "h5"
+    if path.suffix == ".keras":
+        return "keras"
+    raise GlioError(
+        f"{path}: not a .keras file, a SavedModel's folder, NAME{WEIGHTS_SUFFIX} or .h5; "
+        "save the model with model.save('name.keras')"
+    )
+
+
+def _load_whole(path: Path, description: Description) -> tuple[keras.Model, tuple[str, ...]]:
+    """Load a `.keras` or `.h5` file; return the model and the stand-ins in it."""
+    if path.suffix in H5_SUFFIXES and not description.trust_h5:
+        raise GlioError(
+            f"{path}: .h5 gets round Keras' safe loading and can run code (CVE-2025-9905); save it "
+            "with model.save('name.keras'), or pass --trust-h5 if you made the file yourself"
+        )
+    try:
+        custom = find_custom(_configuration(path), path, description.custom)
+        model = keras.models.load_model(path, custom_objects=custom.objects, compile=False)
+    except (
+        ValueError, TypeError, OSError, KeyError, AttributeError, RecursionError,
+        zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise GlioError(f"{path}: Keras cannot load it: {_reason(error)}") from error
+    return model, custom.stand_ins
+
+
+def _configuration(path: Path) -> Any:
+    """Return the JSON in a `.keras` or `.h5` file that says what the network is made of."""
+    if path.suffix in H5_SUFFIXES:
+        with h5py.File(path) as file:
+            if "model_config" not in file.attrs:
+                raise GlioError(
+                    f"{path}: holds weights alone; call them NAME{WEIGHTS_SUFFIX} and pass --unet"
+                )
+            return json.loads(file.attrs["model_config"])
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+def _load_weights(path: Path, description: Description) -> keras.Model:
+    """Build our U-net as described and load its weights."""
+    shape = unet_shape(description.unet, description.tile_px)
+    model = build_unet(shape)
+    try:
+        # Keras itself would load a part that fits
+        fits = _stored_shapes(path) == sorted(tuple(weight.shape) for weight in model.weights)
+        if fits:
+            model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise GlioError(f"{path}: cannot be read as weights: {_reason(error)}") from error
+    if not fits:
+        settings = ", ".join(f"{name}={value}" for name, value in asdict(shape).items())
+        raise GlioError(
+            f"{path}: its weights are not those of a U-net of {settings}; "
+            "pass --unet NAME=VALUE as it was trained"
+        )
+    return model
+
+
+def _stored_shapes(path: Path) -> list[tuple[int, ...]]:
+    """Return the shapes of all weights in an HDF5 file, sorted."""
+    shapes: list[tuple[int, ...]] = []
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.endswith("/drawn"):  # of DropBlock's seed
+            shapes.append(item.shape)
+
+    with h5py.File(path) as file:
+        file.visititems(note)
+    return sorted(shapes)
+
+
+def _to_float32(model: keras.Model) -> tuple[str, ...]:
+    """Let every layer compute in float32; return the other precisions that were there."""
+    found = set()
+    for layer in model._flatten_layers():
+        if layer.compute_dtype != "float32" and not isinstance(layer, layers.InputLayer):
+            found.add(layer.compute_dtype)
+            layer.dtype_policy = "float32"
+    return tuple(sorted(found))
+
+
+def _fit(model: keras.Model, path: Path, description: Description) -> keras.Model:
+    """Return the network for RGB from 0 to 255 and tiles of one size, run once to see it works."""
+    side = _side_of(model, path, description.tile_px)
+    scale, offset = PIXEL_RANGES[description.pixel_range]
+    try:
+        if model.input_shape[1:3] != (side, side) or (scale, offset) != (1, 0):
+            image = layers.Input((side, side, 3), name="image")
+            pixels = image
+            if (scale, offset) != (1, 0):
+                pixels = layers.Rescaling(scale, offset, name="pixel_range")(image)
+            model = keras.Model(image, model(pixels), name=model.name)
+        values = model.predict_on_batch(np.zeros((1, side, side, 3), dtype=np.float32))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise GlioError(
+            f"{path}: a tile of {side} px does not pass through it ({_reason(error)}); "
+            "its side must be divisible by 2 for each level"
+        ) from error
+    if isinstance(values, (list, dict)):
+        raise GlioError(f"{path}: gives {len(values)} outputs; it must give one")
+    given = np.asarray(values).shape
+    if len(given) != 4 or given[1:3] != (side, side):
+        raise GlioError(f"{path}: gives {given[1:]} for a tile of {side} px; it must give a mask")
+    if given[3] not in (1, 2):
+        raise GlioError(f"{path}: gives {given[3]} channels; it must give 1 or 2")
+    return model
+
+
+def _output(model: keras.Model, path: Path, given: str | None) -> str:
+    """Return what the network gives, by its last layer or else by what the user says."""
+    found = output_of(model)
+    channels = model.output_shape[-1]
+    if "softmax" in (given, found) and channels == 1:
+        raise GlioError(f"{path}: a softmax over one channel is always 1; train with a sigmoid")
+    if given is not None:
+        if found in ("softmax", "sigmoid") and found != given:
+            raise GlioError(f"{path}: ends in a {found}; leave --output {given} out")
+        return given
+    if found is None and channels == 1:
+        raise GlioError(
+            f"{path}: does not say whether its one channel is a probability; "
+            "pass --output sigmoid or --output logits"
+        )
+    return found or ARGMAX
+
+
+def _side_of(model: keras.Model, path: Path, tile_px: int | None) -> int:
+    """Return the side of the input in px, after a look at its shape."""
+    if not isinstance(model, (Functional, keras.Sequential)):
+        raise GlioError(
+            f"{path}: is a subclassed model ({type(model).__name__}), whose layers cannot be seen; "
+            f"{SAVED_MODEL_INSTEAD}"
+        )
+    try:
+        shapes = [tuple(tensor.shape) for tensor in model.inputs]
+    except AttributeError as error:
+        raise GlioError(f"{path}: has never been built; call it once and save it again") from error
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise GlioError(f"{path}: its input is {shapes}; it must be one (None, H, W, 3)")
+    _, height, width, channels = shapes[0]
+    if channels != 3:
+        raise GlioError(
+            f"{path}: its input is {shapes[0]}, {channels} channels; it must be (None, H, W, 3)"
+        )
+    if (height or tile_px) != (width or tile_px):
+        raise GlioError(f"{path}: its input is {height} x {width} px; it must be square")
+    if height is None and tile_px is None:
+        raise GlioError(f"{path}: takes tiles of any size; pass --tile-px, the side in px")
+    side = int(height or tile_px or 0)
+    if tile_px not in (None, side):
+        raise GlioError(f"{path}: takes {side} px; leave --tile-px out")
+    if side < 16:
+        raise GlioError(f"{path}: takes {side} px; a tile must be at least 16 px")
+    return side
+
+
+def _reason(error: BaseException) -> str:
+    """Return the line of an error that says most: Keras puts the cause after a preamble."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).rpartition("Exception encountered: ")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    preamble = ("Exception encountered when calling", "A total of")
+    told = [line for line in lines if not line.startswith(preamble)]
+    return (told or lines or [repr(error)])[0].split(". ")[0][:200]

@@ -1,0 +1,101 @@
+"""INT8 by NNCF: plain, and with the layers left in float that accuracy needs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliorun.errors import GlioError
+
+Pixels = NDArray[np.uint8]
+Misses = Callable[[list[Pixels]], float]
+
+HEADROOM = 0.7
+"""Share of the limit to stay within on the tiles it judges on, as it must keep it on others."""
+WEIGHTED = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
+
+
+def quantise(model: Any, windows: list[Pixels]) -> Any:
+    """Return an INT8 version of `model`, calibrated on (H, W, 3) uint8 windows.
+
+    Raises
+    ------
+    GlioError
+        There is no window to calibrate on.
+    """
+    nncf, calibration = _calibration(windows)
+    with redirect_stdout(sys.stderr):  # its progress bar is talk, not a result
+        return nncf.quantize(
+            model.clone(),
+            calibration,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(windows),
+        )
+
+
+def quantise_with_control(model: Any, windows: list[Pixels], misses: Misses) -> Any:
+    """Return an INT8 version of `model` in which the layers that lose most stay in float.
+
+    Parameters
+    ----------
+    model : openvino.Model
+    windows : list of (H, W, 3) uint8
+        To calibrate on, and to judge on.
+    misses : callable
+        Takes the masks of all `windows` and tells how far they are off, 1 being the limit.
+    """
+    nncf, calibration = _calibration(windows)
+
+    def score(compiled: Any, some: Iterable[Pixels]) -> tuple[float, None]:
+        masks = [compiled(np.ascontiguousarray(window)[None])[0][0] for window in some]
+        return 1 - misses(masks), None  # NNCF divides by the float model's score
+
+    with redirect_stdout(io.StringIO()):  # hundreds of progress bars
+        return nncf.quantize_with_accuracy_control(
+            model.clone(),
+            calibration,
+            calibration,
+            score,
+            max_drop=HEADROOM,
+            drop_type=nncf.DropType.ABSOLUTE,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(windows),
+        )
+
+
+def layers_in_float(model: Any) -> list[str]:
+    """Return the layers of a model whose weights stayed in float, in order."""
+    found = []
+    for op in model.get_ordered_ops():
+        if op.get_type_name() in WEIGHTED:
+            weights = op.input_value(1).get_node()
+            while weights.get_type_name() in ("Reshape", "Convert"):
+                weights = weights.input_value(0).get_node()
+            if weights.get_type_name() == "Constant" and weights.get_element_type().is_real():
+                found.append(_layer_of(op))
+    return found
+
+
+def _layer_of(op: Any) -> str:
+    """Return the layer that an operation comes from; with a bias, the sum bears its name."""
+    name = op.get_friendly_name()
+    if "/" not in name:
+        (target, *_) = op.output(0).get_target_inputs()
+        name = target.get_node().get_friendly_name()
+    return str(name).split("/")[0]
+
+
+def _calibration(windows: list[Pixels]) -> tuple[Any, Any]:
+    if not windows:
+        raise GlioError("there is no tile to calibrate on; pass --tiles")
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    return nncf, nncf.Dataset(windows, lambda window: np.ascontiguousarray(window)[None])

@@ -1,0 +1,70 @@
+"""What the last values of a network mean, and which pixels they call nucleus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import activations, layers
+from keras.src.models.functional import Functional  # Keras exports no name for it
+from numpy.typing import NDArray
+
+OUTPUTS = ("softmax", "sigmoid", "logits")
+ARGMAX = "larger of two channels"
+_MEANING = {
+    activations.softmax: "softmax",
+    activations.sigmoid: "sigmoid",
+    activations.linear: "logits",
+}
+
+
+def output_of(model: keras.Model) -> str | None:
+    """Return what the last layer of a network gives, one of `OUTPUTS`, or None if it says not."""
+    last, _ = _last_layer(model)
+    if isinstance(last, layers.Softmax):
+        return "softmax"
+    return _MEANING.get(getattr(last, "activation", None))
+
+
+def up_to_logits(model: keras.Model, output: str) -> tuple[keras.Model, str]:
+    """Return a network without the softmax or sigmoid at its end, and what it gives then.
+
+    Takes a network that nobody else needs (`glioexport.strip` gives one): its last layer may
+    change. One that does not end in them comes back as it is.
+    """
+    if output_of(model) not in ("softmax", "sigmoid"):
+        return model, output
+    last, before = _last_layer(model)
+    if isinstance(last, (layers.Softmax, layers.Activation)):
+        return keras.Model(model.inputs, before, name=model.name), "logits"
+    last.activation = activations.linear
+    return model, "logits"
+
+
+def nucleus(values: Any, output: str) -> Any:
+    """Tell which pixels are nucleus: values (N, H, W, 1 or 2), NumPy's or TensorFlow's, to bool.
+
+    Of two channels the second is nucleus, where it is the larger one; a single one is nucleus
+    above a probability of 1/2.
+    """
+    if values.shape[-1] == 2:
+        return values[..., 1] > values[..., 0]
+    return values[..., 0] > (0.5 if output == "sigmoid" else 0.0)
+
+
+def probability(values: NDArray[np.float32], output: str) -> NDArray[np.float32]:
+    """Return the probability of nucleus, (N, H, W), of values (N, H, W, 1 or 2)."""
+    if output != "logits":
+        return values[..., -1]
+    logit = values[..., -1] - values[..., 0] if values.shape[-1] == 2 else values[..., 0]
+    return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
+
+
+def _last_layer(model: keras.Model) -> tuple[keras.Layer, Any]:
+    """Return the layer that gives the output, inside nested networks too, and what it takes."""
+    while True:
+        last, call, _ = model.outputs[0]._keras_history
+        if not isinstance(last, (Functional, keras.Sequential)):
+            return last, last._inbound_nodes[call].input_tensors[0]
+        model = last

@@ -1,0 +1,131 @@
+"""ONNX: the mask inside the graph, nothing random, the same bytes every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from keras import layers
+
+from glioexport.network import UnetShape, build_unet
+from glioexport.onnx_model import add_card, onnx_predictor, op_types, write_onnx
+from glioexport.scores import up_to_logits
+from glioexport.strip import strip_dropping
+from gliorun.card import ModelCard
+from gliorun.engine import CARD_KEY
+from gliorun.errors import GlioError
+
+from .foreign import dark_unet, darkness_mask
+from .small import drawn_windows
+
+
+def graph(path: Path) -> onnx.GraphProto:
+    return onnx.load(path).graph
+
+
+@pytest.mark.parametrize(
+    ("channels", "ends", "output"),
+    [
+        (1, "sigmoid", "sigmoid"),
+        (1, None, "logits"),
+        (2, "softmax", "softmax"),
+        (2, None, "logits"),
+    ],
+)
+def test_each_end_gives_the_mask_inside_the_graph(
+    tmp_path: Path, channels: int, ends: str | None, output: str
+) -> None:
+    model = dark_unet(64, channels=channels, ends=ends)
+    write_onnx(model, output, tmp_path / "m.onnx")
+    windows = drawn_windows()
+    found = np.array(list(onnx_predictor(tmp_path / "m.onnx")(windows)))
+    assert (found.dtype, found.shape) == (np.uint8, (6, 64, 64))
+    np.testing.assert_array_equal(found, [darkness_mask(window) for window in windows])
+
+
+def test_batch_normalisation_is_folded_into_the_convolutions(tmp_path: Path) -> None:
+    model = build_unet(UnetShape(32, 32, 2, 1))
+    random = np.random.default_rng(2)
+    model.set_weights([w + random.uniform(0.1, 0.3, w.shape) for w in model.get_weights()])
+    logits, _ = up_to_logits(strip_dropping(model).model, "softmax")
+    write_onnx(logits, "logits", tmp_path / "m.onnx")
+    assert op_types(tmp_path / "m.onnx").isdisjoint({"BatchNormalization", "Sqrt", "Div", "Sub"})
+    kinds = [node.op_type for node in graph(tmp_path / "m.onnx").node]
+    assert (kinds.count("Mul"), kinds.count("Add")) == (1, 1)  # of the scale of the input
+    assert kinds.count("Conv") == 7
+
+
+def test_nodes_carry_the_name_of_their_layer(tmp_path: Path) -> None:
+    logits, _ = up_to_logits(strip_dropping(build_unet(UnetShape(32, 32, 2, 1))).model, "softmax")
+    write_onnx(logits, "logits", tmp_path / "m.onnx")
+    named = [n.name.split("/")[0] for n in graph(tmp_path / "m.onnx").node if n.op_type == "Conv"]
+    assert named == [
+        "down1a_conv", "down1b_conv", "bottoma_conv", "bottomb_conv", "up1a_conv", "up1b_conv",
+        "logits",
+    ]  # fmt: skip
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
+    """tf2onnx numbers what it makes, through the whole process."""
+    model = dark_unet(32)
+    for name in ("one", "two"):
+        logits, gives = up_to_logits(strip_dropping(model).model, "sigmoid")
+        write_onnx(logits, gives, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+class Noisy(layers.Layer):
+    """Drops in inference too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(1)
+
+    def call(self, inputs):
+        return inputs * keras.random.uniform((1,), seed=self.generator)
+
+
+class Gaussian(layers.Layer):
+    """Drops in inference too, by TensorFlow's own generator."""
+
+    def call(self, inputs):
+        import tensorflow as tf
+
+        return inputs * tf.random.normal((1,))
+
+
+class Gamma(layers.Layer):
+    """Asks for an operation that ONNX does not have."""
+
+    def call(self, inputs):
+        import tensorflow as tf
+
+        return tf.math.igamma(inputs, inputs)
+
+
+def after(layer: keras.Layer) -> keras.Model:
+    image = keras.Input((16, 16, 3))
+    return keras.Model(image, layers.Conv2D(1, 1)(layer(image)))
+
+
+@pytest.mark.parametrize("layer", [Noisy(), Gaussian()])
+def test_a_layer_that_is_random_in_inference_is_refused(tmp_path: Path, layer: keras.Layer) -> None:
+    with pytest.raises(GlioError, match=r"still holds .*Random.*in inference too"):
+        write_onnx(after(layer), "logits", tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operation_that_onnx_has_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GlioError, match=r"cannot be written as ONNX: .*Igamma"):
+        write_onnx(after(Gamma()), "logits", tmp_path / "m.onnx")
+
+
+def test_a_card_is_kept_in_the_metadata(tmp_path: Path) -> None:
+    write_onnx(dark_unet(32), "sigmoid", tmp_path / "m.onnx")
+    add_card(tmp_path / "m.onnx", ModelCard("dark", 32, 0.5, None))
+    (entry,) = onnx.load(tmp_path / "m.onnx").metadata_props
+    assert entry.key == CARD_KEY
+    assert ModelCard.from_json(entry.value).name == "dark"
