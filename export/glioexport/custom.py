@@ -113,12 +113,12 @@ def _foreign_name(node: Objects) -> str | None:
     name = node["class_name"]
     if name.startswith("__"):  # a tensor, a number type
         return None
+    from_keras = str(node.get("module")).split(".")[0] == "keras"
     if name == "function":
-        own = node.get("module") != "builtins" or hasattr(keras.activations, str(node["config"]))
+        own = from_keras or hasattr(keras.activations, str(node["config"]))
         return None if own else str(node["config"])
     if "registered_name" in node:
-        own = str(node.get("module")).split(".")[0] == "keras"
-        return None if own else str(node["registered_name"] or name)
+        return None if from_keras else str(node["registered_name"] or name)
     places = (layers, initializers, regularizers, constraints, keras)  # .h5 names no module
     own = name == "Functional" or any(hasattr(place, name) for place in places)
     return None if own else str(name)

@@ -107,7 +107,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGBA"))
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise GlioError(f"{path}: cannot be read as an image ({error})") from error
 
 
@@ -116,7 +116,7 @@ def read_nuclei(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return (np.asarray(image) > 0).astype(np.uint8)
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise GlioError(f"{path}: cannot be read as a label image ({error})") from error
 
 

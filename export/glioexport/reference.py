@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glioexport.loading import WEIGHTS_SUFFIX
 from glioexport.loading import load_model as load_model
-from glioexport.scores import ARGMAX, nucleus
+from glioexport.scores import ARGMAX, nucleus, output_of
 from gliorun.card import ModelCard
 from gliorun.errors import GlioError
 
@@ -52,16 +52,17 @@ def predict_values(model: keras.Model, windows: Iterable[Pixels], batch: int) ->
 
 
 def mask_predictor(
-    model: keras.Model, batch: int = 4, output: str = ARGMAX
+    model: keras.Model, batch: int = 4, output: str | None = None
 ) -> Callable[[Iterable[Pixels]], Generator[Pixels]]:
     """Return a function that turns windows, (H, W, 3) uint8, into masks, (H, W) uint8, in order.
 
-    `output` says what the network gives (`glioexport.scores`).
+    `output` says what the network gives (`glioexport.scores`); by default its last layer does.
     """
+    gives = output or output_of(model) or ARGMAX
 
     def predict(windows: Iterable[Pixels]) -> Generator[Pixels]:
         for values in predict_values(model, windows, batch):
-            yield from masks_of(values, output)
+            yield from masks_of(values, gives)
 
     return predict
 

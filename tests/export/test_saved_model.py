@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from glioexport.loading import Description, load_network
+from glioexport.onnx_model import onnx_predictor, write_onnx
 from glioexport.saved_model import sha256_of_folder
 from glioexport.strip import strip_dropping
 from gliorun.errors import GlioError
@@ -83,6 +84,23 @@ def test_a_graph_of_any_size_needs_the_side_of_a_tile(tmp_path: Path) -> None:
     network = load_network(tmp_path / "any", Description(output="sigmoid", tile_px=48))
     assert network.side_px == 48
     np.testing.assert_allclose(network.model(noise(48)), model(noise(48)), atol=1e-6)
+
+
+def test_a_graph_of_one_tile_at_a_time_and_of_bytes_is_taken(tmp_path: Path) -> None:
+    module = tf.Module()
+    spec = tf.TensorSpec((1, 32, 32, 3), tf.uint8, name="pixels")
+    module.run = tf.function(
+        lambda pixels: tf.cast(pixels[..., :1], tf.float32) / 255, input_signature=[spec]
+    )
+    tf.saved_model.save(module, tmp_path / "bytes", signatures=module.run)
+    network = load_network(tmp_path / "bytes", SIGMOID)
+    pixels = noise().astype(np.uint8)
+    found = network.model.predict_on_batch(pixels)
+    np.testing.assert_allclose(found, pixels[..., :1] / 255, rtol=1e-6)
+    stripped = strip_dropping(network.model).model
+    write_onnx(stripped, "sigmoid", tmp_path / "m.onnx")
+    (mask,) = onnx_predictor(tmp_path / "m.onnx")([pixels[0]])
+    np.testing.assert_array_equal(mask, pixels[0, ..., 0] > 127)
 
 
 def test_a_graph_in_training_mode_is_refused_by_its_random_operation(tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ def test_the_outputs_tell_one_story(outputs):
     spots = [f for f in tiles if f["properties"]["objectType"] == "annotation"]
     assert len(spots) == len(record["hot_spots"]) > 0
     assert sum(int(row["nuclei"]) for row in rows) == len(nuclei) == record["nuclei"]["nuclei"]
+    first = record["hot_spots"][0]
+    held = [row for row in rows if row["hot_spot"] == "1"]
+    area = sum(int(row["width"]) * int(row["height"]) for row in held)
+    assert area == pytest.approx(first["width"] * first["height"], rel=0.6)
+    assert np.mean([float(row["density"]) for row in held]) > float(record["density"]["mean"])
     with tifffile.TiffFile(outputs / "map.ome.tif") as tiff:
         densities = tiff.series[0].asarray()
     found = np.sort(densities[~np.isnan(densities)])

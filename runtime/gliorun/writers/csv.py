@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gliorun.density import Status, classify
+from gliorun.hotspots import HotSpot
 from gliorun.writers.result import Result
 
 COLUMNS = (
@@ -19,6 +20,7 @@ COLUMNS = (
     "class",
     "valid_fraction",
     "status",
+    "hot_spot",
 )
 
 
@@ -27,9 +29,10 @@ def write_density(path: Path, result: Result) -> None:
 
     `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are empty where
     there is no value. Coordinates are level-0 px, origin top left, clipped to the slide;
-    `valid_fraction` is the share of the cell inside the slide. If nuclei were counted, a last
-    column `nuclei` holds the number of nuclei whose centre lies in the cell, empty where the tile
-    was not measured; `status` says why not.
+    `valid_fraction` is the share of the cell inside the slide, `status` says why a cell has no
+    value, and `hot_spot` is the rank of the hot spot that holds the cell's centre, if one does.
+    If nuclei were counted, a last column `nuclei` holds the number of nuclei whose centre lies in
+    the cell, empty where the tile was not measured.
     """
     density, counts = result.measured.density, result.counts
     values, shares, status = density.density, density.valid_share, density.cell_status
@@ -56,6 +59,15 @@ def write_density(path: Path, result: Result) -> None:
                     int(classes[row, column]) if known else "",
                     f"{shares[row, column]:.4f}",
                     kind.name.lower(),
+                    _hot_spot_at((left + right) / 2, (top + bottom) / 2, result.hot_spots),
                     *nuclei,
                 )
             )
+
+
+def _hot_spot_at(x_l0: float, y_l0: float, hot_spots: tuple[HotSpot, ...]) -> int | str:
+    for spot in hot_spots:
+        across, down = x_l0 - spot.minx, y_l0 - spot.miny
+        if 0 <= across < spot.width and 0 <= down < spot.height:
+            return spot.rank
+    return ""
