@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gliorun import demo, writers
 from gliorun import pipeline as line
-from gliorun.engine import open_model
+from gliorun.engine import Engine, open_model
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
@@ -44,6 +45,21 @@ class Plan:
         check_fields(self.hot_spots, self.hot_spot_mm2)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a slide: a summary, notes for the user, and the run record as plain values."""
+
+    summary: str
+    warnings: tuple[str, ...]
+    hint: str | None
+    run: dict[str, Any]
+
+
+def open_engine(plan: Plan) -> Engine:
+    """Read and compile the model of a plan; it serves one slide after another."""
+    return open_model(plan.model, requests=plan.requests)
+
+
 def run(path: Path, plan: Plan, quiet: bool) -> str:
     """Measure a slide, write the outputs and return a summary line.
 
@@ -52,42 +68,49 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
     GlioError
         Something the user can act on; then no output has been touched.
     """
+    console = Console(stderr=True, quiet=quiet)
+    with _progress(console) as progress:
+        outcome = measure(path, plan, lambda: open_engine(plan), progress)
+    for warning in outcome.warnings:
+        console.print(
+            f"[yellow]warning:[/] {path.name}: {warning}", highlight=False, soft_wrap=True
+        )
+    if outcome.hint:
+        console.print(f"{path.name}: {outcome.hint}", highlight=False, soft_wrap=True)
+    return f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}"
+
+
+def measure(
+    path: Path, plan: Plan, engine_of: Callable[[], Engine], progress: line.Progress
+) -> Outcome:
+    """Measure a slide with the engine that `engine_of` gives and write the outputs.
+
+    Raises
+    ------
+    GlioError
+        Something the user can act on; then no output has been touched.
+    """
     writers.check_outputs(plan.outputs)
     suffixes = {writers.suffix_of(output) for output in plan.outputs}
-    console = Console(stderr=True, quiet=quiet)
     started_at = datetime.now(timezone.utc)
     watch = _Stopwatch()
     with ExitStack() as held:
         slide = held.enter_context(Slide(path))
-        engine = open_model(plan.model, requests=plan.requests)
+        engine = engine_of()
         watch.lap("open")
         keep, masks = None, None
         if suffixes & set(writers.MASK_SUFFIXES):
             grid = line.tile_grid(slide, engine.card, plan.settings)
             masks = held.enter_context(MaskStore(grid, engine.card.tile_px))
             keep = masks.add
-        with _progress(console) as progress:
-            measured = line.measure(
-                slide, engine.card, engine.predict, plan.settings, progress, keep
-            )
+        measured = line.measure(slide, engine.card, engine.predict, plan.settings, progress, keep)
         watch.lap("measure")
-        for warning in measured.warnings:
-            console.print(
-                f"[yellow]warning:[/] {path.name}: {warning}", highlight=False, soft_wrap=True
-            )
         spots = find_hot_spots(
             measured.density,
             measured.scale,
             area_mm2=plan.hot_spot_mm2,
             count=plan.hot_spots,
         )
-        if not spots:
-            console.print(
-                f"{path.name}: no field of {plan.hot_spot_mm2:g} mm² is mostly measured and holds "
-                "nuclei; try a smaller --hot-spot-mm2",
-                highlight=False,
-                soft_wrap=True,
-            )
         counts, comparison = None, None
         if masks is not None and writers.NUCLEI in suffixes:
             counts = nuclei_per_cell(find_nuclei(masks, measured.scale), measured.density)
@@ -107,10 +130,19 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
         result = writers.Result(path.name, measured, engine.card, spots, record, masks, counts)
         for output in plan.outputs:
             writers.write(output, result, plan.look)
-    names = ", ".join(str(output) for output in plan.outputs)
-    return (
-        f"{names}: mean density {100 * measured.density.mean_density():.1f} % of "
+    summary = (
+        f"mean density {100 * measured.density.mean_density():.1f} % of "
         f"{measured.density.measured_tiles():,} tiles{_densest(spots)}, {watch.total_s():.1f} s"
+    )
+    return Outcome(summary, measured.warnings, _hint(spots, plan), record)
+
+
+def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:
+    if spots:
+        return None
+    return (
+        f"no field of {plan.hot_spot_mm2:g} mm² is mostly measured and holds nuclei; "
+        "try a smaller --hot-spot-mm2"
     )
 
 
