@@ -57,20 +57,59 @@ def compare(
 @app.command()
 def truth(
     density: Annotated[Path, typer.Argument(help="density.csv that gliorun wrote.")],
-    mask: Annotated[Path, typer.Argument(help="Nucleus mask of the slide at level 0.")],
+    nuclei: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRUTH",
+            help="Nucleus mask of the slide at level 0, or the truth.csv of 'gliobench giant'.",
+        ),
+    ],
     within: Annotated[
         tuple[int, int, int, int] | None,
         typer.Option(help="LEFT TOP RIGHT BOTTOM: only cells wholly inside, in level-0 px."),
     ] = None,
 ) -> None:
     """Compare a density map with the true nuclei of its slide."""
-    from gliobench.truth import against_truth, read_cells, read_mask
+    from gliobench.truth import against_cells, against_truth, read_cells, read_mask
 
-    found = against_truth(read_cells(density, within), read_mask(mask))
+    cells = read_cells(density, within)
+    if nuclei.suffix == ".csv":
+        found = against_cells(cells, read_cells(nuclei))
+    else:
+        found = against_truth(cells, read_mask(nuclei))
     typer.echo(
         f"{found.cells} cells: mean absolute error {found.mean_error_points:.2f} points, "
         f"bias {found.bias_points:+.2f}, worst {found.worst_points:.2f}, "
         f"correlation {found.correlation:.3f}, same class {found.class_agreement:.1%}"
+    )
+
+
+@app.command()
+def giant(
+    out: Annotated[Path, typer.Argument(metavar="OUT.svs", help="Slide to write.")],
+    gigapixels: Annotated[float, typer.Option(help="Size, 0.01 to 10.")] = 1.0,
+    tissue: Annotated[float, typer.Option(help="Share of the slide that is tissue.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Another one draws other nuclei.", min=0)] = 0,
+    copies: Annotated[
+        bool,
+        typer.Option(
+            "--copies",
+            help="Write every tile anew, as a scanner does: 0.2 GB a gigapixel instead of a few "
+            "MB in all, where equal tiles are stored once.",
+        ),
+    ] = False,
+) -> None:
+    """Write a synthetic Aperio-style slide of any size, and its true density tile by tile.
+
+    OUT.truth.csv beside it has the true density of every tile of 480 px (0.25 µm/px):
+    'gliorun OUT.svs --out density.csv', then 'gliobench truth density.csv OUT.truth.csv'.
+    """
+    from gliobench.giant import Plan, truth_path, write_giant
+
+    written = write_giant(out, Plan(gigapixels, tissue, seed, share_bytes=not copies))
+    typer.echo(
+        f"{out}: {written.width_px} x {written.height_px} px, {written.tissue_tiles:,} of "
+        f"{written.density.size:,} tiles are tissue; truth in {truth_path(out)}"
     )
 
 
