@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from gliorun.card import ModelCard
 from gliorun.hotspots import find_hot_spots
 from gliorun.masks import MaskStore
-from gliorun.pipeline import Settings, measure, tile_grid
+from gliorun.pipeline import measure
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
+from gliorun.survey import tile_grid
 from gliorun.writers.result import Result
 
 CARD = ModelCard(

@@ -15,6 +15,7 @@ from gliorun.errors import GlioError
 def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
     """Give a temporary path beside `path`, of its suffix, and move it there at the end.
 
+    What was written is on the disk before it gets its name, so that a power cut does no harm.
     After an error, or with `keep=False`, the temporary file is gone and `path` as it was.
 
     Raises
@@ -33,6 +34,8 @@ def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
     try:
         yield partial
         if keep:
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())
             partial.chmod(0o666 & ~_umask())
             os.replace(partial, path)
     except OSError as error:

@@ -80,7 +80,7 @@ def normalise(rgba: Any, table: Any, out: Any, valid: Any) -> None:
 
 @kernel
 def count_nuclei(mask: Any, valid: Any, cell_px: int, nucleus_px: Any, valid_px: Any) -> None:
-    """Add the pixels of one tile to its cells.
+    """Count the pixels of one tile, cell by cell.
 
     Parameters
     ----------
@@ -88,17 +88,20 @@ def count_nuclei(mask: Any, valid: Any, cell_px: int, nucleus_px: Any, valid_px:
     valid : (H, W) uint8, not 0 inside the slide
     cell_px : int
         Side of a cell in px of the tile; cell (i // cell_px, j // cell_px) holds pixel (i, j).
-    nucleus_px, valid_px : (ceil(H / cell_px), ceil(W / cell_px)) int64, added to
+    nucleus_px, valid_px : (ceil(H / cell_px), ceil(W / cell_px)) int64, filled
     """
     height, width = mask.shape
-    for i in range(height):
-        row = i // cell_px
-        for j in range(width):
-            if valid[i, j]:
-                column = j // cell_px
-                valid_px[row, column] += 1
-                if mask[i, j]:
-                    nucleus_px[row, column] += 1
+    for row in range(valid_px.shape[0]):
+        for column in range(valid_px.shape[1]):
+            nuclei = inside = np.int32(0)
+            right = min((column + 1) * cell_px, width)
+            for i in range(row * cell_px, min((row + 1) * cell_px, height)):
+                for j in range(column * cell_px, right):
+                    of_slide = valid[i, j] != 0
+                    inside += of_slide
+                    nuclei += of_slide & (mask[i, j] != 0)
+            nucleus_px[row, column] = nuclei
+            valid_px[row, column] = inside
 
 
 @kernel

@@ -14,7 +14,7 @@ import openvino as ov
 import pytest
 
 import slides
-from gliorun.engine import CARD_KEY, Engine, open_model
+from gliorun.engine import CARD_KEY, Compute, Engine, open_model
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL
 
@@ -27,7 +27,7 @@ class NumberedTile:
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return open_model(DEFAULT_MODEL, requests=4)
+    return open_model(DEFAULT_MODEL, Compute(requests=4))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_tiles_come_back_in_order_each_with_its_own_mask(engine, tiles):
 
 
 def test_one_request_gives_the_same_bytes_as_four(engine, tiles):
-    one = open_model(DEFAULT_MODEL, requests=1)
+    one = open_model(DEFAULT_MODEL, Compute(requests=1))
     for (_, ours), (_, theirs) in zip(one.predict(tiles), engine.predict(tiles), strict=True):
         assert ours.tobytes() == theirs.tobytes()
 

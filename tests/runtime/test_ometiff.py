@@ -20,8 +20,8 @@ import slides
 from gliorun import demo, kernels
 from gliorun.density import DensityMap, classify
 from gliorun.masks import MaskStore
-from gliorun.pipeline import Settings
 from gliorun.reading.tiles import TileGrid
+from gliorun.settings import Settings
 from gliorun.writers.ometiff import write_density, write_mask
 from gliorun.writers.result import Result
 

@@ -38,8 +38,9 @@ def test_a_truncated_slide_is_refused(tmp_path, small_slide, share):
         Slide(path)
 
 
-def test_a_folder_is_no_slide(tmp_path):
-    with pytest.raises(GlioError, match="not a slide"):
+def test_a_folder_without_dicom_is_no_slide(tmp_path):
+    slides.text_file(tmp_path / "notes.dcm")
+    with pytest.raises(GlioError, match="a folder without a DICOM slide"):
         Slide(tmp_path)
 
 

@@ -16,8 +16,9 @@ from gliorun.card import ModelCard
 from gliorun.density import Status, classify
 from gliorun.errors import GlioError
 from gliorun.nuclei import NucleusCounts
-from gliorun.pipeline import Settings, SlideDensity, measure
+from gliorun.pipeline import SlideDensity, measure
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
 
 CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,10 +46,14 @@ class Slide:
     tries once more. Associated images (label, macro) are never opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise GlioError(f"{path}: no such file")
+    def __init__(self, path: Path, *, cache_mb: float = 32) -> None:
+        """Open a slide; `cache_mb` bounds the decoded pixels that OpenSlide keeps.
+
+        Of DICOM the path may be the folder, or any file in it.
+        """
         self.path = path
+        self._file = _file_of(path)
+        self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
         self._lock = threading.Lock()
         self._handle = self._open()
         # a handle that has met an error answers nothing any more, so these are asked for once
@@ -59,7 +64,9 @@ class Slide:
 
     def _open(self) -> openslide.OpenSlide:
         try:
-            return openslide.OpenSlide(self.path)
+            handle = openslide.OpenSlide(self._file)
+            handle.set_cache(self._cache)
+            return handle
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise GlioError(
                 f"{self.path}: not a slide that OpenSlide can read, or damaged"
@@ -82,6 +89,20 @@ class Slide:
     def properties(self) -> Mapping[str, str]:
         """What the file says of itself; much of it may name a patient, so pick."""
         return self._properties
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes when the file does: its size, time and OpenSlide's hash.
+
+        OpenSlide's covers the metadata and the smallest level, also of slides of many files.
+        """
+        found = self._file.stat()
+        told = (
+            found.st_size,
+            found.st_mtime_ns,
+            self.size_l0,
+            self._properties.get(openslide.PROPERTY_NAME_QUICKHASH1),
+        )
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.
@@ -199,3 +220,19 @@ class Slide:
             if self._handle is shared:
                 self._handle = fresh
         return region
+
+
+def dicom_in(folder: Path) -> Path | None:
+    """Return a file of a DICOM slide in a folder, None without one; OpenSlide finds the others."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return next((f for f in files if openslide.OpenSlide.detect_format(f) == "dicom"), None)
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file that OpenSlide opens for a slide's path."""
+    if not path.exists():
+        raise GlioError(f"{path}: no such file")
+    found = dicom_in(path) if path.is_dir() else path
+    if found is None:
+        raise GlioError(f"{path}: a folder without a DICOM slide; name a slide")
+    return found
