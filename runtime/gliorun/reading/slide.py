@@ -16,6 +16,7 @@ from PIL import Image
 
 from gliorun.card import MPP_RANGE
 from gliorun.errors import GlioError, TileReadError
+from gliorun.reading.tiff import check_tiles
 from gliorun.reading.tiles import TileSpec
 
 Rgba = NDArray[np.uint8]
@@ -53,6 +54,7 @@ class Slide:
         """
         self.path = path
         self._file = _file_of(path)
+        check_tiles(self._file)
         self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
         self._lock = threading.Lock()
         self._handle = self._open()
