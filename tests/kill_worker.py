@@ -46,7 +46,7 @@ def main(slide: Path, out: Path) -> None:
 
 
 def finished(slide: Path, out: Path, after_s: float) -> tuple[str, int] | None:
-    """Run and kill after a while; return table and tiles taken over if it ended before, and tidy."""
+    """Run and kill after a while; return table and tiles taken over if it came to its end."""
     child = os.fork()
     if child == 0:
         go(slide, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from gliorun import demo
 
@@ -83,3 +88,44 @@ def non_square(path: Path, pixels: Pixels, x_mpp: float, y_mpp: float) -> Path:
         metadata=None,
     )
     return path
+
+
+def dicom(folder: Path, pixels: Pixels, mpp: float = 0.25) -> Path:
+    """Write a DICOM slide of one level, tiled in JPEG, into a folder that is made."""
+    height, width, _ = pixels.shape
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+    image.Modality, image.ImageType = "SM", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    image.SamplesPerPixel, image.PhotometricInterpretation = 3, "YBR_FULL_422"
+    image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+    image.PlanarConfiguration = image.PixelRepresentation = 0
+    image.Rows = image.Columns = JPEG_TILE_PX
+    image.TotalPixelMatrixColumns, image.TotalPixelMatrixRows = width, height
+    image.DimensionOrganizationType = "TILED_FULL"
+    image.ImagedVolumeWidth, image.ImagedVolumeHeight = width * mpp / 1000, height * mpp / 1000
+    measures, shared = Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [mpp / 1000, mpp / 1000], 0.001
+    shared.PixelMeasuresSequence = [measures]
+    image.SharedFunctionalGroupsSequence = [shared]
+    frames = [
+        _jpeg(pixels[top : top + JPEG_TILE_PX, left : left + JPEG_TILE_PX])
+        for top in range(0, height, JPEG_TILE_PX)
+        for left in range(0, width, JPEG_TILE_PX)
+    ]
+    image.NumberOfFrames, image.PixelData = len(frames), encapsulate(frames)
+    folder.mkdir()
+    image.save_as(folder / "level0.dcm", enforce_file_format=True)
+    return folder
+
+
+def _jpeg(part: Pixels) -> bytes:
+    """Return a tile as JPEG, filled up with white at the border of its slide."""
+    tile = np.full((JPEG_TILE_PX, JPEG_TILE_PX, 3), 255, np.uint8)
+    tile[: part.shape[0], : part.shape[1]] = part
+    stream = io.BytesIO()
+    Image.fromarray(tile).save(stream, "JPEG", quality=90)
+    return stream.getvalue()

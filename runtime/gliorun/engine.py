@@ -84,7 +84,7 @@ class Compute:
     def properties(self) -> dict[str, Any]:
         """Return what OpenVINO is told."""
         told: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
-        if self.device.startswith(("CPU", "GPU")):  # an NPU has its own
+        if "NPU" not in self.device:  # it has a precision of its own
             told["INFERENCE_PRECISION_HINT"] = self.precision
         if self.device == "CPU":
             told["SCHEDULING_CORE_TYPE"] = CORES[self.cores]
@@ -125,7 +125,8 @@ class Engine:
                 value = self._compiled.get_property(name)
                 if isinstance(value, ov.Type):
                     value = value.get_type_name()
-                told[what] = "+".join(value) if isinstance(value, list) else str(value)
+                text = "+".join(value) if isinstance(value, list) else str(value)
+                told[what] = text.rpartition(".")[-1]
         return told
 
     def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Mask]]:

@@ -80,18 +80,18 @@ def test_a_stopped_run_says_how_to_go_on_and_does(large, undisturbed, tmp_path, 
 def test_another_setting_starts_over(large, tmp_path):
     record = tmp_path / "run.json"
 
-    class Enough(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop(done, total):
         if done > 20:
-            raise Enough
+            raise StoppedError
 
     def plan(**changes):
         return job.Plan([record], job.DEFAULT_MODEL, Settings(**changes), checkpoint_s=1000)
 
     engine = job.open_engine(plan())
-    with pytest.raises(Enough):
+    with pytest.raises(StoppedError):
         job.measure(large, plan(), lambda: engine, stop)
     [kept] = tmp_path.glob(".gliorun/*.npz")
     for changed, resumed in ((plan(quality=None), False), (plan(threads=3), True)):
