@@ -7,10 +7,13 @@ from several threads, and `parallel=True` is not safe there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,12 +27,32 @@ SQUARE = 8
 """Side in px of the squares that a tile's quality is judged by: 4 µm at half a µm per px."""
 
 
+class ForgivingCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache of compiled kernels, which no result depends on.
+
+    numba's own raises where a file of it is damaged or the disk is full; then this one compiles
+    anew, or keeps nothing.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever reading damaged pickles and machine code may raise
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
 def kernel(function: F) -> F:
     """Compile `function` without the GIL, cached where some folder can be written."""
-    try:
-        compiled = numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no writable cache folder: compile in every process instead
-        compiled = numba.njit(nogil=True)(function)
+    compiled = numba.njit(nogil=True)(function)
+    if isinstance(compiled, Dispatcher):  # else compilation is switched off
+        with suppress(RuntimeError):  # no folder to be had: compile in every process instead
+            compiled._cache = ForgivingCache(function)  # type: ignore[attr-defined]
     return cast(F, compiled)
 
 
