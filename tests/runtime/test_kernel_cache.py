@@ -68,5 +68,5 @@ def test_a_full_disk_keeps_nothing_and_does_no_harm(tmp_path):
 
 def test_two_processes_fill_it_at_once(tmp_path):
     both = [start(tmp_path), start(tmp_path)]
-    assert {said_by(process) for process in both} == {"compiled"}
+    assert {said_by(process) for process in both} <= {"compiled", "kept"}
     assert said_by(start(tmp_path)) == "kept"
