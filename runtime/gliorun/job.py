@@ -78,6 +78,7 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
         spots = find_hot_spots(
             measured.density,
             measured.scale,
+            measured.tissue.shares(*measured.density.cell_edges_l0),
             area_mm2=plan.hot_spot_mm2,
             count=plan.hot_spots,
         )
