@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import naive
+from gliorun import hotspots
 from gliorun.density import DensityMap
 from gliorun.errors import GlioError
-from gliorun import hotspots
 from gliorun.hotspots import MIN_TISSUE_SHARE, HotSpot
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from gliorun.reading.tissue import find_tissue
 from gliorun.writers import palette
 from gliorun.writers.legend import BLOCK_PT
 from gliorun.writers.page import Page
+from gliorun.writers.panel import SEEN_THROUGH, Panel
 from gliorun.writers.png import MAX_DOTS, Look, draw, lay_out, write_heatmap
 from gliorun.writers.result import Result
 
@@ -222,6 +224,24 @@ def test_tiles_without_a_value_are_hatched_and_counted(tmp_path):
         assert 0.1 < shares[1] < 0.5
 
 
+def test_glass_in_a_tile_without_a_value_is_not_hatched(tmp_path):
+    result = made((4_800, 3_360), cell_px=240, unreadable=1)
+    density = result.measured.density
+    ((row, column),) = np.argwhere(density.status == Status.UNREADABLE)
+    density.tissue[2 * row, 2 * column] = False
+    result = replace(result, hot_spots=())
+    pixels = written(tmp_path / "map.png", result, Look())
+    layout = lay_out(result, Look())
+    (left, top), side = layout.corners[1], layout.frame.cell_dots
+    line = palette.rgb((palette.HATCHING,))[0]
+    hatched = [
+        (pixels[y + 3 : y + side - 3, x + 3 : x + side - 3] == line).all(axis=-1).any()
+        for y in (top + 2 * row * side, top + (2 * row + 1) * side)
+        for x in (left + 2 * column * side, left + (2 * column + 1) * side)
+    ]
+    assert hatched == [False, True, True, True]
+
+
 def test_a_slide_without_bad_tiles_has_no_hatching_in_its_legend():
     texts = texts_of(draw(made((4_800, 3_360)), Look()))
     assert not any("no value" in text for text in texts)
@@ -247,6 +267,32 @@ def test_hot_spots_are_outlined_in_both_panels_numbered_and_listed(tmp_path):
         assert f"{100 * spot.density:.1f} %" in texts
         assert spot.square in texts
     assert "0.25 mm²" in texts
+
+
+def test_the_number_of_a_small_field_stands_nearer_to_it_than_to_its_neighbours():
+    result = made((48_000, 33_600))
+    places = [(12_000, 12_000), (13_900, 12_000), (15_800, 12_000), (13_900, 14_000)]
+    fields = [
+        HotSpot(rank, x, y, 1_440, 1_440, "A1", 0.3, 1.0) for rank, (x, y) in enumerate(places, 1)
+    ]
+    layout = lay_out(result, Look())
+    page = Page(layout.width, layout.height, layout.dpi)
+    Panel(page, layout.frame, *layout.corners[0]).mark(tuple(fields))
+    ruler = RendererAgg(page.width, page.height, page.dpi)
+    left, top = layout.corners[0]
+    side = 1_440 / 480 * layout.frame.cell_dots
+    for spot in fields:
+        (text,) = (t for t in page.figure.findobj(Text) if t.get_text() == str(spot.rank))
+        seen = text.get_window_extent(ruler)
+        x, y = (seen.x0 + seen.x1) / 2, page.height - (seen.y0 + seen.y1) / 2
+        gaps = {}
+        for field in fields:
+            corner = layout.frame.dots_from_l0(field.minx, field.miny)
+            across = max(left + corner[0] - x, x - left - corner[0] - side, 0)
+            down = max(top + corner[1] - y, y - top - corner[1] - side, 0)
+            gaps[field.rank] = np.hypot(across, down)
+        assert min(gaps, key=gaps.__getitem__) == spot.rank
+        assert sorted(gaps.values())[1] > gaps[spot.rank] + 5
 
 
 def test_more_hot_spots_than_there_is_room_for_are_counted():
@@ -312,7 +358,8 @@ def test_an_overlay_shows_the_slide_through_the_map(tmp_path):
     (left, top), side = layout.corners[0], layout.frame.cell_dots
     colours = palette.rgb(palette.class_colours("cold-hot"))
     classes = classify(result.measured.density.density)
-    through = palette.over(colours, np.array(PINK[:3], np.uint8), look.opacity)
+    grey = np.uint8(255 - (255 - np.mean(PINK[:3])) * SEEN_THROUGH)  # whatever the stain
+    through = palette.over(colours, np.full(3, grey), look.opacity)
     seen = pixels[top + side // 2, left + side // 2]
     assert (seen == through[classes[0, 0]]).all()
     right = left + layout.frame.size[0]

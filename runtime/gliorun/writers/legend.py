@@ -174,7 +174,7 @@ def hot_spot_table(hot_spots: tuple[HotSpot, ...], room: int) -> Table:
         Column("Hot spot", 0),
         Column("Square", 52),
         Column("Density", 135, "right"),
-        Column("Measured", BLOCK_PT, "right"),
+        Column("Tissue", BLOCK_PT, "right"),
     )
     rows = [
         (str(spot.rank), spot.square, percent(spot.density), f"{100 * spot.tissue_share:.0f} %")

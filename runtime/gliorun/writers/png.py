@@ -18,6 +18,7 @@ from gliorun.writers.panel import (
     BAR_PT,
     HEAD_PT,
     LETTERS_PT,
+    SEEN_THROUGH,
     Frame,
     Panel,
     map_pixels,
@@ -70,7 +71,8 @@ def write_heatmap(path: Path, result: Result, look: Look) -> None:
 
     Every cell of the map is a square of whole dots. Squares of the grid are named by a letter
     (row) and a number (column). Tiles without a value are hatched; where there is no tissue, the
-    pale slide shows. The same result gives the same bytes.
+    slide shows, pale beside its picture. Under a map over it the slide is grey, so that a class
+    has one colour on any stain. The same result gives the same bytes.
     """
     with plain_style():
         draw(result, look).save(path)
@@ -88,8 +90,9 @@ def draw(result: Result, look: Look) -> Page:
     page.text(margin, margin + 9 * dot, title, TITLE_PT, bold=True)
     panels = [Panel(page, layout.frame, *corner) for corner in layout.corners]
     thumbnail = thumbnail_pixels(layout.frame, measured.overview)
-    ground = thumbnail if look.overlay else pale(thumbnail)
-    drawn = map_pixels(layout.frame, ground, look.palette, look.opacity)
+    around = thumbnail if look.overlay else pale(thumbnail)
+    under = pale(thumbnail, SEEN_THROUGH)
+    drawn = map_pixels(layout.frame, around, under, look.palette, look.opacity)
     if look.overlay:
         panels[0].draw(drawn, "", "Nucleus density")
     else:
@@ -230,10 +233,10 @@ def _notes(result: Result) -> tuple[str, str]:
 
 
 def _tissue_colour(measured: SlideDensity) -> Pixels:
-    """Return the colour of the tissue on the overview, (3,) uint8 RGB; white if there is none."""
+    """Return the tissue of the overview as seen under a map, (3,) uint8; white if there is none."""
     tissue: Pixels = measured.overview[
         measured.tissue.mask & (measured.overview[..., 3] >= OPAQUE), :3
     ]
     if not len(tissue):
         return np.full(3, 255, dtype=np.uint8)
-    return np.asarray(np.median(tissue, axis=0).round(), dtype=np.uint8)
+    return pale(np.median(tissue, axis=0), SEEN_THROUGH)

@@ -210,9 +210,10 @@ def _draw_heatmap(
 
 
 def _hatch(plot: figure, density: DensityMap, scale: Scale) -> None:
-    """Hatch the tiles that hold tissue and have no value."""
+    """Hatch the cells of tiles that hold tissue and have no value."""
+    shown = _coarse_enough(density)
     plot.patch(
-        *_outline(lacks_value(density.status), density.grid.tile_l0, scale),
+        *_outline(lacks_value(shown.cell_status), shown.cell_l0, scale),
         fill_color=palette.NO_VALUE,
         fill_alpha=OPACITY,
         line_color=None,
@@ -280,23 +281,23 @@ def _permille(density: DensityMap) -> NDArray[np.uint16]:
 
 
 def lacks_value(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which tiles hold tissue and yet were not measured."""
+    """Tell which tiles or cells hold tissue and yet were not measured."""
     return ~np.isin(status, (Status.NO_TISSUE, Status.MEASURED))
 
 
 def _outline(
-    chosen: NDArray[np.bool_], tile_l0: tuple[float, float], scale: Scale
+    chosen: NDArray[np.bool_], cell_l0: tuple[float, float], scale: Scale
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return x and y in mm of one closed line around all chosen tiles.
+    """Return x and y in mm of one closed line around all chosen cells.
 
-    It goes around every run of tiles in a row, from the slide's left edge and back to it along
+    It goes around every run of cells in a row, from the slide's left edge and back to it along
     the run's lower side. A browser fills one line at once, but thousands of closed ones slowly.
     """
     steps = np.diff(np.pad(chosen, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     top, left = np.nonzero(steps == 1)
     right, bottom, edge = np.nonzero(steps == -1)[1], top + 1, np.zeros_like(top)
-    x = np.stack([edge, left, left, right, right, edge], axis=1) * tile_l0[0] * scale.x_mpp
-    y = np.stack([bottom, bottom, top, top, bottom, bottom], axis=1) * tile_l0[1] * scale.y_mpp
+    x = np.stack([edge, left, left, right, right, edge], axis=1) * cell_l0[0] * scale.x_mpp
+    y = np.stack([bottom, bottom, top, top, bottom, bottom], axis=1) * cell_l0[1] * scale.y_mpp
     return (x.ravel() / 1000).astype(np.float32), (y.ravel() / 1000).astype(np.float32)
 
 
