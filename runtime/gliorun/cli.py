@@ -13,8 +13,9 @@ app = typer.Typer(add_completion=False)
 
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
 OUTPUTS = (
-    ".png heatmap, .html report, .csv density, .geojson tiles for QuPath, .nuclei.geojson every "
-    "nucleus, .ome.tif density, .mask.ome.tif nucleus mask, .json run record."
+    ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
+    ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
+    ".mask.ome.tif nucleus mask, .json run record."
 )
 
 

@@ -144,7 +144,7 @@ def _starts(edges: Array, length: float, cell: float) -> Array:
     starts = np.sort(np.concatenate([edges, edges - length])) if length > cell else edges
     starts = starts[(starts > -SAME * cell) & (starts < edges[-1] - length + SAME * cell)]
     apart = np.diff(starts, prepend=-np.inf) > SAME * cell
-    return np.maximum(starts[apart], 0)
+    return np.asarray(np.maximum(starts[apart], 0))
 
 
 def _rise(table: NDArray[Any], edges: Array, starts: Array, length: float) -> Array:

@@ -161,7 +161,7 @@ def test_an_output_in_a_folder_that_is_not_there(type_here, tmp_path, small_slid
 
 def test_an_output_with_an_unknown_suffix(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.doc")
-    refused(answer, "a.doc: unknown suffix; known: .png, .html, .csv")
+    refused(answer, "a.doc: unknown suffix; known: .png, .qc.png, .html, .csv")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,6 +19,7 @@ from gliorun.errors import GlioError
 
 NAMES = (
     "map.png",
+    "map.qc.png",
     "map.csv",
     "map.json",
     "map.html",
@@ -99,7 +100,7 @@ def test_the_longest_known_suffix_picks_the_writer(name, suffix):
 
 @pytest.mark.parametrize("name", ["a.tif", "a.svs", "a", "a.png.bak"])
 def test_an_unknown_suffix_lists_the_known(name):
-    with pytest.raises(GlioError, match=r"unknown suffix; known: \.png, \.html, \.csv"):
+    with pytest.raises(GlioError, match=r"unknown suffix; known: \.png, \.qc\.png, \.html, \.csv"):
         writers.suffix_of(Path(name))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gliorun.atomic import replacing
 from gliorun.errors import GlioError
-from gliorun.writers import csv, geojson, nuclei, ometiff, png, record
+from gliorun.writers import csv, geojson, nuclei, ometiff, png, qc, record
 from gliorun.writers.png import Look
 from gliorun.writers.result import Result
 
@@ -23,6 +23,7 @@ def _write_report(path: Path, result: Result, look: Look) -> None:
 NUCLEI = ".nuclei.geojson"
 WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
     ".png": png.write_heatmap,
+    ".qc.png": lambda path, result, look: qc.write_quality(path, result),
     ".html": _write_report,
     ".csv": lambda path, result, look: csv.write_density(path, result),
     ".geojson": lambda path, result, look: geojson.write_tiles(path, result, look.palette),

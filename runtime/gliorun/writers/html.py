@@ -71,7 +71,7 @@ def _quality(result: Result) -> list[tuple[str, str]]:
     share = float(result.measured.tissue.mask.mean())
     return [
         ("tissue on the slide", f"{100 * share:.1f} %"),
-        *((f"tiles · {_words(s.name.lower())}", f"{int((status == s).sum()):,}") for s in Status),
+        *((f"tiles · {s.words}", f"{int((status == s).sum()):,}") for s in Status),
     ]
 
 

@@ -139,8 +139,8 @@ def class_blocks(
     (no_value,) = palette.over(palette.rgb((palette.NO_VALUE,)), ground, opacity)
     for reason in hatching.REASONS:
         if tiles := int((density.status == reason).sum()):
-            name = reason.name.lower().replace("_", " ")
-            rows.append(("", f"no value: {name}", f"{tiles:,} tile{'s' if tiles > 1 else ''}"))
+            count = f"{tiles:,} tile{'s' if tiles > 1 else ''}"
+            rows.append(("", f"no value: {reason.words}", count))
             swatches.append(Swatch(no_value, reason, period))
     columns = (
         Column("Class" if continuous else "Nucleus density", 0),

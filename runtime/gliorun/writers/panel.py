@@ -13,6 +13,7 @@ from PIL import Image
 from gliorun.density import DensityMap
 from gliorun.hotspots import HotSpot
 from gliorun.reading.slide import Scale
+from gliorun.reading.tissue import Tissue
 from gliorun.squares import Squares, row_name
 from gliorun.writers import hatching, palette
 from gliorun.writers.legend import length
@@ -169,6 +170,12 @@ def thumbnail_pixels(frame: Frame, overview: Pixels) -> Pixels:
     return np.asarray(on_white.convert("RGB").resize(frame.size, Image.Resampling.LANCZOS))
 
 
+def tissue_pixels(tissue: Tissue, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the tissue, (height, width), at a size of (width, height)."""
+    mask = Image.fromarray(tissue.mask).convert("L").resize(size, Image.Resampling.NEAREST)
+    return np.asarray(mask) > 0
+
+
 def pale(slide: Pixels, contrast: float = PALE) -> Pixels:
     """Return a slide, (…, 3) uint8 RGB, in light grey, so that only the map has colour."""
     light = 255 - (255 - slide.mean(axis=-1, keepdims=True)) * contrast
@@ -187,17 +194,17 @@ def map_pixels(
     cells = palette.cell_colours(palette_name, density.density)
     cells[np.isin(density.cell_status, hatching.REASONS)] = (*no_value, 255)
     height, width = around.shape[:2]
-    dots = _enlarge(cells, frame.cell_dots, height, width)
+    dots = enlarge(cells, frame.cell_dots, height, width)
     coloured = palette.over(dots[..., :3], under, opacity)
     pixels = np.where(dots[..., 3:] > 0, coloured, around)
     period, status = hatching.period(frame.tile_dots), density.cell_status
     for reason in hatching.REASONS:
-        hatched = _enlarge(status == reason, frame.cell_dots, height, width)
+        hatched = enlarge(status == reason, frame.cell_dots, height, width)
         pixels[hatched & hatching.lines(reason, height, width, period)] = line
     return pixels
 
 
-def _enlarge(cells: NDArray[Any], side: int, height: int, width: int) -> NDArray[Any]:
+def enlarge(cells: NDArray[Any], side: int, height: int, width: int) -> NDArray[Any]:
     """Return (height, width) dots, of which each cell takes `side` x `side`."""
     return cells[np.arange(height)[:, None] // side, np.arange(width) // side]
 

@@ -265,9 +265,7 @@ def _kinds(density: DensityMap) -> tuple[NDArray[np.uint8], list[str]]:
     """
     classes = classify(density.density)
     kinds = np.where(classes >= 0, classes, len(CLASS_NAMES) + density.cell_status)
-    names = [f"class {name}" for name in CLASS_NAMES] + [
-        s.name.lower().replace("_", " ") for s in Status
-    ]
+    names = [f"class {name}" for name in CLASS_NAMES] + [s.words for s in Status]
     names[len(CLASS_NAMES) + Status.MEASURED] = "too little of it on the slide"
     return kinds.astype(np.uint8), names
 
