@@ -33,6 +33,7 @@ from PIL import Image
 
 from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.hotspots import HotSpot
+from gliorun.nuclei import NucleusCounts
 from gliorun.reading.slide import Scale
 from gliorun.squares import Squares, row_name
 from gliorun.writers import palette
@@ -74,7 +75,7 @@ same middle as now; in either case a mm along x is as long as a mm along y."""
 
 TOOLTIP = f"""
 <div style="font: 13px/1.5 {FONT}; color: {INK}; padding: 3px 6px">
-  <b>@density{{custom}}</b> &ensp; @kind{{custom}}<br>
+  <b>@density{{custom}}</b> &ensp; @kind{{custom}} &ensp; @nuclei{{custom}}<br>
   square @square{{custom}}<br>
   <span style="color: {QUIET}">x @x{{custom}}, y @y{{custom}} px</span>
 </div>
@@ -83,6 +84,7 @@ TOOLTIP = f"""
 HOVER = {
     "@density": "return value > 1000 ? 'no value' : `${(value / 10).toFixed(1)} %`",
     "@kind": "return names[value]",
+    "@nuclei": "return value < 0 ? '' : value == 1 ? '1 nucleus' : `${value} nuclei`",
     "@square": """
         const row = Math.min(Math.floor(special_vars.y / value), letters.length - 1)
         const column = Math.min(Math.floor(special_vars.x / value), columns - 1)
@@ -140,7 +142,7 @@ def _map(result: Result, colours: tuple[str, ...]) -> figure:
     plot.toolbar.logo = None
     _draw_overview(plot, result.measured.overview, width_mm, height_mm)
     squares = Squares(width_mm, height_mm)
-    _draw_heatmap(plot, result.measured.density, scale, squares, colours)
+    _draw_heatmap(plot, result, squares, colours)
     _hatch(plot, result.measured.density, scale)
     _cover_beyond(plot, width_mm, height_mm)
     _name_squares(plot, squares)
@@ -170,10 +172,9 @@ def _draw_overview(
         )  # fmt: skip
 
 
-def _draw_heatmap(
-    plot: figure, density: DensityMap, scale: Scale, squares: Squares, colours: tuple[str, ...]
-) -> None:
+def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple[str, ...]) -> None:
     """Draw the cells as one image, clear where they have no value, with a tooltip."""
+    density, scale, counts = result.measured.density, result.measured.scale, result.counts
     shown = _coarse_enough(density)
     kinds, names = _kinds(shown)
     cell_l0 = shown.cell_l0
@@ -188,6 +189,7 @@ def _draw_heatmap(
         source={
             "kind": [kinds],
             "density": [_permille(shown)],
+            "nuclei": [_nuclei(shown, counts)],
             "x": [cell_l0[0]],
             "y": [cell_l0[1]],
             "square": [squares.side_mm],
@@ -276,6 +278,16 @@ def _permille(density: DensityMap) -> NDArray[np.uint16]:
     return np.where(np.isnan(values), 65535, np.rint(1000 * np.nan_to_num(values))).astype(
         np.uint16
     )
+
+
+def _nuclei(shown: DensityMap, counts: NucleusCounts | None) -> NDArray[np.int32]:
+    """Return the nuclei of each cell; -1 where there is no value, or all if none were counted."""
+    if counts is None:
+        return np.full(shown.valid_px.shape, -1, np.int32)
+    (rows, columns), cells = shown.valid_px.shape, counts.per_cell
+    step = len(cells) // rows
+    summed = cells.reshape(rows, step, columns, step).sum(axis=(1, 3))
+    return np.where(np.isnan(shown.density), -1, summed).astype(np.int32)
 
 
 def lacks_value(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
