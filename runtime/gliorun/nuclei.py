@@ -115,8 +115,8 @@ def find_nuclei(masks: MaskStore, scale: Scale) -> Iterator[Nucleus]:
     px_l0 = px_l0_of(masks)
     px_um2 = px_l0[0] * scale.x_mpp * px_l0[1] * scale.y_mpp
     unfinished: Runs = np.empty((0, 3), np.int32)
-    for row, tiles in enumerate(masks.rows()):
-        runs = np.concatenate([unfinished, _runs_of(np.hstack(tiles), row * masks.tile_px)])
+    for row, strip in enumerate(masks.rows()):
+        runs = np.concatenate([unfinished, _runs_of(strip, row * masks.tile_px)])
         last_row = (row + 1) * masks.tile_px - 1
         waiting = [unfinished[:0]]
         for shape in _shapes_of(runs):
