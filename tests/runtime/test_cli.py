@@ -62,6 +62,7 @@ def test_the_demo_measures_the_density_that_was_drawn(tmp_path):
     done = type_in("--demo", "--out", heatmap, "--out", table)
     assert done.returncode == 0, done.stderr
     assert "mean density" in done.stdout
+    assert "densest field" in done.stdout  # in the middle of the denser one
     assert done.stdout.count("\n") == 1
     with Image.open(heatmap) as image:
         assert image.size[0] > 500
