@@ -17,8 +17,9 @@ STOPPED = 130
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
 MACHINE = "This machine (all of it follows from the machine where you do not say)"
 OUTPUTS = (
-    ".png heatmap, .html report, .csv density, .geojson tiles for QuPath, .nuclei.geojson every "
-    "nucleus, .ome.tif density, .mask.ome.tif nucleus mask, .json run record."
+    ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
+    ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
+    ".mask.ome.tif nucleus mask, .json run record."
 )
 
 

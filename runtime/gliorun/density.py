@@ -43,6 +43,11 @@ class Status(IntEnum):
     FOLD = 6
     BLURRED = 7
 
+    @property
+    def words(self) -> str:
+        """Its name as people write it."""
+        return self.name.lower().replace("_", " ")
+
 
 class DensityMap:
     """Nucleus and valid pixels of every cell of a slide, summed exactly.

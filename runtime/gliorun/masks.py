@@ -119,10 +119,15 @@ class MaskStore:
         bits = np.unpackbits(packed, count=self.tile_px**2)
         return bits.reshape(self.tile_px, self.tile_px)
 
-    def rows(self) -> Iterator[list[Mask]]:
-        """Yield the masks of each row of the grid, left to right."""
+    def rows(self) -> Iterator[Mask]:
+        """Yield each row of the grid as one mask, (tile_px, columns × tile_px) uint8 of 0 and 1."""
+        side = self.tile_px
         for row in range(self.grid.rows):
-            yield [self.mask(row, column) for column in range(self.grid.columns)]
+            strip = np.zeros((side, self.grid.columns * side), dtype=np.uint8)
+            for column in range(self.grid.columns):
+                if (row, column) in self:
+                    strip[:, column * side : (column + 1) * side] = self.mask(row, column)
+            yield strip
 
     def _not_kept(self, error: OSError) -> GlioError:
         folder = tempfile.tempdir or "temporary folder"

@@ -8,8 +8,9 @@ import tifffile
 
 from gliobench.giant import DENSITIES, TILE_PX, Plan, truth_path, write_giant
 from gliorun.errors import GlioError
-from gliorun.pipeline import Settings, measure
+from gliorun.pipeline import measure
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
 
 
 @pytest.fixture(scope="module")

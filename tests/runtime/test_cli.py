@@ -62,6 +62,7 @@ def test_the_demo_measures_the_density_that_was_drawn(tmp_path):
     done = type_in("--demo", "--out", heatmap, "--out", table)
     assert done.returncode == 0, done.stderr
     assert "mean density" in done.stdout
+    assert "densest field" in done.stdout  # in the middle of the denser one
     assert done.stdout.count("\n") == 1
     with Image.open(heatmap) as image:
         assert image.size[0] > 500
@@ -161,7 +162,7 @@ def test_an_output_in_a_folder_that_is_not_there(type_here, tmp_path, small_slid
 
 def test_an_output_with_an_unknown_suffix(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.doc")
-    refused(answer, "a.doc: unknown suffix; known: .png, .html, .csv")
+    refused(answer, "a.doc: unknown suffix; known: .png, .qc.png, .html, .csv")
     assert list(tmp_path.iterdir()) == []
 
 

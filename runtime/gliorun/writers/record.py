@@ -56,7 +56,8 @@ def run_record(
     cells : side_px (model px) and number of cells by class; "no value" is tissue without one
     density : mean (0 to 1, or null) and class_shares (of the valid area, 0 to 1, by class)
     hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, tissue_share
-    nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, rank_correlation; or null
+    nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, other_class_share,
+        rank_correlation; or null
     warnings : list of str
     resumed_tiles : number of tiles taken over from a run that was stopped
     seconds : by stage, as given; without what a run that was stopped took
