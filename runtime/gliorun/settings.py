@@ -50,6 +50,8 @@ class Settings:
             raise GlioError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.max_bad_tiles <= 1:
             raise GlioError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
+        if self.tissue_mask is not None and not self.tissue_mask.is_file():
+            raise GlioError(f"{self.tissue_mask}: no such tissue mask")
         if not LEAST_MEMORY_MB <= self.memory_mb < math.inf:
             raise GlioError(
                 f"memory is {self.memory_mb:g} MB; it must be {LEAST_MEMORY_MB} or more"
