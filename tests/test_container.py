@@ -71,12 +71,14 @@ def podman(tmp_path_factory):
 def test_a_slide_that_is_mounted_read_only_has_the_densities_that_it_has_here(
     podman: Podman, small_slide: slides.Drawn, tmp_path: Path
 ):
+    for name, mode in (("slides", 0o755), ("out", 0o777)):  # whoever runs it may read and write
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
     out = tmp_path / "out"
-    out.mkdir(mode=0o777)
-    out.chmod(0o777)
+    shutil.copy(small_slide.path, tmp_path / "slides" / "small.svs")
     done = podman(
-        "run", *LOCKED, "-v", f"{small_slide.path.parent}:/slides:ro", "-v", f"{out}:/data", TAG,
-        f"/slides/{small_slide.path.name}", "--quiet", "--out", "a.csv", "--out", "a.png",
+        "run", *LOCKED, "-v", f"{tmp_path}/slides:/slides:ro", "-v", f"{out}:/data", TAG,
+        "/slides/small.svs", "--quiet", "--out", "a.csv", "--out", "a.png",
         "--out", "a.qc.png", "--out", "a.html", "--out", "a.geojson", "--out", "a.nuclei.geojson",
         "--out", "a.ome.tif", "--out", "a.mask.ome.tif", "--out", "a.json",
     )  # fmt: skip
