@@ -108,7 +108,7 @@ def outlines(mask: Pixels) -> set[tuple[tuple[int, int], ...]]:
     return found
 
 
-def hot_spots(density, scale, tissue, area_mm2, count, min_share):
+def hot_spots(density, scale, tissue, area_mm2, count, min_share, many_cells):
     """Return (minx, miny, width, height, density, share) of each field, the densest first.
 
     Every field is summed anew, cell by cell, by the area that the two have in common. `tissue`
@@ -131,7 +131,8 @@ def hot_spots(density, scale, tissue, area_mm2, count, min_share):
 
     def starts(count, side, end, length):
         edges = [min(k * side, end) for k in range(count + 1)]
-        ends = [edge - length for edge in edges if length > side]
+        last = [] if length <= side else edges if length <= many_cells * side else edges[-1:]
+        ends = [edge - length for edge in last]
         places = sorted([*edges, *ends])
         inside = [max(place, 0) for place in places if -1e-6 < place < end - length + 1e-6]
         return [p for k, p in enumerate(inside) if k == 0 or p > inside[k - 1] + 1e-6]

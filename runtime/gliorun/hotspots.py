@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 MIN_TISSUE_SHARE = 0.75
 """A field with less measured tissue is not a hot spot: the less there is to average, the denser
 it can be by chance, so the densest fields would hang over the rim of the tissue."""
+MANY_CELLS = 20
+"""A field of more cells a side moves by so small steps that it need not end with a cell."""
 SAME = 1e-9
 """Densities, shares and lengths (in cells) closer than this are equal."""
 
@@ -53,13 +55,13 @@ def find_hot_spots(
 ) -> tuple[HotSpot, ...]:
     """Return up to `count` square fields of `area_mm2`, the densest first, that do not overlap.
 
-    Fields are of exactly that area, to the level-0 px, and begin or end with a cell along each
-    axis, as the densest one does: cells that a field cuts count with the share it covers. The
-    densest is taken, then the densest that does not overlap it, and so on; of equals, the first
-    in reading order. Fields without nuclei, or with less than `MIN_TISSUE_SHARE` of measured
-    tissue, are left out, so there may be fewer. Where the slide is narrower than a field, the
-    field is as narrow as the slide; a field smaller than a cell begins with it and has its
-    density.
+    Fields are of exactly that area, to the level-0 px: cells that a field cuts count with the
+    share it covers. Along each axis they begin or end with a cell, as the densest one does; of
+    many small cells, they begin with one. The densest is taken, then the densest that does not
+    overlap it, and so on; of equals, the first in reading order. Fields without nuclei, or with
+    less than `MIN_TISSUE_SHARE` of measured tissue, are left out, so there may be fewer. Where
+    the slide is narrower than a field, the field is as narrow as the slide; a field smaller than
+    a cell begins with it and has its density.
 
     Parameters
     ----------
@@ -139,9 +141,11 @@ def _fields(
 def _starts(edges: Array, length: float, cell: float) -> Array:
     """Return where spans of `length` within `edges` begin that begin or end on one of them.
 
-    Spans shorter than a cell begin on one, so that a cell holds no more than one of them.
+    Spans shorter than a cell begin on one, so that a cell holds no more than one of them; so do
+    those of more than `MANY_CELLS`, but for the last, as they are dense enough.
     """
-    starts = np.sort(np.concatenate([edges, edges - length])) if length > cell else edges
+    ends = edges if length <= MANY_CELLS * cell else edges[-1:]
+    starts = np.sort(np.concatenate([edges, ends - length])) if length > cell else edges
     starts = starts[(starts > -SAME * cell) & (starts < edges[-1] - length + SAME * cell)]
     apart = np.diff(starts, prepend=-np.inf) > SAME * cell
     return np.asarray(np.maximum(starts[apart], 0))

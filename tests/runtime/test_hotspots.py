@@ -226,12 +226,15 @@ def maps(draw: st.DrawFn) -> tuple[DensityMap, Scale]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(maps(), st.floats(0.002, 0.2), st.integers(1, 6))
-def test_agrees_with_summing_every_field_cell_by_cell(drawn, area_mm2, count):
+@given(maps(), st.floats(0.002, 0.2), st.integers(1, 6), st.sampled_from([2, 20]))
+def test_agrees_with_summing_every_field_cell_by_cell(drawn, area_mm2, count, many_cells):
     density, scale = drawn
     tissue = np.random.default_rng(0).uniform(0.5, 1, density.valid_px.shape)
-    ours = hotspots.find_hot_spots(density, scale, tissue, area_mm2=area_mm2, count=count)
-    theirs = naive.hot_spots(density, scale, tissue, area_mm2, count, MIN_TISSUE_SHARE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hotspots, "MANY_CELLS", many_cells)
+        ours = hotspots.find_hot_spots(density, scale, tissue, area_mm2=area_mm2, count=count)
+    share = MIN_TISSUE_SHARE
+    theirs = naive.hot_spots(density, scale, tissue, area_mm2, count, share, many_cells)
     assert [box(spot) for spot in ours] == [field[:4] for field in theirs]
     np.testing.assert_allclose(
         [(spot.density, spot.tissue_share) for spot in ours],
