@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import struct
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,6 +28,25 @@ def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "gone.svs"
     with pytest.raises(GlioError, match=r"gone\.svs: no such file"):
         Slide(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another way of forbidding")
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
+    path = slides.text_file(tmp_path / "mine.svs")
+    path.chmod(0)
+    program = (
+        "import os, sys; from pathlib import Path; from gliorun.reading.slide import Slide\n"
+        "from gliorun.errors import GlioError\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "try: Slide(Path(sys.argv[1]))\n"
+        "except GlioError as error: print(error)"
+    )
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"{path}: cannot be read (Permission denied)\n", done.stderr
 
 
 def test_a_text_file_is_no_slide(tmp_path):

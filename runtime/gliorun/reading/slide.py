@@ -53,8 +53,11 @@ class Slide:
         Of DICOM the path may be the folder, or any file in it.
         """
         self.path = path
-        self._file = _file_of(path)
-        check_tiles(self._file)
+        try:
+            self._file = _file_of(path)
+            check_tiles(self._file)
+        except OSError as error:
+            raise GlioError(f"{path}: cannot be read ({error.strerror})") from error
         self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
         self._lock = threading.Lock()
         self._handle = self._open()
