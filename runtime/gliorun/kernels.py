@@ -335,10 +335,19 @@ def shrink(rgba: Any, side: int, rgb: Any, light: Any) -> None:
     light : (H // side, W // side) float32, filled
         Luma, 0 to 255 (ITU-R BT.601); -1 where a pixel of the square lies outside the slide.
     """
+    if side == 2:  # nearly always; of a fixed size, so that the compiler makes vectors
+        average(rgba, 2, rgb, light)
+    else:
+        average(rgba, side, rgb, light)
+
+
+@kernel
+def average(rgba: Any, side: int, rgb: Any, light: Any) -> None:
+    """Do what `shrink` says; arguments are the same."""
     share = np.float32(1 / (side * side))
     for i in range(light.shape[0]):
         for j in range(light.shape[1]):
-            red = green = blue = np.float32(0)
+            red = green = blue = np.int32(0)
             alpha = np.uint8(255)
             for y in range(side):
                 for x in range(side):
@@ -346,11 +355,11 @@ def shrink(rgba: Any, side: int, rgb: Any, light: Any) -> None:
                     green += rgba[i * side + y, j * side + x, 1]
                     blue += rgba[i * side + y, j * side + x, 2]
                     alpha = min(alpha, rgba[i * side + y, j * side + x, 3])
-            red, green, blue = red * share, green * share, blue * share
-            rgb[i, j, 0] = np.uint8(red + np.float32(0.5))
-            rgb[i, j, 1] = np.uint8(green + np.float32(0.5))
-            rgb[i, j, 2] = np.uint8(blue + np.float32(0.5))
-            luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+            r, g, b = np.float32(red) * share, np.float32(green) * share, np.float32(blue) * share
+            rgb[i, j, 0] = np.uint8(r + np.float32(0.5))
+            rgb[i, j, 1] = np.uint8(g + np.float32(0.5))
+            rgb[i, j, 2] = np.uint8(b + np.float32(0.5))
+            luma = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
             light[i, j] = luma if alpha >= OPAQUE else np.float32(-1)
 
 
@@ -371,26 +380,27 @@ def look_at_squares(rgb: Any, light: Any, span: Any, slope: Any, mean: Any) -> N
         Largest gradient by central differences, in levels per px; 0 where `span` is -1.
     mean : (*span.shape, 3) uint8, filled: rounded mean
     """
-    share = np.float32(1 / SQUARE**2)
     for row in range(span.shape[0]):
         for column in range(span.shape[1]):
             top, left = row * SQUARE + 1, column * SQUARE + 1
             darkest, lightest, steepest = light[top, left], light[top, left], np.float32(0)
-            red = green = blue = np.float32(0)
+            red = green = blue = np.int32(0)
             outside = light[top, left]
-            for i in range(top, top + SQUARE):
-                for j in range(left, left + SQUARE):
+            for y in range(SQUARE):
+                for x in range(SQUARE):
+                    i, j = top + y, left + x
                     west, east = light[i, j - 1], light[i, j + 1]
                     north, south = light[i - 1, j], light[i + 1, j]
                     darkest, lightest = min(darkest, light[i, j]), max(lightest, light[i, j])
-                    outside = min(outside, light[i, j], west, east, north, south)
+                    outside = min(outside, west, east, north, south)
                     along, down = east - west, south - north
                     steepest = max(steepest, along * along + down * down)
                     red += rgb[i, j, 0]
                     green += rgb[i, j, 1]
                     blue += rgb[i, j, 2]
+            outside = min(outside, darkest)
             span[row, column] = lightest - darkest if outside >= 0 else -1
             slope[row, column] = np.sqrt(steepest) / 2 if outside >= 0 else 0
-            mean[row, column, 0] = np.uint8(red * share + np.float32(0.5))
-            mean[row, column, 1] = np.uint8(green * share + np.float32(0.5))
-            mean[row, column, 2] = np.uint8(blue * share + np.float32(0.5))
+            mean[row, column, 0] = (2 * red + SQUARE**2) // (2 * SQUARE**2)
+            mean[row, column, 1] = (2 * green + SQUARE**2) // (2 * SQUARE**2)
+            mean[row, column, 2] = (2 * blue + SQUARE**2) // (2 * SQUARE**2)
