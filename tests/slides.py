@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
@@ -20,6 +19,8 @@ from gliorun import demo
 Pixels = NDArray[np.uint8]
 GLASS = 245
 JPEG_TILE_PX = 256
+SUBSAMPLING = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}
+"""Pixels along x and y that share a colour."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,21 +112,81 @@ def dicom(folder: Path, pixels: Pixels, mpp: float = 0.25) -> Path:
     measures.PixelSpacing, measures.SliceThickness = [mpp / 1000, mpp / 1000], 0.001
     shared.PixelMeasuresSequence = [measures]
     image.SharedFunctionalGroupsSequence = [shared]
-    frames = [
-        _jpeg(pixels[top : top + JPEG_TILE_PX, left : left + JPEG_TILE_PX])
-        for top in range(0, height, JPEG_TILE_PX)
-        for left in range(0, width, JPEG_TILE_PX)
-    ]
+    tiles = _tiles(pixels, (JPEG_TILE_PX, JPEG_TILE_PX))
+    frames = [_jpeg(tile, "YCbCr", "422", 90) for tile in tiles]
     image.NumberOfFrames, image.PixelData = len(frames), encapsulate(frames)
     folder.mkdir()
     image.save_as(folder / "level0.dcm", enforce_file_format=True)
     return folder
 
 
-def _jpeg(part: Pixels) -> bytes:
-    """Return a tile as JPEG, filled up with white at the border of its slide."""
-    tile = np.full((JPEG_TILE_PX, JPEG_TILE_PX, 3), 255, np.uint8)
-    tile[: part.shape[0], : part.shape[1]] = part
-    stream = io.BytesIO()
-    Image.fromarray(tile).save(stream, "JPEG", quality=90)
-    return stream.getvalue()
+def jpeg_tiff(
+    path: Path,
+    pixels: Pixels,
+    *,
+    tile_px: tuple[int, int] = (256, 256),
+    space: str = "YCbCr",
+    subsampling: str = "420",
+    tables: bool = False,
+    quality: int = 90,
+) -> Path:
+    """Write a generic TIFF of JPEG tiles (width, height), in the ways that scanners do.
+
+    With `tables` the tiles hold neither their tables, which the TIFF holds once, nor a marker
+    that tells their colour space.
+    """
+    encoded = [_jpeg(tile, space, subsampling, quality) for tile in _tiles(pixels, tile_px)]
+    if tables:
+        parts = [_without_tables(jpeg) for jpeg in encoded]
+        encoded = [jpeg for jpeg, _ in parts]
+    tifffile.imwrite(
+        path,
+        iter(encoded),
+        shape=pixels.shape,
+        dtype=np.uint8,
+        tile=tile_px[::-1],
+        photometric="rgb" if space == "RGB" else "ycbcr",
+        compression="jpeg",
+        compressionargs={"outcolorspace": space.lower()},
+        jpegtables=parts[0][1] if tables else None,
+        subsampling=None if space == "RGB" else SUBSAMPLING[subsampling],
+        metadata=None,
+    )
+    return path
+
+
+def _tiles(pixels: Pixels, tile_px: tuple[int, int]) -> Generator[Pixels]:
+    """Yield the tiles of an image row by row; those at its border are filled up."""
+    width, height = tile_px
+    rest = [(0, -pixels.shape[0] % height), (0, -pixels.shape[1] % width), (0, 0)]
+    filled = np.pad(pixels, rest, mode="edge")
+    for top in range(0, filled.shape[0], height):
+        for left in range(0, filled.shape[1], width):
+            yield filled[top : top + height, left : left + width]
+
+
+def _jpeg(tile: Pixels, space: str, subsampling: str, quality: int) -> bytes:
+    return bytes(
+        imagecodecs.jpeg8_encode(
+            np.ascontiguousarray(tile),
+            level=quality,
+            colorspace="RGB",
+            outcolorspace=space.upper(),
+            subsampling=subsampling,
+        )
+    )
+
+
+def _without_tables(jpeg: bytes) -> tuple[bytes, bytes]:
+    """Split a JPEG into one without quantisation and Huffman tables and one of nothing else."""
+    start, place = b"\xff\xd8", 2
+    rest, tables = start, start
+    while jpeg[place + 1] != 0xDA:  # the scan
+        marker = jpeg[place + 1]
+        end = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+        if marker in (0xC4, 0xDB):
+            tables += jpeg[place:end]
+        elif not 0xE0 <= marker <= 0xEF:
+            rest += jpeg[place:end]
+        place = end
+    return rest + jpeg[place:], tables + b"\xff\xd9"
