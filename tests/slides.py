@@ -128,6 +128,7 @@ def jpeg_tiff(
     space: str = "YCbCr",
     subsampling: str = "420",
     tables: bool = False,
+    big: bool = False,
     quality: int = 90,
 ) -> Path:
     """Write a generic TIFF of JPEG tiles (width, height), in the ways that scanners do.
@@ -142,6 +143,7 @@ def jpeg_tiff(
     tifffile.imwrite(
         path,
         iter(encoded),
+        bigtiff=big,
         shape=pixels.shape,
         dtype=np.uint8,
         tile=tile_px[::-1],

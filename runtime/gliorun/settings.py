@@ -34,7 +34,7 @@ class Settings:
     tissue_mask : Path, optional
         Image whose pixels above 0 are tissue, instead of what is found on the overview.
     memory_mb : float
-        Bound on the buffers: half for what OpenSlide has decoded, half for tiles under way.
+        Bound on the buffers: half for what is decoded of the file, half for tiles under way.
     """
 
     mpp: float | None = None
@@ -64,7 +64,7 @@ class Settings:
 
     @property
     def cache_mb(self) -> float:
-        """Bound on the decoded pixels that OpenSlide keeps."""
+        """Bound on the decoded pixels that are kept for neighbouring tiles."""
         return self.memory_mb / 2
 
     def tiles_ahead(self, tile_px: int) -> int:

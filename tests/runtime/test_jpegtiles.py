@@ -225,6 +225,16 @@ def test_a_tile_that_is_missing_or_elsewhere_is_left_to_openslide(tmp_path, plai
         )
 
 
+@pytest.mark.parametrize("offset", [2**40, 2**63, 2**64 - 1])
+def test_a_tile_beyond_the_end_of_any_file_is_none(tmp_path, tissue, offset):
+    whole = slides.jpeg_tiff(tmp_path / "big.tif", tissue, big=True)
+    path = patched(tmp_path / "patched.tif", whole, "TileOffsets", 6, offset)
+    tiles = JpegTiles(path, cache_mb=1)
+    assert tiles.read((300, 300, 100, 100)) is None
+    np.testing.assert_array_equal(tiles.read((0, 0, 9, 9)), drawn(whole, 0, 0, 9, 9))
+    tiles.close()
+
+
 @pytest.mark.parametrize(
     ("space", "tables"), [("RGB", False), ("RGB", True), ("YCbCr", False), ("YCbCr", True)]
 )

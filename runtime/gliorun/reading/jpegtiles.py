@@ -125,7 +125,7 @@ class JpegTiles:
                 return tile
         try:
             tile = self._decoded(self._encoded(index))
-        except (OSError, ValueError, RuntimeError):  # what Python's files and simplejpeg raise
+        except (OSError, ValueError, OverflowError, RuntimeError):  # of files and simplejpeg
             return None
         if keep:
             with self._lock:

@@ -12,7 +12,7 @@ is one model pixel, nothing is resampled, and the tile's physical side is off by
 
 STRIP_TILES = 16
 """Width of the strips that a slide is read in. Neighbouring tiles share tiles of the file; those
-of one strip fit into OpenSlide's cache, those of a whole row of a large slide do not."""
+of one strip fit into the cache, those of a whole row of a large slide do not."""
 
 
 @dataclass(frozen=True, slots=True)
