@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,33 @@ def reference_model() -> Path:
     import glioexport
 
     return Path(glioexport.__file__).parent / "weights" / "reference.keras"
+
+
+def has_keras() -> bool:
+    """Tell whether the Keras reference can run here."""
+    return find_spec("tensorflow") is not None and find_spec("keras") is not None
+
+
+def is_reference_of(keras_file: Path, card: ModelCard) -> bool:
+    """Tell whether a converted model, by its card, was made of this Keras file."""
+    if not keras_file.is_file():
+        raise GlioError(f"{keras_file}: no such file")
+    return card.source_sha256 == sha256_of(keras_file)
+
+
+def keras_script(keras_file: Path) -> Callable[[Pixels], Pixels]:
+    """Return the plain way of a script: one window, (H, W, 3) uint8, to `model.predict`."""
+    from glioexport.reference import load_model, masks_of
+    from glioexport.scores import ARGMAX, output_of
+
+    model = load_model(keras_file)
+    output = output_of(model) or ARGMAX
+
+    def segment(pixels: Pixels) -> Pixels:
+        (mask,) = masks_of(model.predict(pixels[None], verbose=0), output)
+        return np.asarray(mask)
+
+    return segment
 
 
 def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -114,6 +114,56 @@ def giant(
 
 
 @app.command()
+def speed(
+    slide: Annotated[
+        Path | None,
+        typer.Argument(help="Any slide; a synthetic one of 0.1 gigapixel by default."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="IR (.xml); the model that ships by default.")
+    ] = None,
+    keras_file: Annotated[
+        Path | None,
+        typer.Option("--keras", help="The .keras file it was made of; the one that ships."),
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="Seconds in all, at least 30; decides on how many tiles.")
+    ] = 180,
+    rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 3,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
+) -> None:
+    """Measure a whole job: against the network alone and a Keras script, and where time goes.
+
+    The same tiles go through all of them in turns, and their densities are compared. Then each
+    stage alone, and the job over threads, requests and slides of 0.1 to 10 gigapixels.
+    """
+    import tempfile
+
+    from gliobench import giant
+    from gliobench.report import speed_markdown
+    from gliobench.speed import Target, measure_speed
+    from gliorun.job import DEFAULT_MODEL
+
+    _check_folders(json_path, pictures)
+    with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
+        if slide is None:
+            slide = Path(folder) / "synthetic.svs"
+            giant.write_giant(slide, giant.Plan(0.1))
+        figures = measure_speed(
+            Target(slide, model or DEFAULT_MODEL, mpp),
+            keras_file=keras_file,
+            rounds=rounds,
+            budget_s=budget,
+            say=_say,
+        )
+    _finish("speed", figures, speed_markdown(figures), json_path, pictures)
+
+
+@app.command()
 def accuracy(
     folder: Annotated[
         Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")
@@ -160,9 +210,7 @@ def accuracy(
 
     # whatever can be wrong, before the models, which take long
     of_models.choose(folder, sets or (), split)
-    for out in (json_path and json_path.parent, pictures and pictures.parent):
-        if out is not None and not out.is_dir():
-            raise GlioError(f"{out}: no such folder to write into")
+    _check_folders(json_path, pictures)
     opened = backends.open_segmenters(models or backends.shipped_models())
     results = of_models.accuracy(
         folder, opened, sets=sets or (), split=split, colour=colour, stress=stress, say=_say
@@ -176,6 +224,30 @@ def accuracy(
         from gliobench.pictures import write_pictures
 
         for path in write_pictures(pictures, results):
+            _say(str(path))
+
+
+def _check_folders(*outputs: Path | None) -> None:
+    """Raise before a long measurement, not after it, where its figures cannot be written."""
+    for out in outputs:
+        if out is not None and not out.parent.is_dir():
+            raise GlioError(f"{out.parent}: no such folder to write into")
+
+
+def _finish(
+    kind: str, figures: Any, markdown: str, json_path: Path | None, pictures: Path | None
+) -> None:
+    """Print what was measured, and write it."""
+    from gliobench import document, machine
+
+    envelope = document.seal(kind)
+    typer.echo(f"{machine.describe(envelope.machine)}\n\n{markdown}")
+    if json_path is not None:
+        document.write(json_path, document.as_values(envelope, figures))
+    if pictures is not None:
+        from gliobench.plots import write_charts
+
+        for path in write_charts(pictures, [(envelope, figures)]):
             _say(str(path))
 
 

@@ -44,7 +44,7 @@ def test_the_record_has_its_schema_and_survives_json():
         "format", "kind", "made", "machine", "versions", "colour", "models", "results",
     }  # fmt: skip
     assert (values["format"], values["kind"], values["colour"]) == (1, "accuracy", "card")
-    assert "cores" in values["machine"]
+    assert values["machine"]["cores"] >= 1
     assert {"gliorun", "numpy", "openvino"} <= set(values["versions"])
     assert values["models"] == [
         {"name": "net.xml", "sha256": "ab", "card": "net", "precision": "INT8"},
