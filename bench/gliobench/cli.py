@@ -164,6 +164,27 @@ def speed(
 
 
 @app.command()
+def doctor(
+    model: Annotated[
+        Path | None, typer.Option(help="IR (.xml); the model that ships by default.")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all findings.")] = None,
+) -> None:
+    """Tell whether this workstation is fit to run gliorun: exit code 0 if it is, 1 if not.
+
+    Versions, processor, memory, disk, caches; then a drawn slide of known densities goes through
+    the installed model. Needs no TensorFlow and no network.
+    """
+    from gliobench.doctor import doctor_markdown, examine
+
+    _check_folders(json_path)
+    figures = examine(model, _say)
+    _finish("doctor", figures, doctor_markdown(figures), json_path, None)
+    if not figures.fit:
+        raise typer.Exit(1)
+
+
+@app.command()
 def accuracy(
     folder: Annotated[
         Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")

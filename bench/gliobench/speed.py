@@ -70,7 +70,8 @@ class Way:
 
     `cpu_s_a_tile` is CPU time of all threads. `ratios` are the job's tiles/s over this one's in the
     same round. `density_difference_points` is the mean absolute difference to the job, tile by
-    tile, in the round where it is largest, None where there is no mask; `agrees` says whether it is small enough to be ranked.
+    tile, in the round where it is largest, None where there is no mask; `agrees` says whether it
+    is small enough to be ranked.
     """
 
     name: str
