@@ -21,37 +21,49 @@ def main() -> None:
 @app.command()
 def compare(
     model: Annotated[
-        Path | None, typer.Argument(help="A .keras file; the reference that ships by default.")
+        Path | None,
+        typer.Argument(metavar="KERAS", help="A .keras file; the reference that ships by default."),
     ] = None,
     converted: Annotated[
         Path | None,
         typer.Option(help="What 'glioexport convert' made of it; made anew if left out."),
+    ] = None,
+    further: Annotated[
+        list[Path] | None,
+        typer.Option("--model", help="A further IR (.xml), such as a student; may be repeated."),
     ] = None,
     tiles: Annotated[
         Path | None, typer.Option(help="Folder of real tiles; synthetic tissue by default.")
     ] = None,
     count: Annotated[int, typer.Option(help="Tiles a round.", min=1)] = 32,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 5,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
 ) -> None:
-    """Put Keras, ONNX Runtime, OpenVINO FP32 and INT8 side by side on the same tiles."""
+    """Put Keras, ONNX Runtime, OpenVINO FP32, BF16, INT8 and further models side by side.
+
+    Each runs in a process of its own, all on the same tiles, in turns. One whose masks are not
+    those of Keras is marked, and its speed is not ranked.
+    """
     import tempfile
 
-    from gliobench import backends, machine
+    from gliobench import backends
     from gliobench.compare import compare as compare_backends
-    from gliobench.compare import table
+    from gliobench.report import compare_markdown
 
+    _check_folders(json_path, pictures)
     with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
         if converted is None:
             if model is not None:
                 raise typer.BadParameter("a model of your own needs --converted")
             converted = Path(folder) / "converted"
             backends.convert_reference(converted, tiles, _say)
-        opened, card = backends.open_backends(model or backends.reference_model(), converted)
+        chosen, card = backends.backends_of(model or backends.reference_model(), converted)
+        chosen += [backends.further_backend(path, card.tile_px) for path in further or ()]
         windows, source = backends.comparison_windows(tiles, card)
-        chosen = windows[:: max(1, len(windows) // count)][:count]
-        figures = compare_backends(opened, chosen, rounds, _say)
-    typer.echo(f"{machine.describe()}; {len(chosen)} tiles of {source}, {rounds} rounds in turns\n")
-    typer.echo(table(figures))
+        windows = windows[:: max(1, len(windows) // count)][:count]
+        figures = compare_backends(chosen, windows, source, rounds, _say)
+    _finish("compare", figures, compare_markdown(figures), json_path, pictures)
 
 
 @app.command()
@@ -260,9 +272,12 @@ def _finish(
 ) -> None:
     """Print what was measured, and write it."""
     from gliobench import document, machine
+    from gliobench.document import DISAGREES
 
     envelope = document.seal(kind)
-    typer.echo(f"{machine.describe(envelope.machine)}\n\n{markdown}")
+    typer.echo(f"{machine.describe(envelope.machine)}\n")
+    for line in markdown.splitlines():
+        typer.secho(line, fg="red" if DISAGREES in line else None)
     if json_path is not None:
         document.write(json_path, document.as_values(envelope, figures))
     if pictures is not None:

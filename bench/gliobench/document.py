@@ -15,6 +15,8 @@ from gliorun.atomic import replacing
 from gliorun.errors import GlioError
 
 FORMAT = 1
+DISAGREES = "✗ disagrees"
+"""Marks in a table what did not give the reference's results; it is shown in red."""
 T = TypeVar("T")
 JSON_NAMES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,7 @@ KNOWN_SETS = (
 )  # fmt: skip
 """Instruction sets that decide how fast a network runs, as Linux calls them."""
 CPUINFO = Path("/proc/cpuinfo")
+STATUS = Path("/proc/self/status")
 DEVICES = Path("/sys/devices")
 
 
@@ -101,13 +103,19 @@ def memory_bytes() -> int | None:
 
 
 def peak_memory_bytes() -> int | None:
-    """Return the most memory that this process has held at once, None where it is not told."""
-    if sys.platform == "win32":
+    """Return the most memory that this process has held at once, None where it is not told.
+
+    Linux counts the parent's memory into `ru_maxrss` of a process it has started, but not into
+    VmHWM.
+    """
+    if STATUS.is_file():
+        line = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
+        return None if line is None else int(line[1]) * 1024
+    if sys.platform != "darwin":
         return None
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _windows_memory() -> int | None:

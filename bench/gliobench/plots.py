@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gliobench.compare import CompareFigures
 from gliobench.document import Envelope
 from gliobench.speed import Point, SpeedFigures
 from gliorun.atomic import replacing
@@ -40,6 +41,8 @@ def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
         suffix = f"-{number}" if len(measured) > 1 else ""
         if isinstance(found, SpeedFigures):
             figures[f"speed{suffix}.png"] = draw_speed(envelope, found)
+        elif isinstance(found, CompareFigures):
+            figures[f"compare{suffix}.png"] = draw_compare(envelope, found)
     for name, figure in figures.items():
         with replacing(folder / name) as partial:
             figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": "gliobench"})
@@ -72,6 +75,49 @@ def bars(
     axes.invert_yaxis()
     axes.set_xlim(0, 1.18 * max(max(values) for values in rounds))
     axes.set_xlabel("tiles/s (bar: median; dots: every round)", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_compare(envelope: Envelope, found: CompareFigures) -> Figure:
+    """Draw tiles/s of every backend, and its difference to the reference against its speed."""
+    title = (
+        f"{found.tiles} tiles of {found.source}, {envelope.machine.processor}, "
+        f"{envelope.machine.cores} cores"
+    )
+    figure = new_figure(11, 1.6 + 0.45 * len(found.rows), title)
+    left, right = figure.subplots(1, 2)
+    wrong = [not row.agrees for row in found.rows]
+    names = [row.name for row in found.rows]
+    bars(left, names, [row.tiles_s for row in found.rows], wrong)
+    trade_off(
+        right,
+        names,
+        [float(np.median(row.tiles_s)) for row in found.rows],
+        [row.agreement.density_error_points for row in found.rows],
+        wrong,
+        f"mean density difference to {names[0]}, points",
+    )
+    return figure
+
+
+def trade_off(
+    axes: Axes,
+    names: Sequence[str],
+    tiles_s: Sequence[float],
+    errors: Sequence[float],
+    wrong: Sequence[bool],
+    label: str,
+) -> None:
+    """Draw error against speed: the lower right corner is best. Numbers are those of the bars."""
+    for number, (x, y, bad) in enumerate(zip(tiles_s, errors, wrong, strict=True), 1):
+        axes.plot([x], [y], "o", color=WRONG if bad else PLAIN)
+        axes.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.set_xlim(0, 1.12 * max(tiles_s))
+    axes.set_ylim(0, max(0.05, 1.2 * max(errors)))
+    axes.set_xlabel("tiles/s", fontsize=8)
+    axes.set_ylabel(label, fontsize=8)
+    listed = "\n".join(f"{number} {name}" for number, name in enumerate(names, 1))
+    axes.text(1.02, 1, listed, transform=axes.transAxes, va="top", fontsize=7, color="#444444")
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from gliobench.compare import CompareFigures, Row
+from gliobench.document import DISAGREES
 from gliobench.speed import Point, SpeedFigures, Way
 
 MB = 1e6
+NEAR_PEAK = 0.6
+"""Share of the peak from which a network is said to be limited by its operations."""
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -24,6 +28,78 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def compare_markdown(figures: CompareFigures) -> str:
+    """Return the figures of `gliobench compare`: speed, cost, agreement, and what limits."""
+    reference = figures.rows[0]
+    peaks = ", ".join(f"{peak:.0f} in {kind}" for kind, peak in figures.peaks.items())
+    parts = [
+        f"{figures.tiles} tiles of {figures.source}, {figures.rounds} rounds in turns; median, "
+        "minimum and maximum in brackets.",
+        table(
+            (
+                "backend", "tiles/s", f"× {reference.name}", "CPU s a tile", "start, s",
+                "peak memory", "GMAC a tile", "of the peak",
+            ),
+            (_cost_row(row) for row in figures.rows),
+        ),
+        table(
+            (
+                f"agreement with {reference.name}", "Dice", "density difference: mean", "worst",
+                "same class",
+            ),
+            (_agreement_row(row) for row in figures.rows),
+        ),
+        f"Measured peak of one core, 10⁹ operations/s (a MAC is two): {peaks}. "
+        f"{limit(figures)}",
+    ]  # fmt: skip
+    parts += [f"Left out: {why}." for why in figures.left_out]
+    return "\n\n".join(parts)
+
+
+def limit(figures: CompareFigures) -> str:
+    """Say what would make the fastest backend that agrees faster."""
+    ranked = [row for row in figures.rows if row.agrees and row.peak_share is not None]
+    if not ranked:
+        return ""
+    fastest = max(ranked, key=lambda row: float(np.median(row.tiles_s)))
+    share = fastest.peak_share or 0.0
+    way_out = (
+        "its operations are the limit, so only fewer of them help"
+        if share >= NEAR_PEAK
+        else "memory or small layers are the limit, not its operations alone"
+    )
+    return f"{fastest.name} reaches {share:.0%} of it: {way_out}."
+
+
+def _name(row: Row) -> str:
+    batch = f", batch {row.batch}" if row.batch > 1 else ""
+    return f"{row.name}{batch}" if row.agrees else f"{row.name}{batch} {DISAGREES}"
+
+
+def _cost_row(row: Row) -> Sequence[str]:
+    return (
+        _name(row),
+        spread(row.tiles_s, 1),
+        spread(row.ratios, 2) if row.agrees else "not ranked",
+        spread(row.cpu_s_a_tile, 3),
+        f"{row.start_s:.1f}",
+        memory(row.peak_bytes),
+        "–" if row.gmac is None else f"{row.gmac:.1f}",
+        "–" if row.peak_share is None else f"{row.peak_share:.0%} of {row.precision}",
+    )
+
+
+def _agreement_row(row: Row) -> Sequence[str]:
+    found = row.agreement
+    return (
+        _name(row) if row.same_network else f"{_name(row)} (another network)",
+        f"{found.dice:.4f}",
+        f"{found.density_error_points:.3f} points",
+        f"{found.density_worst_points:.3f}",
+        f"{found.class_agreement:.1%}",
+    )
 
 
 def speed_markdown(figures: SpeedFigures) -> str:
@@ -72,10 +148,6 @@ def _way_row(way: Way) -> Sequence[str]:
         memory(way.peak_bytes),
         density,
     )
-
-
-DISAGREES = "✗ disagrees"
-"""Marks a row whose results are not those of the reference: it is drawn in red."""
 
 
 def memory(peak_bytes: int | None) -> str:

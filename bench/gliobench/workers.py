@@ -130,9 +130,10 @@ class Worker:
             kind, value = self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             raise self._ended() from error
-        if kind == FAULT:
-            raise GlioError(f"{self.name}: {value}")
-        if kind == BUG:
+        if kind in (FAULT, BUG):  # these are its last words
+            self._kill()
+            if kind == FAULT:
+                raise GlioError(f"{self.name}: {value}")
             raise RuntimeError(f"{self.name}:\n{value}")
         return value
 

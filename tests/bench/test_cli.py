@@ -1,13 +1,13 @@
 """gliobench as it is typed."""
 
-import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from gliobench import backends
+from gliobench import backends, document
+from gliobench.compare import CompareFigures
 
 
 def gliobench(*arguments):
@@ -28,18 +28,29 @@ def converted(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_compare_ranks_the_reference_with_every_backend_on_synthetic_tissue(converted):
-    result = gliobench("compare", "--converted", converted, "--count", 3, "--rounds", 2)
+def test_compare_puts_every_backend_beside_the_reference_on_synthetic_tissue(converted, tmp_path):
+    json_path, pictures = tmp_path / "compare.json", tmp_path / "pictures"
+    result = gliobench(
+        "compare", "--converted", converted, "--count", 2, "--rounds", 2,
+        "--model", converted / "int8.xml", "--json", json_path, "--pictures", pictures,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    rows = re.findall(r"^\| (\w[^|]*) \| .* \| (\d\.\d{4}) \|", result.stdout, re.MULTILINE)
-    assert [name for name, _ in rows] == [
-        "Keras predict",
-        "ONNX Runtime",
-        "OpenVINO FP32",
-        "OpenVINO INT8",
-    ]
-    assert all(float(dice) > 0.95 for _, dice in rows)
+    _, values = document.load(json_path)
+    found = document.read(CompareFigures, values["figures"], "compare.json")
+    names = [row.name for row in found.rows]
+    assert names[0] == "Keras predict"
+    assert {"ONNX Runtime", "OpenVINO FP32", "OpenVINO BF16", "OpenVINO INT8"} <= set(names)
+    assert "Keras XLA" in names or any("XLA" in why for why in found.left_out)
+    assert names[-1].endswith("INT8 (converted/int8.xml)")
+    for row in found.rows:
+        assert f"| {row.name}" in result.stdout
+        assert len(row.tiles_s) == 2
+        assert row.agreement.dice > 0.95
+        assert row.start_s > 0
+        assert row.gmac == found.rows[-1].gmac > 1
     assert "cores" in result.stdout.splitlines()[0]
+    assert "Measured peak of one core" in result.stdout
+    assert (pictures / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
