@@ -95,7 +95,7 @@ def further_backend(model: Path, tile_px: int) -> Backend:
             f"{model}: takes tiles of {card.tile_px} px, the others of {tile_px} px; "
             "they cannot be fed the same"
         )
-    name = f"{card.name}, {card.precision} ({model.parent.name}/{model.name})"
+    name = f"{model.parent.name}/{model.name}, {card.precision}"
     return Backend(name, IR, model, card.precision or "FP32", card.source_sha256)
 
 

@@ -45,24 +45,11 @@ def compare(
     Each runs in a process of its own, all on the same tiles, in turns. One whose masks are not
     those of Keras is marked, and its speed is not ranked.
     """
-    import tempfile
-
-    from gliobench import backends
-    from gliobench.compare import compare as compare_backends
     from gliobench.report import compare_markdown
+    from gliobench.suite import compare_models
 
     _check_folders(json_path, pictures)
-    with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
-        if converted is None:
-            if model is not None:
-                raise typer.BadParameter("a model of your own needs --converted")
-            converted = Path(folder) / "converted"
-            backends.convert_reference(converted, tiles, _say)
-        chosen, card = backends.backends_of(model or backends.reference_model(), converted)
-        chosen += [backends.further_backend(path, card.tile_px) for path in further or ()]
-        windows, source = backends.comparison_windows(tiles, card)
-        windows = windows[:: max(1, len(windows) // count)][:count]
-        figures = compare_backends(chosen, windows, source, rounds, _say)
+    figures = compare_models(model, converted, further or (), tiles, count, rounds, _say)
     _finish("compare", figures, compare_markdown(figures), json_path, pictures)
 
 
@@ -153,25 +140,11 @@ def speed(
     The same tiles go through all of them in turns, and their densities are compared. Then each
     stage alone, and the job over threads, requests and slides of 0.1 to 10 gigapixels.
     """
-    import tempfile
-
-    from gliobench import giant
     from gliobench.report import speed_markdown
-    from gliobench.speed import Target, measure_speed
-    from gliorun.job import DEFAULT_MODEL
+    from gliobench.suite import speed_of
 
     _check_folders(json_path, pictures)
-    with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
-        if slide is None:
-            slide = Path(folder) / "synthetic.svs"
-            giant.write_giant(slide, giant.Plan(0.1))
-        figures = measure_speed(
-            Target(slide, model or DEFAULT_MODEL, mpp),
-            keras_file=keras_file,
-            rounds=rounds,
-            budget_s=budget,
-            say=_say,
-        )
+    figures = speed_of(slide, model, mpp, keras_file, rounds, budget, _say)
     _finish("speed", figures, speed_markdown(figures), json_path, pictures)
 
 
@@ -260,6 +233,58 @@ def accuracy(
             _say(str(path))
 
 
+@app.command()
+def report(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="JSON…", help="What --json of doctor, compare, speed and accuracy wrote."
+        ),
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of such files instead.")
+    ] = False,
+) -> None:
+    """Put what several machines measured side by side, as Markdown."""
+    import json
+
+    from gliobench import sidebyside
+
+    if schema:
+        typer.echo(json.dumps(sidebyside.schema(), indent=1, ensure_ascii=False))
+        return
+    _check_folders(pictures)
+    measured = sidebyside.read_all(files or [])
+    _echo(sidebyside.report_markdown(measured))
+    if pictures is not None:
+        from gliobench.plots import write_charts
+
+        for path in write_charts(pictures, measured):
+            _say(str(path))
+
+
+@app.command("all")
+def all_(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Gets JSON, charts, report.md.")],
+    tiles: Annotated[
+        Path | None,
+        typer.Option(help="Labelled tiles with an index.csv; without, no accuracy."),
+    ] = None,
+    slide: Annotated[
+        Path | None, typer.Option(help="For speed; a synthetic one by default.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Under 10 minutes on 2 cores; coarser figures.")
+    ] = False,
+) -> None:
+    """Measure everything that the README states: doctor, compare, speed, accuracy."""
+    from gliobench import suite
+
+    _check_folders(out)
+    _echo(suite.measure_all(out, tiles, slide, suite.QUICK if quick else suite.FULL, _say))
+
+
 def _check_folders(*outputs: Path | None) -> None:
     """Raise before a long measurement, not after it, where its figures cannot be written."""
     for out in outputs:
@@ -272,19 +297,25 @@ def _finish(
 ) -> None:
     """Print what was measured, and write it."""
     from gliobench import document, machine
-    from gliobench.document import DISAGREES
 
     envelope = document.seal(kind)
-    typer.echo(f"{machine.describe(envelope.machine)}\n")
-    for line in markdown.splitlines():
-        typer.secho(line, fg="red" if DISAGREES in line else None)
+    _echo(f"{machine.describe(envelope.machine)}\n\n{markdown}")
     if json_path is not None:
         document.write(json_path, document.as_values(envelope, figures))
     if pictures is not None:
         from gliobench.plots import write_charts
+        from gliobench.sidebyside import Measured
 
-        for path in write_charts(pictures, [(envelope, figures)]):
+        for path in write_charts(pictures, [Measured("A", envelope, figures)]):
             _say(str(path))
+
+
+def _echo(markdown: str) -> None:
+    """Print Markdown, in red what did not give the reference's results."""
+    from gliobench.document import DISAGREES
+
+    for line in markdown.splitlines():
+        typer.secho(line, fg="red" if DISAGREES in line else None)
 
 
 def _say(line: str) -> None:

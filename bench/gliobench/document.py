@@ -49,7 +49,11 @@ def as_values(envelope: Envelope, figures: Any) -> dict[str, Any]:
 
 def write(path: Path, values: dict[str, Any]) -> None:
     """Write values as strict JSON in UTF-8, whole or not at all."""
-    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8", newline="\n")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gliobench.compare import CompareFigures
 from gliobench.document import Envelope
+from gliobench.sidebyside import Measured, TradeOff, trade_offs
 from gliobench.speed import Point, SpeedFigures
 from gliorun.atomic import replacing
 from gliorun.errors import GlioError
@@ -21,7 +21,6 @@ DPI = 120
 PLAIN, WRONG = "#08519c", "#cb181d"
 """What disagrees with the reference is red."""
 STAGE_COLOURS = ("#9ecae1", "#c7e9c0", "#fdd0a2", "#08519c", "#bcbddc", "#d9d9d9")
-Measured = tuple[Envelope, Any]
 
 
 def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
@@ -36,17 +35,30 @@ def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
-    figures = {}
-    for number, (envelope, found) in enumerate(measured, 1):
-        suffix = f"-{number}" if len(measured) > 1 else ""
-        if isinstance(found, SpeedFigures):
-            figures[f"speed{suffix}.png"] = draw_speed(envelope, found)
-        elif isinstance(found, CompareFigures):
-            figures[f"compare{suffix}.png"] = draw_compare(envelope, found)
+    figures: dict[str, Figure] = {}
+    for one in measured:
+        if isinstance(one.figures, SpeedFigures):
+            figures[_free(f"speed-{one.letter}", figures)] = draw_speed(one.envelope, one.figures)
+        elif isinstance(one.figures, CompareFigures):
+            figures[_free(f"compare-{one.letter}", figures)] = draw_compare(
+                one.envelope, one.figures
+            )
+    some = [one for one in measured if isinstance(one.figures, CompareFigures)]
+    if len(some) > 1:
+        figures["machines.png"] = draw_machines(some)
+    against = trade_offs(measured)
+    if against:
+        figures["accuracy-speed.png"] = draw_trade_offs(against)
     for name, figure in figures.items():
         with replacing(folder / name) as partial:
             figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": "gliobench"})
     return [folder / name for name in figures]
+
+
+def _free(stem: str, taken: Container[str]) -> str:
+    """Return a file name that is not taken."""
+    names = (f"{stem}{number}.png" for number in ("", *range(2, 1000)))
+    return next(name for name in names if name not in taken)
 
 
 def new_figure(width_in: float, height_in: float, title: str) -> Figure:
@@ -87,15 +99,15 @@ def draw_compare(envelope: Envelope, found: CompareFigures) -> Figure:
     figure = new_figure(11, 1.6 + 0.45 * len(found.rows), title)
     left, right = figure.subplots(1, 2)
     wrong = [not row.agrees for row in found.rows]
-    names = [row.name for row in found.rows]
+    names = [f"{number} {row.name}" for number, row in enumerate(found.rows, 1)]
     bars(left, names, [row.tiles_s for row in found.rows], wrong)
     trade_off(
         right,
-        names,
+        [str(number) for number in range(1, len(names) + 1)],
         [float(np.median(row.tiles_s)) for row in found.rows],
         [row.agreement.density_error_points for row in found.rows],
         wrong,
-        f"mean density difference to {names[0]}, points",
+        f"mean density difference to {found.rows[0].name}, points",
     )
     return figure
 
@@ -108,17 +120,58 @@ def trade_off(
     wrong: Sequence[bool],
     label: str,
 ) -> None:
-    """Draw error against speed: the lower right corner is best. Numbers are those of the bars."""
-    for number, (x, y, bad) in enumerate(zip(tiles_s, errors, wrong, strict=True), 1):
+    """Draw error against speed: the lower right corner is best."""
+    for number, (name, x, y, bad) in enumerate(zip(names, tiles_s, errors, wrong, strict=True)):
         axes.plot([x], [y], "o", color=WRONG if bad else PLAIN)
-        axes.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        above = 4 + 9 * (number % 3)  # so that the names of equal points do not cover each other
+        axes.annotate(name, (x, y), xytext=(4, above), textcoords="offset points", fontsize=8)
     axes.set_xlim(0, 1.12 * max(tiles_s))
     axes.set_ylim(0, max(0.05, 1.2 * max(errors)))
     axes.set_xlabel("tiles/s", fontsize=8)
     axes.set_ylabel(label, fontsize=8)
-    listed = "\n".join(f"{number} {name}" for number, name in enumerate(names, 1))
-    axes.text(1.02, 1, listed, transform=axes.transAxes, va="top", fontsize=7, color="#444444")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_machines(measured: Sequence[Measured]) -> Figure:
+    """Draw tiles/s of every backend, a panel a machine, on one scale."""
+    longest = max(len(one.figures.rows) for one in measured)
+    figure = new_figure(5.5 * len(measured), 1.6 + 0.45 * longest, "The same backends elsewhere")
+    panels = figure.subplots(1, len(measured), sharex=True)
+    for axes, one in zip(panels, measured, strict=True):
+        rows = one.figures.rows
+        bars(
+            axes,
+            [row.name for row in rows],
+            [row.tiles_s for row in rows],
+            [not row.agrees for row in rows],
+        )
+        machine = one.envelope.machine
+        axes.set_title(f"{one.letter}: {machine.processor}, {machine.cores} cores", fontsize=8)
+    panels[0].set_xlim(
+        0, 1.18 * max(max(row.tiles_s) for one in measured for row in one.figures.rows)
+    )
+    return figure
+
+
+def draw_trade_offs(found: dict[str, list[TradeOff]]) -> Figure:
+    """Draw the density error on labelled tiles against speed, a panel a set."""
+    figure = new_figure(4.2 * len(found), 3.6, "Error on labelled tiles against speed")
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for axes, (name, points) in zip(panels, found.items(), strict=True):
+        trade_off(
+            axes,
+            [point.name for point in points],
+            [float(np.median(point.tiles_s)) for point in points],
+            [point.error_points for point in points],
+            [not point.agrees for point in points],
+            "density error, points (line: 95 % interval)",
+        )
+        for point in points:
+            if point.interval is not None:
+                axes.plot([np.median(point.tiles_s)] * 2, point.interval, "-", color=PLAIN, lw=1)
+                axes.set_ylim(0, max(axes.get_ylim()[1], 1.1 * point.interval[1]))
+        axes.set_title(name, fontsize=8)
+    return figure
 
 
 def draw_speed(envelope: Envelope, found: SpeedFigures) -> Figure:

@@ -13,16 +13,23 @@ from gliobench.metrics import Figures, Interval
 def as_values(results: list[Result], colour: str) -> dict[str, Any]:
     """Return results as plain JSON values.
 
-    Beside the entries of `gliobench.document.Envelope`, `colour` is the normalisation; `models`
-    has name, SHA-256, card name and precision of each. Each of `results` is one model on one set:
-    `model`, `set`, `split`, `seen`; `figures` (fields of `gliobench.metrics.Figures`),
-    `to_baseline` (`baseline` and the fields of `Difference`, or null), `stress` (figures by
-    change) and `images` (fields of `Score`).
+    Beside the entries of `gliobench.document.Envelope` there are `figures`: `colour` is the
+    normalisation; `models` has name, SHA-256, card name and precision of each. Each of `results`
+    is one model on one set: `model`, `set`, `split`, `seen`; `figures` (fields of
+    `gliobench.metrics.Figures`), `to_baseline` (`baseline` and the fields of `Difference`, or
+    null), `stress` (figures by change) and `images` (fields of `Score`). What a report takes of
+    it is in `gliobench.sidebyside.AccuracyFigures`.
     """
+    return {
+        **asdict(seal("accuracy")),
+        "figures": _as_figures(results, colour),
+    }
+
+
+def _as_figures(results: list[Result], colour: str) -> dict[str, Any]:
     baseline = results[-1].model.name
     models = {r.model.name: r.model for r in results}
     return {
-        **asdict(seal("accuracy")),
         "colour": colour,
         "models": [
             {

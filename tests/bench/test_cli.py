@@ -41,7 +41,7 @@ def test_compare_puts_every_backend_beside_the_reference_on_synthetic_tissue(con
     assert names[0] == "Keras predict"
     assert {"ONNX Runtime", "OpenVINO FP32", "OpenVINO BF16", "OpenVINO INT8"} <= set(names)
     assert "Keras XLA" in names or any("XLA" in why for why in found.left_out)
-    assert names[-1].endswith("INT8 (converted/int8.xml)")
+    assert names[-1].endswith("converted/int8.xml, INT8")
     for row in found.rows:
         assert f"| {row.name}" in result.stdout
         assert len(row.tiles_s) == 2
