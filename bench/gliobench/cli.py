@@ -45,10 +45,11 @@ def compare(
     Each runs in a process of its own, all on the same tiles, in turns. One whose masks are not
     those of Keras is marked, and its speed is not ranked.
     """
+    _check_folders(json_path, pictures)
+
     from gliobench.report import compare_markdown
     from gliobench.suite import compare_models
 
-    _check_folders(json_path, pictures)
     figures = compare_models(model, converted, further or (), tiles, count, rounds, _say)
     _finish("compare", figures, compare_markdown(figures), json_path, pictures)
 
@@ -140,10 +141,11 @@ def speed(
     The same tiles go through all of them in turns, and their densities are compared. Then each
     stage alone, and the job over threads, requests and slides of 0.1 to 10 gigapixels.
     """
+    _check_folders(json_path, pictures)
+
     from gliobench.report import speed_markdown
     from gliobench.suite import speed_of
 
-    _check_folders(json_path, pictures)
     figures = speed_of(slide, model, mpp, keras_file, rounds, budget, _say)
     _finish("speed", figures, speed_markdown(figures), json_path, pictures)
 
@@ -160,9 +162,10 @@ def doctor(
     Versions, processor, memory, disk, caches; then a drawn slide of known densities goes through
     the installed model. Needs no TensorFlow and no network.
     """
+    _check_folders(json_path)
+
     from gliobench.doctor import doctor_markdown, examine
 
-    _check_folders(json_path)
     figures = examine(model, _say)
     _finish("doctor", figures, doctor_markdown(figures), json_path, None)
     if not figures.fit:
@@ -279,9 +282,10 @@ def all_(
     ] = False,
 ) -> None:
     """Measure everything that the README states: doctor, compare, speed, accuracy."""
+    _check_folders(out)
+
     from gliobench import suite
 
-    _check_folders(out)
     _echo(suite.measure_all(out, tiles, slide, suite.QUICK if quick else suite.FULL, _say))
 
 

@@ -399,6 +399,8 @@ def measure_speed(
     if rounds < 1:
         raise GlioError(f"rounds is {rounds}; it must be at least 1")
     ends = time.monotonic() + budget_s
+    with Slide(target.slide) as slide:  # what can be wrong, before any process is started
+        slide.scale(target.mpp)
     card = open_model(target.model).card
     left_out: list[str] = []
     with ExitStack() as held:

@@ -1,15 +1,11 @@
 """gliobench speed: the same tiles in every way, what fits a budget, what limits a job."""
 
-import json
-import re
-
 import numpy as np
 import pytest
 
-from gliobench import document, speed
+from gliobench import speed
 from gliobench.speed import (
     Middle,
-    SpeedFigures,
     Target,
     bottleneck,
     density_difference_points,
@@ -122,26 +118,3 @@ def test_a_budget_or_rounds_that_cannot_be_are_refused(target):
         plan = {"keras_file": None, "rounds": 1, "budget_s": 60, "say": print, **change}
         with pytest.raises(GlioError, match=message):
             speed.measure_speed(target, **plan)
-
-
-@pytest.mark.slow
-def test_speed_measures_all_ways_within_its_budget_and_writes_them(tmp_path, small_slide):
-    from bench.test_cli import gliobench
-
-    json_path, pictures = tmp_path / "speed.json", tmp_path / "pictures"
-    result = gliobench(
-        "speed", small_slide.path, "--budget", 45, "--rounds", 2,
-        "--json", json_path, "--pictures", pictures,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    for name in ("gliorun", "network alone", "reading alone", "Keras script"):
-        assert re.search(rf"^\| {name} \| \d", result.stdout, re.MULTILINE), result.stdout
-    assert "for 100 mm²" in result.stdout
-    envelope, values = document.load(json_path)
-    assert envelope.kind == "speed"
-    found = document.read(SpeedFigures, values["figures"], "speed.json")
-    assert [len(way.tiles_s) for way in found.ways] == [2, 2, 2, 2]
-    assert all(way.agrees for way in found.ways)
-    assert found.stages["network"] > found.stages["colour"]
-    assert (pictures / "speed.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads(json_path.read_text(encoding="utf-8"))["figures"]["slide"] == "small.svs"
