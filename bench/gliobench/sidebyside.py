@@ -207,7 +207,7 @@ def _speed(measured: Sequence[Measured]) -> str:
 
 
 def _ratio(figures: SpeedFigures, name: str) -> str:
-    way = next((way for way in figures.ways if way.name == name), None)
+    way = next((way for way in figures.ways if way.name.startswith(name)), None)
     if way is None:
         return "–"
     return spread(way.ratios, 2) if way.agrees else f"{DISAGREES}, not ranked"

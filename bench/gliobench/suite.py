@@ -14,7 +14,8 @@ from gliobench.doctor import doctor_markdown, examine
 from gliobench.plots import write_charts
 from gliobench.report import compare_markdown, speed_markdown
 from gliobench.sidebyside import read_all, report_markdown
-from gliobench.speed import SpeedFigures, Target, measure_speed
+from gliobench.speed import SpeedFigures, measure_speed
+from gliobench.ways import Target
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL
 

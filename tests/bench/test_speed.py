@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 
 from gliobench import speed
-from gliobench.speed import (
+from gliobench.speed import bottleneck, density_difference_points, doubling, tiles_within
+from gliobench.ways import (
     Middle,
+    Run,
     Target,
-    bottleneck,
-    density_difference_points,
-    doubling,
     middle_of,
     open_job,
     open_network,
     open_stages,
-    tiles_within,
 )
 from gliorun.engine import open_model
 from gliorun.errors import GlioError
@@ -104,13 +102,16 @@ def test_the_bottleneck_is_the_dearest_stage_or_waiting():
 
 
 def test_what_disagrees_is_not_ranked():
-    runs = [speed.Run(4, 2.0, 1.0, 0.0, {(0, 0): 0.10})]
-    close = speed.Run(4, 1.0, 1.0, 0.0, {(0, 0): 0.102})
-    far = speed.Run(4, 1.0, 1.0, 0.0, {(0, 0): 0.2})
-    way = speed._way("x", [close], runs, {})
+    runs = [Run(4, 2.0, 1.0, 0.0, {(0, 0): 0.10})]
+    close = Run(4, 1.0, 1.0, 0.0, {(0, 0): 0.102})
+    far = Run(4, 1.0, 1.0, 0.0, {(0, 0): 0.2})
+    way = speed._way("x", [close], runs)
     assert (way.agrees, way.ratios) == (True, (0.5,))
     assert way.density_difference_points == pytest.approx(0.2)
-    assert not speed._way("x", [far], runs, {}).agrees
+    assert not speed._way("x", [far], runs).agrees
+    student = Run(4, 1.0, 1.0, 0.0, {(0, 0): 0.115})
+    assert not speed._way(speed.SCRIPT, [student], runs).agrees
+    assert speed._way(speed.OTHER_SCRIPT, [student], runs).agrees
 
 
 def test_a_budget_or_rounds_that_cannot_be_are_refused(target):
