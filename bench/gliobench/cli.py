@@ -303,6 +303,9 @@ def _finish(
     from gliobench import document, machine
 
     envelope = document.seal(kind)
+    disturbed = machine.noise(envelope.machine)
+    if disturbed:
+        _say(disturbed)
     _echo(f"{machine.describe(envelope.machine)}\n\n{markdown}")
     if json_path is not None:
         document.write(json_path, document.as_values(envelope, figures))

@@ -85,6 +85,16 @@ def describe(machine: Machine | None = None) -> str:
     )
 
 
+def noise(machine: Machine) -> str:
+    """Say that other programs ran, where they did; our own work is about one process a core."""
+    if machine.load is None or machine.load <= 1.5 * machine.cores + 1:
+        return ""
+    return (
+        f"Other programs ran meanwhile (load {machine.load:.1f} on {machine.cores} cores): tiles/s "
+        "are too low; ratios of the same round and CPU seconds still hold."
+    )
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

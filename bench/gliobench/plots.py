@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,6 @@ def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
     GlioError
         The folder cannot be written.
     """
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
     figures: dict[str, Figure] = {}
     for one in measured:
         if isinstance(one.figures, SpeedFigures):
@@ -49,6 +45,21 @@ def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
     against = trade_offs(measured)
     if against:
         figures["accuracy-speed.png"] = draw_trade_offs(against)
+    return write_figures(folder, figures)
+
+
+def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
+    """Write figures by file name into a folder, made if need be, and return the files.
+
+    Raises
+    ------
+    GlioError
+        The folder cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
     for name, figure in figures.items():
         with replacing(folder / name) as partial:
             figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": "gliobench"})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gliobench import document, machine
-from gliobench.compare import CompareFigures
+from gliobench.compare import CompareFigures, Row
 from gliobench.doctor import DoctorFigures
 from gliobench.document import DISAGREES, Envelope
 from gliobench.report import spread, table
@@ -118,6 +118,10 @@ def _letter(number: int) -> str:
 def report_markdown(measured: Sequence[Measured]) -> str:
     """Return all figures as Markdown: the machines, then each kind of measurement."""
     parts = ["## Machines", _machines(measured)]
+    for one in measured:
+        disturbed = machine.noise(one.envelope.machine)
+        if disturbed:
+            parts.append(f"{one.letter}, {one.envelope.kind}: {disturbed}")
     for kind, title, rows in (
         (DoctorFigures, "Fit", _doctor),
         (CompareFigures, "Networks", _compare),
@@ -245,30 +249,32 @@ class TradeOff:
 
 
 def trade_offs(measured: Sequence[Measured]) -> dict[str, list[TradeOff]]:
-    """Return accuracy against speed, by set of tiles: models by their hash, in both documents."""
-    speeds = {
-        row.sha256: row
-        for one in measured
-        if isinstance(one.figures, CompareFigures)
-        for row in one.figures.rows
-    }
+    """Return accuracy against speed, by set of tiles: models by their hash, in both documents.
+
+    Of several ways to run one file the first one counts, so of Keras the plain `predict`.
+    """
+    speeds: dict[str, Row] = {}
+    for one in measured:
+        if isinstance(one.figures, CompareFigures):
+            for row in one.figures.rows:
+                speeds.setdefault(row.sha256, row)
     found: dict[str, list[TradeOff]] = {}
     for one in measured:
         if not isinstance(one.figures, AccuracyFigures):
             continue
         hashes = {model.name: model.sha256 for model in one.figures.models}
         for result in one.figures.results:
-            row = speeds.get(hashes.get(result.model, ""))
-            if row is None:
+            fast = speeds.get(hashes.get(result.model, ""))
+            if fast is None:
                 continue
             known = result.figures.intervals
             found.setdefault(f"{result.set} {result.split}", []).append(
                 TradeOff(
-                    row.name,
-                    row.tiles_s,
+                    fast.name,
+                    fast.tiles_s,
                     result.figures.density_error_points,
                     None if known is None else known.density_error_points,
-                    row.agrees,
+                    fast.agrees,
                 )
             )
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from gliobench import document
-from gliobench.machine import Machine, describe, this_machine, versions
+from gliobench.machine import Machine, describe, noise, this_machine, versions
 from gliorun.errors import GlioError
 
 
@@ -133,5 +133,8 @@ def test_a_machine_is_described_with_its_core_types():
     assert (
         describe(mixed) == "X (avx2), 12 cores (4 performance, 8 efficient), 16 GB, A, Python 3.11"
     )
+    assert noise(mixed) == ""
     plain = Machine("Y", (), 2, {}, None, 0.1, "B", "3.12")
     assert describe(plain) == "Y, 2 cores, B, Python 3.12"
+    assert noise(plain) == ""
+    assert "load 9.0 on 2 cores" in noise(Machine("Y", (), 2, {}, None, 9.0, "B", "3.12"))

@@ -31,6 +31,7 @@ def row(name, tiles_s, *, agrees=True, sha256=""):
 COMPARE = CompareFigures(
     4, "drawn", 2,
     (row("Keras", (2.0, 2.0)), row("INT8", (8.0, 10.0), sha256="ab"),
+     row("INT8 otherwise", (7.0, 7.0), sha256="ab"),
      row("broken", (99.0, 99.0), agrees=False)),
     {"FP32": 100.0}, (),
 )  # fmt: skip
