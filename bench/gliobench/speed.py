@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 JOB, NETWORK, READING, SCRIPT = "gliorun", "network alone", "reading alone", "Keras script"
 OTHER_SCRIPT = "Keras script with another network"
 """Where the model was not made of the Keras file, as a distilled student was not."""
-PILOT_TILES = 8
+WARM_UP_TILES, PILOT_TILES = 2, 4
 MOST_TILES = 400
 """Tiles a round; the network alone has them all in memory, 0.7 MB each."""
 SCALING_ROUNDS = 2
@@ -138,7 +138,10 @@ def measure_speed(
         say("warm-up")
         pilot = {name: _pilot(worker) for name, worker in workers.items()}
         cost_s = pilot[JOB].seconds / pilot[JOB].tiles
-        tiles = _tiles_a_round(pilot, rounds, ends - time.monotonic())
+        tiles, fits = _tiles_and_rounds(pilot, rounds, ends - time.monotonic())
+        if fits < rounds:
+            left_out.append(f"{rounds - fits} of {rounds} rounds: the budget was spent")
+            rounds = fits
         say(f"{tiles} tiles a round, {rounds} rounds in turns")
         contestants: list[Contestant] = [*workers.values(), _Reading(job)]
         runs = {
@@ -179,17 +182,19 @@ def _open_ways(
     return workers
 
 
-def _tiles_a_round(pilot: dict[str, Run], rounds: int, left_s: float) -> int:
-    """Return on how many tiles every way fits into its share of the time that is left."""
+def _tiles_and_rounds(pilot: dict[str, Run], rounds: int, left_s: float) -> tuple[int, int]:
+    """Return on how many tiles, in how many rounds, all ways fit into the time left for them."""
     costs = [run.seconds / run.tiles for run in pilot.values()]
     reading = pilot[JOB].seconds / pilot[JOB].tiles / 2
     most = min(pilot[JOB].tissue_tiles, MOST_TILES)
-    return tiles_within(TURNS_SHARE * left_s / rounds, sum(costs) + reading, most)
+    seconds, cost_s = TURNS_SHARE * left_s, sum(costs) + reading
+    rounds = min(rounds, max(1, int(seconds / (PILOT_TILES * cost_s))))
+    return tiles_within(seconds / rounds, cost_s, most), rounds
 
 
 def _pilot(worker: Worker) -> Run:
     """Warm a way up and return a short run of it."""
-    worker.turn(PILOT_TILES)
+    worker.turn(WARM_UP_TILES)
     run: Run = worker.turn(PILOT_TILES).value
     if run.tiles == 0:
         raise GlioError(f"{worker.name}: the slide has no tile that is fit to be measured")

@@ -78,6 +78,14 @@ def test_the_tiles_fit_the_time_but_are_never_too_few():
     assert tiles_within(10, 0.1, 3) == 3
 
 
+def test_rounds_are_given_up_before_tiles_and_the_first_never():
+    pilot = {name: Run(4, 2.0, 1.0, 0.0, {}, tissue_tiles=100) for name in ("gliorun", "network")}
+    # 1.25 s a tile and round with reading alone; half of the time is for the rounds
+    assert speed._tiles_and_rounds(pilot, 3, 75.0) == (10, 3)
+    assert speed._tiles_and_rounds(pilot, 3, 20.0) == (4, 2)
+    assert speed._tiles_and_rounds(pilot, 3, -9.0) == (4, 1)
+
+
 def test_settings_double():
     assert doubling(1) == [1]
     assert doubling(6) == [1, 2, 4]
