@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import CARD_KEY, open_model
+from gliorun.engine import CARD_KEY, Compute, open_model
 from gliorun.errors import GlioError
 from gliorun.reading.windows import segment
 
@@ -153,7 +153,7 @@ def _run_onnx(backend: Backend) -> Callable[[int], Masks]:
 
 def _run_ir(backend: Backend) -> Callable[[int], Masks]:
     precision = "bf16" if backend.precision == "BF16" else "f32"
-    engine = open_model(backend.path, precision=precision)
+    engine = open_model(backend.path, Compute(precision=precision))
     return lambda batch: engine.masks
 
 

@@ -209,8 +209,9 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
     from gliobench.truth import against_cells, read_cells
     from gliorun.engine import open_model
     from gliorun.job import DEFAULT_MODEL
-    from gliorun.pipeline import Settings, measure
+    from gliorun.pipeline import measure
     from gliorun.reading.slide import Slide
+    from gliorun.settings import Settings
 
     begun = time.perf_counter()
     engine = open_model(model or DEFAULT_MODEL)

@@ -16,12 +16,14 @@ from gliobench.backends import keras_script
 from gliorun import colour
 from gliorun.card import ModelCard
 from gliorun.density import DensityMap
-from gliorun.engine import Engine, open_model
+from gliorun.engine import Compute, Engine, open_model
 from gliorun.kernels import OPAQUE
-from gliorun.pipeline import Settings, SlideDensity, Tile, measure, slide_stain, tile_reader
+from gliorun.pipeline import SlideDensity, Tile, measure
 from gliorun.reading.quality import judge, shrink_of
 from gliorun.reading.slide import Rgba, Slide
 from gliorun.reading.tiles import TileSpec
+from gliorun.settings import Settings
+from gliorun.survey import slide_stain, tile_reader
 
 Mask = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -129,7 +131,7 @@ def open_job(target: Target) -> Callable[..., Run]:
         network: bool = True,
     ) -> Run:
         if requests not in engines:
-            engines[requests] = open_model(target.model, requests=requests)
+            engines[requests] = open_model(target.model, Compute(requests=requests))
         engine = engines[requests]
         densities: dict[tuple[int, int], float] = {}
         clock = [(time.perf_counter(), time.process_time())]
@@ -264,7 +266,7 @@ def sample_of(middle: Middle, card: ModelCard, count: int) -> Sample:
     with middle.open(count) as slide:
         measured = measure(slide, card, keep, settings)
         read = tile_reader(slide, card, measured.scale, settings.quality)
-        stain = slide_stain(read, tissue_tiles(measured), settings.readers)
+        stain = slide_stain(read, tissue_tiles(measured))
     return Sample(kept, measured, stain, colour.table_between(stain, card.colour_target))
 
 
