@@ -218,7 +218,7 @@ def _tell(
     say(f"model: {card.name} {card.precision}, {card.tile_px} px at {card.mpp} µm/px")
     say("network: " + ", ".join(f"{what} {value}" for what, value in engine.choices().items()))
     say(
-        f"reading: {settings.readers} threads, {settings.tiles_ahead(card.tile_px)} tiles ahead, "
+        f"reading: threads {settings.readers}, tiles ahead {settings.tiles_ahead(card.tile_px)}, "
         f"cache {settings.cache_mb:g} MB"
     )
     width, height = slide.size_l0
