@@ -583,8 +583,8 @@ def test_formats_are_forgiving_about_dots_case_and_order():
     )  # fmt: skip
 
 
-def test_a_ledger_of_thousands_opens_and_finds(tmp_path):
-    """What is kept of a slide is small, and finding one does not read the others."""
+def test_a_ledger_of_hundreds_opens_and_finds(tmp_path):
+
     maps = tmp_path / "maps"
     maps.mkdir()
     ledger = Ledger(maps, {}, cabinets.CSV)
