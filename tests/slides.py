@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,3 +193,36 @@ def _without_tables(jpeg: bytes) -> tuple[bytes, bytes]:
             rest += jpeg[place:end]
         place = end
     return rest + jpeg[place:], tables + b"\xff\xd9"
+
+
+def mrxs(path: Path, pixels: Pixels) -> Path:
+    """Write a slide as 3DHISTECH scanners do: a small file, and a folder of its name beside it.
+
+    The layout is that which OpenSlide's own reader of this format expects; one level.
+    """
+    height, width = (side // JPEG_TILE_PX * JPEG_TILE_PX for side in pixels.shape[:2])
+    columns, rows = width // JPEG_TILE_PX, height // JPEG_TILE_PX
+    folder, slide_id, data, places = path.with_suffix(""), "0123456789ABCDEF", b"", b""
+    for number, tile in enumerate(_tiles(pixels[:height, :width], (JPEG_TILE_PX, JPEG_TILE_PX))):
+        encoded = _jpeg(tile, "YCbCr", "420", 90)
+        places += struct.pack("<4i", number, len(data), len(encoded), 0)
+        data += encoded
+    head = b"01.02" + slide_id.encode()
+    at = len(head) + 8  # after the pointers to the hierarchical and the other records
+    index = head + struct.pack("<7i", at, at, at + 4, 0, at + 12, rows * columns, 0) + places
+    folder.mkdir()
+    (folder / "Data0000.dat").write_bytes(data)
+    (folder / "Index.dat").write_bytes(index)
+    (folder / "Slidedat.ini").write_text(
+        f"[GENERAL]\nSLIDE_ID = {slide_id}\nIMAGENUMBER_X = {columns}\nIMAGENUMBER_Y = {rows}\n"
+        "OBJECTIVE_MAGNIFICATION = 40\n"
+        "[HIERARCHICAL]\nHIER_COUNT = 1\nNONHIER_COUNT = 0\nINDEXFILE = Index.dat\n"
+        "HIER_0_NAME = Slide zoom level\nHIER_0_COUNT = 1\nHIER_0_VAL_0_SECTION = LEVEL_0\n"
+        "[DATAFILE]\nFILE_COUNT = 1\nFILE_0 = Data0000.dat\n"
+        "[LEVEL_0]\nOVERLAP_X = 0\nOVERLAP_Y = 0\nMICROMETER_PER_PIXEL_X = 0.25\n"
+        "MICROMETER_PER_PIXEL_Y = 0.25\nIMAGE_FILL_COLOR_BGR = 16777215\n"
+        f"DIGITIZER_WIDTH = {JPEG_TILE_PX}\nDIGITIZER_HEIGHT = {JPEG_TILE_PX}\n"
+        "IMAGE_FORMAT = JPEG\nIMAGE_CONCAT_FACTOR = 0\n"
+    )
+    path.write_bytes(b"")
+    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -48,3 +49,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return the temporary files that `replacing(path)` left when its process was killed."""
+    left = re.compile(re.escape(f".{path.stem}.") + "[a-z0-9_]{8}" + re.escape(path.suffix))
+    return [file for file in path.parent.iterdir() if left.fullmatch(file.name)]

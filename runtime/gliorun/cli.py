@@ -15,7 +15,10 @@ app = typer.Typer(add_completion=False)
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
+MANY_SLIDES = "Many slides (all of it goes with --out-dir)"
 MACHINE = "This machine (all of it follows from the machine where you do not say)"
+MANY = "gliorun scans/ --out-dir maps/"
+FORMATS = "png,csv,html"
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
     ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
@@ -31,14 +34,56 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command(help=f"Map the nucleus density of a slide.\n\nExample: {EXAMPLE}")
+@app.command(help=f"Map the nucleus density of slides.\n\nOne: {EXAMPLE}\n\nMany: {MANY} [--watch]")
 def main(
-    slide: Annotated[
-        Path | None, typer.Argument(help="Whole-slide image in any format OpenSlide reads.")
+    slides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Whole-slide image in any format OpenSlide reads; with --out-dir also many, "
+            "folders, and patterns such as 'scans/**/*.svs'."
+        ),
     ] = None,
     out: Annotated[
         list[Path] | None,
         typer.Option(help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"),
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for their outputs, summary.csv and index.html.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"Outputs of every slide, as suffixes; {FORMATS} if not said.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on with what arrives, until stopped.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = False,
+    settle_s: Annotated[
+        float,
+        typer.Option(
+            help="With --watch: a file unchanged for so many seconds is whole.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = 30.0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Dask scheduler, as tcp://HOST:8786, whose workers see the same folders.",
+            rich_help_panel=MANY_SLIDES,
+        ),
     ] = None,
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
@@ -112,7 +157,17 @@ def main(
     demo: Annotated[
         bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress; of many slides only faults and the total.")
+    ] = False,
+    json_lines: Annotated[
+        bool,
+        typer.Option(
+            "--json-lines",
+            help="Every event as a JSON object a line, on stdout.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Say what was chosen for this machine and slide.")
     ] = False,
@@ -121,10 +176,14 @@ def main(
         typer.Option("--version", help="Show versions.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    if demo == (slide is not None):
-        raise typer.BadParameter(f"name one slide, or --demo. Example: {EXAMPLE}")
-    if not out:
-        raise typer.BadParameter(f"say where to, with --out. Example: {EXAMPLE}")
+    _check_usage(slides, out, out_dir, demo=demo)
+    many = {
+        "--format": formats is not None,
+        "--watch": watch,
+        "--cluster": cluster is not None,
+        "--json-lines": json_lines,
+    }
+    _check_many(out_dir, many, tissue_mask)
 
     from gliorun import job
     from gliorun.engine import Compute
@@ -143,7 +202,7 @@ def main(
         timeout_s=timeout,
     )
     plan = job.Plan(
-        out,
+        out or [],
         model or job.DEFAULT_MODEL,
         settings,
         compute,
@@ -153,17 +212,54 @@ def main(
         checkpoint,
     )
     try:
-        if slide is None:
-            summary = job.run_demo(plan, quiet, verbose)
+        if out_dir is not None and slides:
+            from gliorun import cabinet
+
+            wish = cabinet.Wish(slides, out_dir, formats or FORMATS, cluster)
+            voice = cabinet.Voice(quiet, json_lines, verbose)
+            if watch:
+                cabinet.watch(wish, plan, voice, settle_s)
+            elif not cabinet.run(wish, plan, voice):
+                raise typer.Exit(1)
+        elif slides:
+            typer.echo(job.run(Path(slides[0]), plan, quiet, verbose))
         else:
-            summary = job.run(slide, plan, quiet, verbose)
+            typer.echo(job.run_demo(plan, quiet, verbose))
     except KeyboardInterrupt:
         typer.echo("gliorun: stopped; the same command goes on from here", err=True)
         raise typer.Exit(STOPPED) from None
-    typer.echo(summary)
+
+
+def _check_usage(
+    slides: list[str] | None, out: list[Path] | None, out_dir: Path | None, *, demo: bool
+) -> None:
+    """Refuse a command that names no slide, no output, or more than one kind of them."""
+    if demo == bool(slides):
+        raise typer.BadParameter(f"name one slide, or --demo. Example: {EXAMPLE}")
+    if not out and out_dir is None:
+        raise typer.BadParameter(
+            f"say where to, with --out or --out-dir. Example: {EXAMPLE}, or {MANY}"
+        )
+    if out and out_dir is not None:
+        raise typer.BadParameter("--out names files, --out-dir a folder; give one of them")
+    if demo and out_dir is not None:
+        raise typer.BadParameter(f"--demo goes with --out. Example: {EXAMPLE}")
+    if out and slides and len(slides) > 1:
+        raise typer.BadParameter(f"--out is for one slide; for many: {MANY}")
+
+
+def _check_many(out_dir: Path | None, given: dict[str, bool], tissue_mask: Path | None) -> None:
+    """Refuse what is for many slides with one, and the other way round."""
+    for name, was_given in given.items():
+        if was_given and out_dir is None:
+            raise typer.BadParameter(f"{name} goes with --out-dir. Example: {MANY}")
+    if out_dir is not None and tissue_mask is not None:
+        raise typer.BadParameter("--tissue-mask is of one slide; with --out-dir there are many")
 
 
 def run() -> None:
     """Run gliorun; a service that is told to end stops as on Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGBREAK"):  # the second is Windows' own
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     commandline.run(app, "gliorun")

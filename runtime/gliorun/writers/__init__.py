@@ -11,7 +11,16 @@ from gliorun.writers import csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Look
 from gliorun.writers.result import Result
 
-__all__ = ["MASK_SUFFIXES", "NUCLEI", "WRITERS", "Look", "Result", "check_outputs", "write"]
+__all__ = [
+    "MASK_SUFFIXES",
+    "NUCLEI",
+    "THUMBNAIL",
+    "WRITERS",
+    "Look",
+    "Result",
+    "check_outputs",
+    "write",
+]
 
 
 # what draws takes a second to import, and would keep the first tile waiting for it
@@ -29,6 +38,12 @@ def _write_quality(path: Path, result: Result, look: Look) -> None:
     qc.write_quality(path, result)
 
 
+def _write_thumbnail(path: Path, result: Result, look: Look) -> None:
+    from gliorun.writers import thumbnail
+
+    thumbnail.write_thumbnail(path, result, look.palette)
+
+
 def _write_report(path: Path, result: Result, look: Look) -> None:
     from gliorun.writers import html
 
@@ -36,6 +51,7 @@ def _write_report(path: Path, result: Result, look: Look) -> None:
 
 
 NUCLEI = ".nuclei.geojson"
+THUMBNAIL = ".thumb.jpg"
 WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
     ".png": _write_heatmap,
     ".qc.png": _write_quality,
@@ -46,6 +62,7 @@ WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
     ".ome.tif": lambda path, result, look: ometiff.write_density(path, result),
     ".mask.ome.tif": lambda path, result, look: ometiff.write_mask(path, result),
     ".json": lambda path, result, look: record.write_record(path, result),
+    THUMBNAIL: _write_thumbnail,
 }
 MASK_SUFFIXES = (NUCLEI, ".mask.ome.tif")
 """Outputs that need the masks of the whole slide."""
