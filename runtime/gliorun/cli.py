@@ -16,7 +16,7 @@ STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
 MANY_SLIDES = "Many slides (all of it goes with --out-dir)"
-MACHINE = "This machine (all of it follows from the machine where you do not say)"
+MACHINE = "This machine (each follows from it where you do not say)"
 MANY = "gliorun scans/ --out-dir maps/"
 FORMATS = "png,csv,html"
 OUTPUTS = (
