@@ -57,6 +57,47 @@ def train(
 
 
 @app.command()
+def distil(
+    data: Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the student.")],
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Trained model with its card beside it; the reference by default."),
+    ] = None,
+    label_share: Annotated[
+        float, typer.Option(help="Share of the true label in a target, from 0 to 1.")
+    ] = 0.3,
+    turns: Annotated[
+        int, typer.Option(help="Quarter turns in which the teacher sees a tile, 1 to 4.")
+    ] = 4,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")
+    ] = "float32",
+    seed: Annotated[int, typer.Option(help="Of weights and crops.", min=0)] = 1,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
+    ] = None,
+) -> None:
+    """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
+    from dataclasses import replace
+
+    from glioexport import distil as distillation
+    from glioexport.reference import SHIPPED
+    from glioexport.train import TrainSettings, varied
+
+    recipe = distillation.RECIPE
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs)
+    settings = TrainSettings(recipe, distillation.STUDENT, precision, seed)
+    for change in vary or ():
+        settings = varied(settings, change)
+    teaching = distillation.Teaching(label_share, turns)
+    typer.echo(distillation.distil(teacher or SHIPPED, data, out, settings, teaching, say=_say))
+
+
+@app.command()
 def convert(
     model: Annotated[
         Path,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
+from string import ascii_lowercase
 from typing import Any
 
 import keras
@@ -19,6 +21,11 @@ class UnetShape:
     The paper gives 480 x 480 x 3 input, four down- and four up-samplings, two classes, a rate of
     10 % and blocks of 3 x 3. Filters, two convolutions a level and batch normalisation are our
     choice.
+
+    A student (`glioexport.distil`) has a `stem` above 1: its first convolution steps that far, so
+    that no level works at full resolution, and the last one makes `stem` x `stem` px of each place.
+    With `separable`, a convolution is one over each channel, then one over each place. One class
+    is nucleus alone, by a sigmoid.
     """
 
     height_px: int = 480
@@ -31,9 +38,14 @@ class UnetShape:
     drop_gamma: str = "eq3"
     drop_normalize: bool = True
     batch_norm: bool = True
+    stem: int = 1
+    convolutions: int = 2
+    separable: bool = False
 
     def __post_init__(self) -> None:
-        step = 2**self.levels
+        if self.stem < 1 or self.convolutions < 1:
+            raise ValueError("stem and convolutions must be at least 1")
+        step = self.stem * 2**self.levels
         for side in (self.height_px, self.width_px):
             if side < step or side % step:
                 raise ValueError(f"input side is {side} px; it must be a multiple of {step}")
@@ -43,7 +55,8 @@ class UnetShape:
     @property
     def name(self) -> str:
         """What to call it: "U-net+DropBlock, 16 filters"."""
-        return f"U-net{'+DropBlock' if self.drop_rate else ''}, {self.filters} filters"
+        stem = f", stem {self.stem}" if self.stem > 1 else ""
+        return f"U-net{'+DropBlock' if self.drop_rate else ''}, {self.filters} filters{stem}"
 
 
 def build_unet(
@@ -52,7 +65,7 @@ def build_unet(
     """Build U-net+DropBlock.
 
     Input (N, H, W, 3), RGB from 0 to 255; output (N, H, W, classes) float32, softmax. Level `i`
-    has `filters * 2**i` filters and two convolutions; DropBlock stands between the second one
+    has `filters * 2**i` filters and two convolutions; DropBlock stands between the last one
     and its ReLU, in all of the four levels down, the bottom, and the four levels up
     (Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, with 'same' padding).
 
@@ -67,10 +80,23 @@ def build_unet(
     shape = shape or UnetShape()
     seeds = itertools.count(seed)
 
-    def convolve(maps: Any, filters: int, name: str, *, drop: bool) -> Any:
+    def convolve(
+        maps: Any, filters: int, name: str, *, side: int = 3, stride: int = 1, drop: bool = False
+    ) -> Any:
+        if shape.separable and stride == 1:
+            maps = layers.DepthwiseConv2D(
+                side,
+                padding="same",
+                use_bias=False,
+                depthwise_initializer=keras.initializers.HeNormal(next(seeds)),
+                dtype=precision,
+                name=f"{name}_depthwise",
+            )(maps)
+            side = 1
         maps = layers.Conv2D(
             filters,
-            3,
+            side,
+            strides=stride,
             padding="same",
             use_bias=not shape.batch_norm,
             kernel_initializer=keras.initializers.HeNormal(next(seeds)),
@@ -94,11 +120,15 @@ def build_unet(
         return layers.ReLU(dtype=precision, name=f"{name}_relu")(maps)
 
     def level(maps: Any, filters: int, name: str) -> Any:
-        maps = convolve(maps, filters, f"{name}a", drop=False)
-        return convolve(maps, filters, f"{name}b", drop=True)
+        for number, letter in enumerate(ascii_lowercase[: shape.convolutions], 1):
+            maps = convolve(maps, filters, f"{name}{letter}", drop=number == shape.convolutions)
+        return maps
 
     image = layers.Input((shape.height_px, shape.width_px, 3), name="image")
     maps = layers.Rescaling(1 / 255, dtype=precision, name="scale")(image)
+    if shape.stem > 1:
+        side = 2 * shape.stem + 1
+        maps = convolve(maps, shape.filters, "stem", side=side, stride=shape.stem)
     skips = []
     for depth in range(shape.levels):
         maps = level(maps, shape.filters * 2**depth, f"down{depth + 1}")
@@ -117,11 +147,26 @@ def build_unet(
         maps = layers.Concatenate(dtype=precision, name=f"skip{depth + 1}")([skips[depth], maps])
         maps = level(maps, shape.filters * 2**depth, f"up{depth + 1}")
     logits = layers.Conv2D(
-        shape.classes,
+        shape.stem**2 * shape.classes,
         1,
         kernel_initializer=keras.initializers.HeNormal(next(seeds)),
         dtype=precision,
         name="logits",
     )(maps)
-    softmax = layers.Softmax(dtype="float32", name="probability")(logits)
-    return keras.Model(image, softmax, name=f"unet_{shape.filters}")
+    if shape.stem > 1:
+        logits = _spread(logits, shape.stem, shape.classes)
+    last = layers.Softmax if shape.classes > 1 else partial(layers.Activation, "sigmoid")
+    probability = last(dtype="float32", name="probability")(logits)
+    return keras.Model(image, probability, name=f"unet_{shape.filters}")
+
+
+def _spread(maps: Any, side: int, channels: int) -> Any:
+    """Make `side` x `side` px of the channels of each place: (N, H, W, side * side * channels).
+
+    Two reshapes and a transpose, as Keras has no layer for it (Shi et al., "Real-Time Single
+    Image ... Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016).
+    """
+    _, height, width, _ = maps.shape
+    maps = layers.Reshape((height, width, side, side, channels), name="spread_split")(maps)
+    maps = layers.Permute((1, 3, 2, 4, 5), name="spread_turn")(maps)
+    return layers.Reshape((height * side, width * side, channels), name="spread_join")(maps)

@@ -1,0 +1,174 @@
+"""Distillation: a small, fast student learns what a trained network says of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glioexport.augment import Augmentation
+from glioexport.dataset import MPP, LabelledTile, read_label
+from glioexport.loading import load_network
+from glioexport.network import UnetShape
+from glioexport.reference import card_beside, predict_values
+from glioexport.scores import probability
+from glioexport.train import (
+    Recipe,
+    TrainSettings,
+    choose,
+    claim,
+    compare_by_set,
+    load_lessons,
+    mask_of_tile,
+    move_threshold,
+    otsu_baseline,
+    run_epochs,
+    save_trained,
+)
+from gliorun.atomic import replacing
+from gliorun.card import ModelCard
+from gliorun.errors import GlioError
+from gliorun.reading.windows import segment
+
+STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)
+"""The fastest of the candidates in the model card that is as good as its teacher."""
+RECIPE = Recipe(
+    "adam", 3e-3, True, 0.0, True, Augmentation(), crop_px=256, average=0.998, batch=8, epochs=60
+)
+ANSWERS = "teacher"
+"""Folder beside the checkpoints for the teacher's answers: grey images, 255 is nucleus."""
+
+Say = Callable[[str], None]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """How the student is told.
+
+    A pixel's target is the teacher's probability of nucleus, mixed with `label_share` of the true
+    label. The teacher sees a tile in `turns` positions a quarter turn apart, and the mean counts.
+    """
+
+    label_share: float = 0.3
+    turns: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_share <= 1:
+            raise GlioError(f"label share is {self.label_share}; it must lie from 0 to 1")
+        if not 1 <= self.turns <= 4:
+            raise GlioError(f"turns is {self.turns}; there are 1 to 4")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """A trained network: its card, and the probability of nucleus that it sees in an image.
+
+    `answer` takes (H, W, 3) uint8 of any size and gives (H, W) uint8, 255 being certainty.
+    """
+
+    card: ModelCard
+    answer: Callable[[Pixels], Pixels]
+
+
+def open_teacher(path: Path) -> Teacher:
+    """Load a teacher: what `glioexport.loading.load_network` takes, with its card beside it.
+
+    Raises
+    ------
+    GlioError
+        It cannot be loaded, has no card, or works at another scale than tiles are trained at.
+    """
+    network = load_network(path)
+    card = card_beside(path)
+    if card is None:
+        raise GlioError(f"{path}: no card beside it; a teacher's card names its colour target")
+    if card.mpp != MPP:
+        raise GlioError(f"{path}: works at {card.mpp} µm per pixel; a student is taught at {MPP}")
+
+    def of_windows(windows: Iterable[Pixels]) -> Iterable[Pixels]:
+        for values in predict_values(network.model, windows, 1):
+            yield np.rint(255 * probability(values, network.output)[0]).astype(np.uint8)
+
+    return Teacher(
+        replace(card, source_sha256=network.sha256),
+        lambda image: segment(image, of_windows, network.side_px),
+    )
+
+
+def distil(
+    path: Path,
+    data: Path,
+    out: Path,
+    settings: TrainSettings,
+    teaching: Teaching,
+    *,
+    say: Say,
+    threads: int = 1,
+) -> Path:
+    """Teach a student what the network `path` says; return the student's `.keras` file.
+
+    It is taught on the split `train` of `data`, unlabelled regions included. The split `val` is
+    for validation alone: neither its images nor its labels teach. `out` is what
+    `glioexport.train.train` makes of it, with the teacher's answers in the folder `teacher`, and
+    a call after a kill goes on as there.
+
+    Raises
+    ------
+    GlioError
+        The teacher or the data are unusable, or `out` holds another training.
+    """
+    teacher = open_teacher(path)
+    source = {"name": teacher.card.name, "sha256": teacher.card.source_sha256}
+    chosen = choose(data)
+    claim(out, {**settings.as_values(), "teaching": asdict(teaching), "teacher": source})
+    lessons = load_lessons(chosen, teacher.card.colour_target)
+    baseline = otsu_baseline(lessons.checks, say)
+    taught = ask(teacher, lessons.tiles, out / ANSWERS, teaching, say)
+    student = run_epochs(out, settings, replace(lessons, tiles=taught), say=say, threads=threads)
+    move_threshold(student, settings)
+    masks_of_teacher = [
+        replace(tile, nuclei=(teacher.answer(tile.pixels) > 127).astype(np.uint8))
+        for tile in lessons.checks
+    ]
+    agreement = compare_by_set(masks_of_teacher, mask_of_tile(student))
+    further = {
+        "distilled_from": {
+            **source,
+            "data": teacher.card.training.get("data", []),
+            "teaching": asdict(teaching),
+            "agreement": {name: asdict(figures) for name, figures in agreement.items()},
+        }
+    }
+    return save_trained(student, out, settings, lessons, baseline, further)
+
+
+def ask(
+    teacher: Teacher, tiles: list[LabelledTile], folder: Path, teaching: Teaching, say: Say
+) -> list[LabelledTile]:
+    """Return the tiles with what the student shall say of them, (H, W) float32, as nuclei.
+
+    An answer of the teacher that lies in `folder` is not asked for again.
+    """
+    folder.mkdir(exist_ok=True)
+    taught = []
+    for number, tile in enumerate(tiles, 1):
+        path = folder / f"{tile.entry.set}-{tile.entry.id}.png"
+        if not path.exists():
+            say(f"the teacher looks at tile {number}/{len(tiles)}")
+            with replacing(path) as partial:
+                Image.fromarray(_mean_answer(teacher, tile.pixels, teaching.turns)).save(partial)
+        answer = read_label(path).astype(np.float32) / 255
+        target = answer + np.float32(teaching.label_share) * (tile.nuclei - answer)
+        taught.append(replace(tile, nuclei=target))
+    return taught
+
+
+def _mean_answer(teacher: Teacher, pixels: Pixels, turns: int) -> Pixels:
+    """Return the mean answer, (H, W) uint8, over an image in several positions."""
+    answers = [np.rot90(teacher.answer(np.rot90(pixels, k)), -k) for k in range(turns)]
+    return np.rint(np.mean(answers, axis=0, dtype=np.float32)).astype(np.uint8)
