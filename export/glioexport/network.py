@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from string import ascii_lowercase
@@ -65,7 +66,7 @@ def build_unet(
     """Build U-net+DropBlock.
 
     Input (N, H, W, 3), RGB from 0 to 255; output (N, H, W, classes) float32, softmax. Level `i`
-    has `filters * 2**i` filters and two convolutions; DropBlock stands between the last one
+    has `filters * 2**i` filters and two convolutions; DropBlock stands between the second one
     and its ReLU, in all of the four levels down, the bottom, and the four levels up
     (Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, with 'same' padding).
 
@@ -78,86 +79,113 @@ def build_unet(
         Of the initial weights and of DropBlock.
     """
     shape = shape or UnetShape()
-    seeds = itertools.count(seed)
-
-    def convolve(
-        maps: Any, filters: int, name: str, *, side: int = 3, stride: int = 1, drop: bool = False
-    ) -> Any:
-        if shape.separable and stride == 1:
-            maps = layers.DepthwiseConv2D(
-                side,
-                padding="same",
-                use_bias=False,
-                depthwise_initializer=keras.initializers.HeNormal(next(seeds)),
-                dtype=precision,
-                name=f"{name}_depthwise",
-            )(maps)
-            side = 1
-        maps = layers.Conv2D(
-            filters,
-            side,
-            strides=stride,
-            padding="same",
-            use_bias=not shape.batch_norm,
-            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
-            dtype=precision,
-            name=f"{name}_conv",
-        )(maps)
-        if shape.batch_norm:
-            maps = layers.BatchNormalization(momentum=0.98, dtype=precision, name=f"{name}_norm")(
-                maps
-            )
-        if drop and shape.drop_rate:
-            maps = DropBlock2D(
-                shape.drop_rate,
-                shape.drop_block,
-                gamma=shape.drop_gamma,
-                normalize=shape.drop_normalize,
-                seed=next(seeds),
-                dtype=precision,
-                name=f"{name}_drop",
-            )(maps)
-        return layers.ReLU(dtype=precision, name=f"{name}_relu")(maps)
-
-    def level(maps: Any, filters: int, name: str) -> Any:
-        for number, letter in enumerate(ascii_lowercase[: shape.convolutions], 1):
-            maps = convolve(maps, filters, f"{name}{letter}", drop=number == shape.convolutions)
-        return maps
-
+    build = _Layers(shape, precision, itertools.count(seed))
     image = layers.Input((shape.height_px, shape.width_px, 3), name="image")
     maps = layers.Rescaling(1 / 255, dtype=precision, name="scale")(image)
     if shape.stem > 1:
-        side = 2 * shape.stem + 1
-        maps = convolve(maps, shape.filters, "stem", side=side, stride=shape.stem)
+        maps = build.stem(maps)
     skips = []
     for depth in range(shape.levels):
-        maps = level(maps, shape.filters * 2**depth, f"down{depth + 1}")
+        maps = build.level(maps, shape.filters * 2**depth, f"down{depth + 1}")
         skips.append(maps)
         maps = layers.MaxPooling2D(2, dtype=precision, name=f"pool{depth + 1}")(maps)
-    maps = level(maps, shape.filters * 2**shape.levels, "bottom")
+    maps = build.level(maps, shape.filters * 2**shape.levels, "bottom")
     for depth in reversed(range(shape.levels)):
         maps = layers.Conv2DTranspose(
             shape.filters * 2**depth,
             2,
             strides=2,
-            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            kernel_initializer=build.start(),
             dtype=precision,
             name=f"upsample{depth + 1}",
         )(maps)
         maps = layers.Concatenate(dtype=precision, name=f"skip{depth + 1}")([skips[depth], maps])
-        maps = level(maps, shape.filters * 2**depth, f"up{depth + 1}")
-    logits = layers.Conv2D(
-        shape.stem**2 * shape.classes,
-        1,
-        kernel_initializer=keras.initializers.HeNormal(next(seeds)),
-        dtype=precision,
-        name="logits",
-    )(maps)
-    if shape.stem > 1:
-        logits = _spread(logits, shape.stem, shape.classes)
-    last = layers.Softmax if shape.classes > 1 else partial(layers.Activation, "sigmoid")
-    probability = last(dtype="float32", name="probability")(logits)
-    return keras.Model(image, probability, name=f"unet_{shape.filters}")
+        maps = build.level(maps, shape.filters * 2**depth, f"up{depth + 1}")
+    return keras.Model(image, build.probability(maps), name=f"unet_{shape.filters}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The parts of a U-net; `seeds` gives each random one a seed of its own."""
+
+    shape: UnetShape
+    precision: str
+    seeds: Iterator[int]
+
+    def start(self) -> keras.Initializer:
+        """Return the initial weights of the next layer."""
+        return keras.initializers.HeNormal(next(self.seeds))
+
+    def stem(self, maps: Any) -> Any:
+        """Convolve in steps of `stem` px, each seeing its neighbours too."""
+        step = self.shape.stem
+        maps = self._convolve(maps, self.shape.filters, "stem", 2 * step + 1, step)
+        return layers.ReLU(dtype=self.precision, name="stem_relu")(maps)
+
+    def level(self, maps: Any, filters: int, name: str) -> Any:
+        """Convolve as often as the shape says; DropBlock stands after the last one."""
+        parts = [f"{name}{letter}" for letter in ascii_lowercase[: self.shape.convolutions]]
+        for part in parts:
+            side = 3
+            if self.shape.separable:
+                side, maps = 1, self._of_each_channel(maps, part)
+            maps = self._convolve(maps, filters, part, side)
+            if part == parts[-1] and self.shape.drop_rate:
+                maps = self._drop(maps, part)
+            maps = layers.ReLU(dtype=self.precision, name=f"{part}_relu")(maps)
+        return maps
+
+    def probability(self, maps: Any) -> Any:
+        """Return the output: logits of each pixel, and what makes probabilities of them."""
+        shape = self.shape
+        logits = layers.Conv2D(
+            shape.stem**2 * shape.classes,
+            1,
+            kernel_initializer=self.start(),
+            dtype=self.precision,
+            name="logits",
+        )(maps)
+        if shape.stem > 1:
+            logits = _spread(logits, shape.stem, shape.classes)
+        last = layers.Softmax if shape.classes > 1 else partial(layers.Activation, "sigmoid")
+        return last(dtype="float32", name="probability")(logits)
+
+    def _convolve(self, maps: Any, filters: int, name: str, side: int, step: int = 1) -> Any:
+        maps = layers.Conv2D(
+            filters,
+            side,
+            strides=step,
+            padding="same",
+            use_bias=not self.shape.batch_norm,
+            kernel_initializer=self.start(),
+            dtype=self.precision,
+            name=f"{name}_conv",
+        )(maps)
+        if not self.shape.batch_norm:
+            return maps
+        norm = layers.BatchNormalization(momentum=0.98, dtype=self.precision, name=f"{name}_norm")
+        return norm(maps)
+
+    def _of_each_channel(self, maps: Any, name: str) -> Any:
+        return layers.DepthwiseConv2D(
+            3,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=self.start(),
+            dtype=self.precision,
+            name=f"{name}_depthwise",
+        )(maps)
+
+    def _drop(self, maps: Any, name: str) -> Any:
+        return DropBlock2D(
+            self.shape.drop_rate,
+            self.shape.drop_block,
+            gamma=self.shape.drop_gamma,
+            normalize=self.shape.drop_normalize,
+            seed=next(self.seeds),
+            dtype=self.precision,
+            name=f"{name}_drop",
+        )(maps)
 
 
 def _spread(maps: Any, side: int, channels: int) -> Any:
