@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY, open_model
 from gliorun.errors import GlioError
+from gliorun.job import DEFAULT_MODEL, REFERENCE_MODEL
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
@@ -67,9 +69,9 @@ def open_backends(model: Path, converted: Path) -> tuple[list[Backend], ModelCar
 
 def reference_model() -> Path:
     """Return the `.keras` file that ships."""
-    import glioexport
+    from glioexport.reference import SHIPPED
 
-    return Path(glioexport.__file__).parent / "weights" / "reference.keras"
+    return SHIPPED
 
 
 def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None]) -> None:
@@ -78,6 +80,46 @@ def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None])
     from glioexport.parity import Tolerance
 
     convert(reference_model(), out, tiles=tiles, mpp=None, tolerance=Tolerance(), say=say)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A network as INT8, trained or not, and how many weights it has."""
+
+    name: str
+    masks: Masks
+    weights: int
+
+
+def open_candidates(
+    shapes: Iterable[str], windows: list[Pixels], say: Callable[[str], None]
+) -> list[Candidate]:
+    """Open the reference that ships, and after it untrained students.
+
+    Parameters
+    ----------
+    shapes : iterable of str
+        Each "name=value name=value": settings of `glioexport distil --vary`.
+    windows : list of (480, 480, 3) uint8
+        To calibrate on; as no weight of a student means anything, any will do.
+
+    Raises
+    ------
+    GlioError
+        A shape has no such setting, or its values do not fit.
+    """
+    from glioexport.distil import student_settings, write_candidate
+    from glioexport.reference import load_model
+
+    weights = load_model(reference_model()).count_params()
+    found = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
+    for shape in shapes:
+        say(f"converts {shape}")
+        settings = student_settings(shape.split())
+        with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
+            path, weights = write_candidate(settings.network, windows, Path(folder))
+            found.append(Candidate(shape, open_model(path).masks, weights))
+    return found
 
 
 def comparison_windows(tiles: Path | None, card: ModelCard) -> tuple[list[Pixels], str]:
@@ -104,8 +146,6 @@ class Segmenter:
 
 def shipped_models() -> list[str]:
     """Return the models that ship, Keras and IR, and the baseline."""
-    from gliorun.job import DEFAULT_MODEL
-
     return [str(reference_model()), str(DEFAULT_MODEL), OTSU]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliobench.backends import Backend, Pixels
 from gliorun.agreement import Agreement, agreement
@@ -77,7 +78,7 @@ def table(comparisons: list[Comparison]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {c.name} | {_spread(c.tiles_s, 1)} | {_spread(c.ratios, 2)} | {c.agreement.dice:.4f} "
+        f"| {c.name} | {spread(c.tiles_s, 1)} | {spread(c.ratios, 2)} | {c.agreement.dice:.4f} "
         f"| {c.agreement.density_error_points:.3f} points "
         f"| {c.agreement.density_worst_points:.3f} | {c.agreement.class_agreement:.1%} |"
         for c in comparisons
@@ -85,6 +86,7 @@ def table(comparisons: list[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def _spread(values: tuple[float, ...], digits: int) -> str:
+def spread(values: Sequence[float] | NDArray[np.float64], digits: int) -> str:
+    """Return the median, with minimum and maximum in brackets."""
     median, low, high = np.median(values), min(values), max(values)
     return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

@@ -81,20 +81,13 @@ def distil(
     ] = None,
 ) -> None:
     """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
-    from dataclasses import replace
-
-    from glioexport import distil as distillation
+    from glioexport.distil import Teaching, student_settings
+    from glioexport.distil import distil as teach
     from glioexport.reference import SHIPPED
-    from glioexport.train import TrainSettings, varied
 
-    recipe = distillation.RECIPE
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs)
-    settings = TrainSettings(recipe, distillation.STUDENT, precision, seed)
-    for change in vary or ():
-        settings = varied(settings, change)
-    teaching = distillation.Teaching(label_share, turns)
-    typer.echo(distillation.distil(teacher or SHIPPED, data, out, settings, teaching, say=_say))
+    settings = student_settings(vary or (), epochs=epochs, precision=precision, seed=seed)
+    teaching = Teaching(label_share, turns)
+    typer.echo(teach(teacher or SHIPPED, data, out, settings, teaching, say=_say))
 
 
 @app.command()

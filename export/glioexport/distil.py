@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glioexport import ir, onnx_model
 from glioexport.augment import Augmentation
 from glioexport.dataset import MPP, LabelledTile, read_label
 from glioexport.loading import load_network
-from glioexport.network import UnetShape
+from glioexport.network import UnetShape, build_unet
+from glioexport.quantise import quantise
 from glioexport.reference import card_beside, predict_values
-from glioexport.scores import probability
+from glioexport.scores import probability, up_to_logits
 from glioexport.train import (
     Recipe,
     TrainSettings,
@@ -28,6 +31,7 @@ from glioexport.train import (
     otsu_baseline,
     run_epochs,
     save_trained,
+    varied,
 )
 from gliorun.atomic import replacing
 from gliorun.card import ModelCard
@@ -44,6 +48,22 @@ ANSWERS = "teacher"
 
 Say = Callable[[str], None]
 Pixels = NDArray[np.uint8]
+
+
+def student_settings(
+    changes: Iterable[str] = (),
+    *,
+    epochs: int | None = None,
+    precision: str = "float32",
+    seed: int = 1,
+) -> TrainSettings:
+    """Return how a student is trained, with some settings, each "name=value", of its own."""
+    settings = TrainSettings(RECIPE, STUDENT, precision, seed)
+    if epochs is not None:
+        settings = varied(settings, f"epochs={epochs}")
+    for change in changes:
+        settings = varied(settings, change)
+    return settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +172,13 @@ def ask(
 ) -> list[LabelledTile]:
     """Return the tiles with what the student shall say of them, (H, W) float32, as nuclei.
 
-    An answer of the teacher that lies in `folder` is not asked for again.
+    An answer of the teacher that lies in `folder`, named after the hash of the pixels, is not
+    asked for again.
     """
     folder.mkdir(exist_ok=True)
     taught = []
     for number, tile in enumerate(tiles, 1):
-        path = folder / f"{tile.entry.set}-{tile.entry.id}.png"
+        path = folder / f"{hashlib.sha256(tile.pixels.tobytes()).hexdigest()[:24]}.png"
         if not path.exists():
             say(f"the teacher looks at tile {number}/{len(tiles)}")
             with replacing(path) as partial:
@@ -172,3 +193,18 @@ def _mean_answer(teacher: Teacher, pixels: Pixels, turns: int) -> Pixels:
     """Return the mean answer, (H, W) uint8, over an image in several positions."""
     answers = [np.rot90(teacher.answer(np.rot90(pixels, k)), -k) for k in range(turns)]
     return np.rint(np.mean(answers, axis=0, dtype=np.float32)).astype(np.uint8)
+
+
+def write_candidate(shape: UnetShape, windows: list[Pixels], folder: Path) -> tuple[Path, int]:
+    """Write an untrained student into `folder` as INT8; return its path and number of weights.
+
+    It is as fast as a trained one.
+    """
+    model = build_unet(shape)
+    logits, output = up_to_logits(model, "sigmoid" if shape.classes == 1 else "softmax")
+    onnx_model.write_onnx(logits, output, folder / "candidate.onnx")
+    int8 = quantise(ir.read_onnx(folder / "candidate.onnx"), windows)
+    path = folder / "candidate.xml"
+    card = ModelCard(shape.name, shape.height_px, MPP, colour_target=None, precision="INT8")
+    ir.write_ir(int8, card, path)
+    return path, model.count_params()

@@ -22,7 +22,9 @@ from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
 from gliorun.reading.slide import Slide
 from gliorun.writers.record import run_record
 
-DEFAULT_MODEL = Path(__file__).parent / "models" / "nucleus.xml"
+MODELS = Path(__file__).parent / "models"
+REFERENCE_MODEL = MODELS / "reference.xml"
+DEFAULT_MODEL = REFERENCE_MODEL
 
 
 @dataclass(frozen=True, slots=True)

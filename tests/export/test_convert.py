@@ -38,7 +38,7 @@ from .small import SIDE, Converted, drawn_windows
 LOOSE = Tolerance(density_points=100, class_agreement=0)
 RANDOM = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
 WEIGHTS = Path(glioexport.__file__).parent / "weights" / "reference.keras"
-SHIPPED = Path(gliorun.__file__).parent / "models" / "nucleus.xml"
+SHIPPED = Path(gliorun.__file__).parent / "models" / "reference.xml"
 
 slow = pytest.mark.slow
 
