@@ -39,7 +39,10 @@ def main(
         float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="IR (.xml) made by 'glioexport convert'.")
+        Path | None,
+        typer.Option(
+            metavar="NAME|FILE", help="Ships: reference; or an IR (.xml) of 'glioexport convert'."
+        ),
     ] = None,
     cell_px: Annotated[
         int | None, typer.Option(help="Side of a map cell in model pixels; divides the tile.")
@@ -83,9 +86,7 @@ def main(
     limits = None if any_quality else QualityLimits()
     settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits)
     look = Look(palette, overlay)
-    plan = job.Plan(
-        out, model or job.DEFAULT_MODEL, settings, requests, look, hot_spots, hot_spot_mm2
-    )
+    plan = job.Plan(out, job.model_path(model), settings, requests, look, hot_spots, hot_spot_mm2)
     summary = job.run_demo(plan, quiet) if slide is None else job.run(slide, plan, quiet)
     typer.echo(summary)
 

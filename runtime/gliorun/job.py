@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gliorun import demo, writers
 from gliorun import pipeline as line
 from gliorun.engine import open_model
+from gliorun.errors import GlioError
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
@@ -25,6 +26,24 @@ from gliorun.writers.record import run_record
 MODELS = Path(__file__).parent / "models"
 REFERENCE_MODEL = MODELS / "reference.xml"
 DEFAULT_MODEL = REFERENCE_MODEL
+
+
+def model_path(named: Path | None) -> Path:
+    """Return the IR for what `--model` says: a file, or the name of a model that ships.
+
+    Raises
+    ------
+    GlioError
+        It is neither.
+    """
+    if named is None:
+        return DEFAULT_MODEL
+    shipped = {path.stem: path for path in sorted(MODELS.glob("*.xml"))}
+    if str(named) in shipped:
+        return shipped[str(named)]
+    if not named.suffix:
+        raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(shipped)}")
+    return named
 
 
 @dataclass(frozen=True, slots=True)
