@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY, open_model
 from gliorun.errors import GlioError
-from gliorun.job import DEFAULT_MODEL, REFERENCE_MODEL
+from gliorun.job import MODELS, REFERENCE_MODEL
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
@@ -145,8 +145,8 @@ class Segmenter:
 
 
 def shipped_models() -> list[str]:
-    """Return the models that ship, Keras and IR, and the baseline."""
-    return [str(reference_model()), str(DEFAULT_MODEL), OTSU]
+    """Return the models that ship, the reference in Keras and every IR, and the baseline."""
+    return [str(reference_model()), *map(str, sorted(MODELS.glob("*.xml"))), OTSU]
 
 
 def open_segmenters(models: list[str]) -> list[Segmenter]:
