@@ -12,6 +12,15 @@ from gliorun import commandline
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
+Tiles = Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")]
+Precision = Annotated[str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")]
+Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
+]
+
+
 @app.callback()
 def main() -> None:
     """Train the reference network and convert it for the workstation."""
@@ -19,23 +28,18 @@ def main() -> None:
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")],
+    data: Tiles,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model.")],
     recipe: Annotated[str, typer.Option(help="paper (its Table 2) or best.")] = "best",
     filters: Annotated[int, typer.Option(help="Filters of the first level.", min=1)] = 16,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    precision: Annotated[
-        str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")
-    ] = "float32",
+    epochs: Epochs = None,
+    precision: Precision = "float32",
     no_dropblock: Annotated[bool, typer.Option("--no-dropblock", help="The plain U-net.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.", min=0)] = 1,
     hold_out: Annotated[
         list[str] | None, typer.Option(help="Set to validate on instead of training on it.")
     ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
-    ] = None,
+    vary: Changes = None,
 ) -> None:
     """Train U-net+DropBlock; called again after a kill, it goes on."""
     from dataclasses import replace
@@ -58,7 +62,7 @@ def train(
 
 @app.command()
 def distil(
-    data: Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")],
+    data: Tiles,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the student.")],
     teacher: Annotated[
         Path | None,
@@ -70,15 +74,10 @@ def distil(
     turns: Annotated[
         int, typer.Option(help="Quarter turns in which the teacher sees a tile, 1 to 4.")
     ] = 4,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    precision: Annotated[
-        str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")
-    ] = "float32",
+    epochs: Epochs = None,
+    precision: Precision = "float32",
     seed: Annotated[int, typer.Option(help="Of weights and crops.", min=0)] = 1,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
-    ] = None,
+    vary: Changes = None,
 ) -> None:
     """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
     from glioexport.distil import Teaching, student_settings

@@ -41,7 +41,7 @@ from gliorun.reading.windows import segment
 STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)
 """The fastest of the candidates in the model card that is as good as its teacher."""
 RECIPE = Recipe(
-    "adam", 3e-3, True, 0.0, True, Augmentation(), crop_px=256, average=0.998, batch=8, epochs=60
+    "adam", 3e-3, True, 0.0, True, Augmentation(), crop_px=256, average=0.998, batch=8, epochs=30
 )
 ANSWERS = "teacher"
 """Folder beside the checkpoints for the teacher's answers: grey images, 255 is nucleus."""
@@ -142,9 +142,9 @@ def distil(
     GlioError
         The teacher or the data are unusable, or `out` holds another training.
     """
+    chosen = choose(data)
     teacher = open_teacher(path)
     source = {"name": teacher.card.name, "sha256": teacher.card.source_sha256}
-    chosen = choose(data)
     claim(out, {**settings.as_values(), "teaching": asdict(teaching), "teacher": source})
     lessons = load_lessons(chosen, teacher.card.colour_target)
     baseline = otsu_baseline(lessons.checks, say)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from glioexport.convert import convert
-from glioexport.dataset import load_tiles, read_index, stain_statistics
+from glioexport.dataset import LabelledTile, load_tiles, read_index, stain_statistics
 from glioexport.distil import (
     ANSWERS,
     RECIPE,
@@ -56,6 +56,12 @@ def write_teacher(folder: Path, mpp: float = 0.25) -> Path:
     return path
 
 
+def first_tiles(folder: Path, count: int) -> list[LabelledTile]:
+    """Load the first tiles of an index, in the teacher's colour."""
+    entries = read_index(folder)[:count]
+    return load_tiles(entries, stain_statistics(entries), TARGET)
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_teacher(tmp_path_factory.mktemp("teacher"))
@@ -72,8 +78,7 @@ def whole(teacher: Path, small_tiles: Path, tmp_path_factory: pytest.TempPathFac
 def test_a_target_is_the_teachers_answer_mixed_with_the_label(
     teacher: Path, small_tiles: Path, tmp_path: Path
 ) -> None:
-    entries = read_index(small_tiles)[:1]
-    tiles = load_tiles(entries, stain_statistics(entries), TARGET)
+    tiles = first_tiles(small_tiles, 1)
     opened = open_teacher(teacher)
     (taught,) = ask(opened, tiles, tmp_path / ANSWERS, Teaching(0.25, 1), print)
     answer = opened.answer(tiles[0].pixels) / 255
@@ -92,8 +97,7 @@ def test_the_teachers_answer_is_its_probability_of_nucleus(teacher: Path) -> Non
 def test_the_teacher_sees_a_tile_in_as_many_turns_as_asked(
     teacher: Path, small_tiles: Path, tmp_path: Path
 ) -> None:
-    entries = read_index(small_tiles)[:1]
-    tiles = load_tiles(entries, stain_statistics(entries), TARGET)
+    tiles = first_tiles(small_tiles, 1)
     opened = open_teacher(teacher)
     seen: list[np.ndarray] = []
 
@@ -111,8 +115,7 @@ def test_the_teacher_sees_a_tile_in_as_many_turns_as_asked(
 def test_an_answer_that_is_there_is_not_asked_for_again(
     teacher: Path, small_tiles: Path, tmp_path: Path
 ) -> None:
-    entries = read_index(small_tiles)[:2]
-    tiles = load_tiles(entries, stain_statistics(entries), TARGET)
+    tiles = first_tiles(small_tiles, 2)
     opened = open_teacher(teacher)
     first = ask(opened, tiles, tmp_path, TEACHING, print)
 
@@ -223,8 +226,7 @@ def test_a_teacher_of_another_scale_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_answer_is_named(teacher: Path, small_tiles: Path, tmp_path: Path) -> None:
-    entries = read_index(small_tiles)[:1]
-    tiles = load_tiles(entries, stain_statistics(entries), TARGET)
+    tiles = first_tiles(small_tiles, 1)
     opened = open_teacher(teacher)
     ask(opened, tiles, tmp_path, TEACHING, print)
     (answer,) = tmp_path.iterdir()
