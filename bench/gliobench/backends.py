@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY, open_model
 from gliorun.errors import GlioError
-from gliorun.job import MODELS, REFERENCE_MODEL
+from gliorun.job import MODELS, REFERENCE_MODEL, STUDENT_MODEL
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
@@ -72,6 +72,11 @@ def reference_model() -> Path:
     from glioexport.reference import SHIPPED
 
     return SHIPPED
+
+
+def open_student() -> Backend:
+    """Open the student that ships; its tiles have the colour of the reference's."""
+    return Backend("student, INT8", open_model(STUDENT_MODEL).masks)
 
 
 def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None]) -> None:

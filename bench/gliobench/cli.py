@@ -33,7 +33,10 @@ def compare(
     count: Annotated[int, typer.Option(help="Tiles a round.", min=1)] = 32,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 5,
 ) -> None:
-    """Put Keras, ONNX Runtime, OpenVINO FP32 and INT8 side by side on the same tiles."""
+    """Put Keras, ONNX Runtime, OpenVINO FP32 and INT8 side by side on the same tiles.
+
+    Behind the reference that ships comes the student it taught.
+    """
     import tempfile
 
     from gliobench import backends, machine
@@ -47,6 +50,8 @@ def compare(
             converted = Path(folder) / "converted"
             backends.convert_reference(converted, tiles, _say)
         opened, card = backends.open_backends(model or backends.reference_model(), converted)
+        if model is None:
+            opened.append(backends.open_student())
         windows, source = backends.comparison_windows(tiles, card)
         chosen = windows[:: max(1, len(windows) // count)][:count]
         figures = compare_backends(opened, chosen, rounds, _say)

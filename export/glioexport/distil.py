@@ -39,7 +39,7 @@ from gliorun.errors import GlioError
 from gliorun.reading.windows import segment
 
 STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)
-"""The fastest of the candidates in the model card that is as good as its teacher."""
+"""As INT8 five times as fast as the reference, with as many weights; see the model card."""
 RECIPE = Recipe(
     "adam", 3e-3, True, 0.0, True, Augmentation(), crop_px=256, average=0.998, batch=8, epochs=30
 )
@@ -151,11 +151,8 @@ def distil(
     taught = ask(teacher, lessons.tiles, out / ANSWERS, teaching, say)
     student = run_epochs(out, settings, replace(lessons, tiles=taught), say=say, threads=threads)
     move_threshold(student, settings)
-    masks_of_teacher = [
-        replace(tile, nuclei=(teacher.answer(tile.pixels) > 127).astype(np.uint8))
-        for tile in lessons.checks
-    ]
-    agreement = compare_by_set(masks_of_teacher, mask_of_tile(student))
+    by_teacher = [replace(tile, nuclei=_mask(teacher, tile)) for tile in lessons.checks]
+    agreement = compare_by_set(by_teacher, mask_of_tile(student))
     further = {
         "distilled_from": {
             **source,
@@ -193,6 +190,11 @@ def _mean_answer(teacher: Teacher, pixels: Pixels, turns: int) -> Pixels:
     """Return the mean answer, (H, W) uint8, over an image in several positions."""
     answers = [np.rot90(teacher.answer(np.rot90(pixels, k)), -k) for k in range(turns)]
     return np.rint(np.mean(answers, axis=0, dtype=np.float32)).astype(np.uint8)
+
+
+def _mask(teacher: Teacher, tile: LabelledTile) -> Pixels:
+    """Return the teacher's mask of a tile, (H, W) uint8 of 0 and 1."""
+    return (teacher.answer(tile.pixels) > 127).astype(np.uint8)
 
 
 def write_candidate(shape: UnetShape, windows: list[Pixels], folder: Path) -> tuple[Path, int]:

@@ -25,6 +25,7 @@ from gliorun.writers.record import run_record
 
 MODELS = Path(__file__).parent / "models"
 REFERENCE_MODEL = MODELS / "reference.xml"
+STUDENT_MODEL = MODELS / "student.xml"
 DEFAULT_MODEL = REFERENCE_MODEL
 
 

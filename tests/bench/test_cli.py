@@ -37,8 +37,10 @@ def test_compare_ranks_the_reference_with_every_backend_on_synthetic_tissue(conv
         "ONNX Runtime",
         "OpenVINO FP32",
         "OpenVINO INT8",
+        "student, INT8",
     ]
-    assert all(float(dice) > 0.95 for _, dice in rows)
+    assert all(float(dice) > 0.95 for _, dice in rows[:-1])
+    assert 0.8 < float(rows[-1][1]) < 1  # synthetic tissue, which it was not taught on
     assert "cores" in result.stdout.splitlines()[0]
 
 
