@@ -124,6 +124,10 @@ def convert(
     trust_h5: Annotated[
         bool, typer.Option("--trust-h5", help="Load an .h5, which can run code (CVE-2025-9905).")
     ] = False,
+    in_float: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Layer that INT8 leaves in float. Repeats."),
+    ] = None,
     any_stain: Annotated[
         bool, typer.Option("--any-stain", help="Take tiles that do not look like H&E.")
     ] = False,
@@ -155,6 +159,7 @@ def convert(
         say=say,
         description=Description(custom, trust_h5, tuple(unet or ()), tile_px, output, pixel_range),
         any_stain=any_stain,
+        in_float=tuple(in_float or ()),
     )
     typer.echo(parity.table(figures))
 

@@ -41,7 +41,8 @@ def main(
     model: Annotated[
         Path | None,
         typer.Option(
-            metavar="NAME|FILE", help="Ships: reference; or an IR (.xml) of 'glioexport convert'."
+            metavar="NAME|FILE",
+            help="student (the default), reference, or an IR (.xml) of 'glioexport convert'.",
         ),
     ] = None,
     cell_px: Annotated[

@@ -26,7 +26,7 @@ from gliorun.writers.record import run_record
 MODELS = Path(__file__).parent / "models"
 REFERENCE_MODEL = MODELS / "reference.xml"
 STUDENT_MODEL = MODELS / "student.xml"
-DEFAULT_MODEL = REFERENCE_MODEL
+DEFAULT_MODEL = STUDENT_MODEL
 
 
 def model_path(named: Path | None) -> Path:

@@ -174,6 +174,7 @@ def test_one_bad_output_stops_the_good_one_too(type_here, tmp_path, small_slide)
 
 def test_a_model_that_ships_goes_by_its_name():
     assert model_path(None) == DEFAULT_MODEL
+    assert model_path(Path("student")) == DEFAULT_MODEL
     assert model_path(Path("reference")) == REFERENCE_MODEL
     assert model_path(Path("reference.xml")) == Path("reference.xml")  # a file, wherever it lies
     with pytest.raises(GlioError, match="no such model"):
@@ -182,7 +183,7 @@ def test_a_model_that_ships_goes_by_its_name():
 
 def test_a_model_of_no_known_name(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--model", "best")
-    refused(answer, "best: no such model; pass a file (.xml) or reference")
+    refused(answer, "best: no such model; pass a file (.xml) or reference or student")
     assert list(tmp_path.iterdir()) == []
 
 
