@@ -108,10 +108,11 @@ def outlines(mask: Pixels) -> set[tuple[tuple[int, int], ...]]:
     return found
 
 
-def hot_spots(density, scale, area_mm2, count, min_share):
+def hot_spots(density, scale, tissue, area_mm2, count, min_share, many_cells):
     """Return (minx, miny, width, height, density, share) of each field, the densest first.
 
-    Every field is summed anew, cell by cell, by the area that the two have in common.
+    Every field is summed anew, cell by cell, by the area that the two have in common. `tissue`
+    is the share of tissue in each cell.
     """
     slide_width, slide_height = density.grid.size_l0
     width = min(1000 * area_mm2**0.5 / scale.x_mpp, slide_width)
@@ -124,23 +125,31 @@ def hot_spots(density, scale, area_mm2, count, min_share):
         right = min(left + cell_width, slide_width)
         bottom = min(top + cell_height, slide_height)
         if right > left and bottom > top and not np.isnan(density.density[row, column]):
-            counts = density.nucleus_px[row, column], density.valid_px[row, column]
+            valid_px = density.valid_px[row, column]
+            counts = density.nucleus_px[row, column], valid_px, valid_px * tissue[row, column]
             cells.append(((left, top, right, bottom), counts))
 
+    def starts(count, side, end, length):
+        edges = [min(k * side, end) for k in range(count + 1)]
+        last = [] if length <= side else edges if length <= many_cells * side else edges[-1:]
+        ends = [edge - length for edge in last]
+        places = sorted([*edges, *ends])
+        inside = [max(place, 0) for place in places if -1e-6 < place < end - length + 1e-6]
+        return [p for k, p in enumerate(inside) if k == 0 or p > inside[k - 1] + 1e-6]
+
     fields = []
-    for row, column in np.ndindex(rows, columns):
-        x, y = column * cell_width, row * cell_height
-        if x + width > slide_width + 1e-6 or y + height > slide_height + 1e-6:
-            continue
-        nucleus = valid = 0.0
-        for (left, top, right, bottom), (nucleus_px, valid_px) in cells:
-            across = max(0, min(right, x + width) - max(left, x)) / (right - left)
-            down = max(0, min(bottom, y + height) - max(top, y)) / (bottom - top)
-            nucleus += nucleus_px * across * down
-            valid += valid_px * across * down
-        share = valid / (width / cell_width * height / cell_height * density.cell_px**2)
-        if share > min_share - 1e-9 and nucleus / valid > 1e-9:
-            fields.append((x, y, nucleus / valid, min(share, 1)))
+    for y in starts(rows, cell_height, slide_height, height):
+        for x in starts(columns, cell_width, slide_width, width):
+            nucleus = valid = seen = 0.0
+            for (left, top, right, bottom), (nucleus_px, valid_px, tissue_px) in cells:
+                across = max(0, min(right, x + width) - max(left, x)) / (right - left)
+                down = max(0, min(bottom, y + height) - max(top, y)) / (bottom - top)
+                nucleus += nucleus_px * across * down
+                valid += valid_px * across * down
+                seen += tissue_px * across * down
+            share = seen / (width / cell_width * height / cell_height * density.cell_px**2)
+            if share > min_share - 1e-9 and nucleus / valid > 1e-9:
+                fields.append((x, y, nucleus / valid, min(share, 1)))
 
     found = []
     while fields and len(found) < count:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from gliorun.card import ModelCard
 from gliorun.hotspots import find_hot_spots
 from gliorun.masks import MaskStore
-from gliorun.pipeline import Settings, measure, tile_grid
+from gliorun.pipeline import measure
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
+from gliorun.survey import tile_grid
 from gliorun.writers.result import Result
 
 CARD = ModelCard(
@@ -38,5 +40,7 @@ def dark_run(
     with Slide(path) as slide:
         masks = MaskStore(tile_grid(slide, CARD, settings), CARD.tile_px)
         measured = measure(slide, CARD, predict, settings, keep=masks.add)
-    hot_spots = find_hot_spots(measured.density, measured.scale, area_mm2=0.01, count=2)
+    density = measured.density
+    tissue = measured.tissue.shares(*density.cell_edges_l0)
+    hot_spots = find_hot_spots(density, measured.scale, tissue, area_mm2=0.01, count=2)
     return Result(path.name, measured, CARD, hot_spots, run={}, masks=masks)

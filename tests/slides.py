@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from gliorun import demo
 
 Pixels = NDArray[np.uint8]
 GLASS = 245
 JPEG_TILE_PX = 256
+SUBSAMPLING = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}
+"""Pixels along x and y that share a colour."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,4 +89,140 @@ def non_square(path: Path, pixels: Pixels, x_mpp: float, y_mpp: float) -> Path:
         resolutionunit="CENTIMETER",
         metadata=None,
     )
+    return path
+
+
+def dicom(folder: Path, pixels: Pixels, mpp: float = 0.25) -> Path:
+    """Write a DICOM slide of one level, tiled in JPEG, into a folder that is made."""
+    height, width, _ = pixels.shape
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+    image.Modality, image.ImageType = "SM", ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    image.SamplesPerPixel, image.PhotometricInterpretation = 3, "YBR_FULL_422"
+    image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+    image.PlanarConfiguration = image.PixelRepresentation = 0
+    image.Rows = image.Columns = JPEG_TILE_PX
+    image.TotalPixelMatrixColumns, image.TotalPixelMatrixRows = width, height
+    image.DimensionOrganizationType = "TILED_FULL"
+    image.ImagedVolumeWidth, image.ImagedVolumeHeight = width * mpp / 1000, height * mpp / 1000
+    measures, shared = Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [mpp / 1000, mpp / 1000], 0.001
+    shared.PixelMeasuresSequence = [measures]
+    image.SharedFunctionalGroupsSequence = [shared]
+    tiles = _tiles(pixels, (JPEG_TILE_PX, JPEG_TILE_PX))
+    frames = [_jpeg(tile, "YCbCr", "422", 90) for tile in tiles]
+    image.NumberOfFrames, image.PixelData = len(frames), encapsulate(frames)
+    folder.mkdir()
+    image.save_as(folder / "level0.dcm", enforce_file_format=True)
+    return folder
+
+
+def jpeg_tiff(
+    path: Path,
+    pixels: Pixels,
+    *,
+    tile_px: tuple[int, int] = (256, 256),
+    space: str = "YCbCr",
+    subsampling: str = "420",
+    tables: bool = False,
+    big: bool = False,
+    quality: int = 90,
+) -> Path:
+    """Write a generic TIFF of JPEG tiles (width, height), in the ways that scanners do.
+
+    With `tables` the tiles hold neither their tables, which the TIFF holds once, nor a marker
+    that tells their colour space.
+    """
+    encoded = [_jpeg(tile, space, subsampling, quality) for tile in _tiles(pixels, tile_px)]
+    if tables:
+        parts = [_without_tables(jpeg) for jpeg in encoded]
+        encoded = [jpeg for jpeg, _ in parts]
+    tifffile.imwrite(
+        path,
+        iter(encoded),
+        bigtiff=big,
+        shape=pixels.shape,
+        dtype=np.uint8,
+        tile=tile_px[::-1],
+        photometric="rgb" if space == "RGB" else "ycbcr",
+        compression="jpeg",
+        compressionargs={"outcolorspace": space.lower()},
+        jpegtables=parts[0][1] if tables else None,
+        subsampling=None if space == "RGB" else SUBSAMPLING[subsampling],
+        metadata=None,
+    )
+    return path
+
+
+def _tiles(pixels: Pixels, tile_px: tuple[int, int]) -> Generator[Pixels]:
+    """Yield the tiles of an image row by row; those at its border are filled up."""
+    width, height = tile_px
+    rest = [(0, -pixels.shape[0] % height), (0, -pixels.shape[1] % width), (0, 0)]
+    filled = np.pad(pixels, rest, mode="edge")
+    for top in range(0, filled.shape[0], height):
+        for left in range(0, filled.shape[1], width):
+            yield filled[top : top + height, left : left + width]
+
+
+def _jpeg(tile: Pixels, space: str, subsampling: str, quality: int) -> bytes:
+    return bytes(
+        imagecodecs.jpeg8_encode(
+            np.ascontiguousarray(tile),
+            level=quality,
+            colorspace="RGB",
+            outcolorspace=space.upper(),
+            subsampling=subsampling,
+        )
+    )
+
+
+def _without_tables(jpeg: bytes) -> tuple[bytes, bytes]:
+    """Split a JPEG into one without quantisation and Huffman tables and one of nothing else."""
+    start, place = b"\xff\xd8", 2
+    rest, tables = start, start
+    while jpeg[place + 1] != 0xDA:  # the scan
+        marker = jpeg[place + 1]
+        end = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+        if marker in (0xC4, 0xDB):
+            tables += jpeg[place:end]
+        elif not 0xE0 <= marker <= 0xEF:
+            rest += jpeg[place:end]
+        place = end
+    return rest + jpeg[place:], tables + b"\xff\xd9"
+
+
+def mrxs(path: Path, pixels: Pixels) -> Path:
+    """Write a slide as 3DHISTECH scanners do: a small file, and a folder of its name beside it.
+
+    The layout is that which OpenSlide's own reader of this format expects; one level.
+    """
+    height, width = (side // JPEG_TILE_PX * JPEG_TILE_PX for side in pixels.shape[:2])
+    columns, rows = width // JPEG_TILE_PX, height // JPEG_TILE_PX
+    folder, slide_id, data, places = path.with_suffix(""), "0123456789ABCDEF", b"", b""
+    for number, tile in enumerate(_tiles(pixels[:height, :width], (JPEG_TILE_PX, JPEG_TILE_PX))):
+        encoded = _jpeg(tile, "YCbCr", "420", 90)
+        places += struct.pack("<4i", number, len(data), len(encoded), 0)
+        data += encoded
+    head = b"01.02" + slide_id.encode()
+    at = len(head) + 8  # after the pointers to the hierarchical and the other records
+    index = head + struct.pack("<7i", at, at, at + 4, 0, at + 12, rows * columns, 0) + places
+    folder.mkdir()
+    (folder / "Data0000.dat").write_bytes(data)
+    (folder / "Index.dat").write_bytes(index)
+    (folder / "Slidedat.ini").write_text(
+        f"[GENERAL]\nSLIDE_ID = {slide_id}\nIMAGENUMBER_X = {columns}\nIMAGENUMBER_Y = {rows}\n"
+        "OBJECTIVE_MAGNIFICATION = 40\n"
+        "[HIERARCHICAL]\nHIER_COUNT = 1\nNONHIER_COUNT = 0\nINDEXFILE = Index.dat\n"
+        "HIER_0_NAME = Slide zoom level\nHIER_0_COUNT = 1\nHIER_0_VAL_0_SECTION = LEVEL_0\n"
+        "[DATAFILE]\nFILE_COUNT = 1\nFILE_0 = Data0000.dat\n"
+        "[LEVEL_0]\nOVERLAP_X = 0\nOVERLAP_Y = 0\nMICROMETER_PER_PIXEL_X = 0.25\n"
+        "MICROMETER_PER_PIXEL_Y = 0.25\nIMAGE_FILL_COLOR_BGR = 16777215\n"
+        f"DIGITIZER_WIDTH = {JPEG_TILE_PX}\nDIGITIZER_HEIGHT = {JPEG_TILE_PX}\n"
+        "IMAGE_FORMAT = JPEG\nIMAGE_CONCAT_FACTOR = 0\n"
+    )
+    path.write_bytes(b"")
     return path

@@ -40,6 +40,9 @@ def test_the_runtime_imports_no_training_or_conversion_library_nor_the_other_roo
         ("gliorun.engine", {"openslide", "matplotlib"}),
         ("gliorun.demo", {"openvino", "matplotlib", "numba", "openslide"}),
         ("gliorun.job", {"bokeh"}),
+        ("gliorun.cabinet", {"distributed", "dask", "bokeh"}),
+        ("gliorun.watch", {"openvino", "distributed", "matplotlib"}),
+        ("gliorun.ledger", {"openvino", "openslide", "distributed", "matplotlib"}),
         ("gliorun.cli", {"openvino", "matplotlib", "numba", "openslide", "numpy"}),
     ],
 )

@@ -6,35 +6,49 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import CARD_KEY, open_model
+from gliorun.engine import CARD_KEY, Compute, open_model
 from gliorun.errors import GlioError
-from gliorun.job import MODELS, REFERENCE_MODEL, STUDENT_MODEL
+from gliorun.job import MODELS, REFERENCE_MODEL
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
 Masks = Callable[[Iterable[Pixels]], Iterable[Pixels]]
+Packed = NDArray[np.uint8]
+"""Masks, (N, H, ceil(W / 8)): eight pixels a byte."""
 
-KERAS = "Keras predict"
 OTSU = "otsu"
 """What stands for the haematoxylin-Otsu baseline where a model file could."""
 
 
+KERAS, XLA, ONNX, IR = "keras", "xla", "onnx", "ir"
+BATCHES = (1, 2, 4, 8)
+"""What a Keras backend is tried with; the converted models take one tile at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A name, and what turns (tile_px, tile_px, 3) uint8 windows into masks, in order."""
+    """One way to run one network: what opens it, and what it is.
+
+    `kind` is "keras", "xla", "onnx" or "ir"; `precision` is what it computes in, "FP32", "BF16" or
+    "INT8"; `source_sha256` is of the Keras file that the network comes from.
+    """
 
     name: str
-    masks: Masks
+    kind: str
+    path: Path
+    precision: str
+    source_sha256: str
 
 
-def open_backends(model: Path, converted: Path) -> tuple[list[Backend], ModelCard]:
-    """Open Keras, ONNX Runtime and OpenVINO FP32 and INT8 on one network.
+def backends_of(model: Path, converted: Path) -> tuple[list[Backend], ModelCard]:
+    """Return every way to run one network, Keras first, and its card.
 
     Parameters
     ----------
@@ -48,35 +62,143 @@ def open_backends(model: Path, converted: Path) -> tuple[list[Backend], ModelCar
     GlioError
         A file is missing, or `converted` was made of another `.keras` file.
     """
-    from glioexport.onnx_model import onnx_predictor
-    from glioexport.reference import load_model, mask_predictor
-
-    keras_model = load_model(model)
-    fp32, int8 = (open_model(converted / f"{name}.xml") for name in ("fp32", "int8"))
-    if fp32.card.source_sha256 != sha256_of(model):
+    if not model.is_file():
+        raise GlioError(f"{model}: no such file")
+    source = sha256_of(model)
+    fp32, int8 = (converted / f"{name}.xml" for name in ("fp32", "int8"))
+    card = open_model(int8).card
+    if open_model(fp32).card.source_sha256 != source:
         raise GlioError(f"{converted}: was not converted from {model}; run 'glioexport convert'")
     onnx = converted / "model.onnx"
     if not onnx.is_file():
         raise GlioError(f"{onnx}: no such file; run 'glioexport convert'")
-    backends = [
-        Backend(KERAS, mask_predictor(keras_model, batch=4)),
-        Backend("ONNX Runtime", onnx_predictor(onnx)),
-        Backend("OpenVINO FP32", fp32.masks),
-        Backend("OpenVINO INT8", int8.masks),
+    ways = [
+        Backend("Keras predict", KERAS, model, "FP32", source),
+        Backend("Keras XLA", XLA, model, "FP32", source),
+        Backend("ONNX Runtime", ONNX, onnx, "FP32", source),
+        Backend("OpenVINO FP32", IR, fp32, "FP32", source),
+        Backend("OpenVINO BF16", IR, fp32, "BF16", source),
+        Backend("OpenVINO INT8", IR, int8, "INT8", source),
     ]
-    return backends, int8.card
+    return ways, card
+
+
+def further_backend(model: Path, tile_px: int) -> Backend:
+    """Return the way to run any other IR, such as a distilled student.
+
+    Raises
+    ------
+    GlioError
+        It cannot be used, or takes tiles of another size.
+    """
+    card = open_model(model).card
+    if card.tile_px != tile_px:
+        raise GlioError(
+            f"{model}: takes tiles of {card.tile_px} px, the others of {tile_px} px; "
+            "they cannot be fed the same"
+        )
+    name = f"{model.parent.name}/{model.name}, {card.precision}"
+    return Backend(name, IR, model, card.precision or "FP32", card.source_sha256)
+
+
+def open_backend(backend: Backend, windows: list[Pixels]) -> Callable[[int, int], Packed]:
+    """Return what runs a backend on its first windows, in batches: their masks, packed.
+
+    It is ready when the first mask is there.
+    """
+    masks_in_batches = _RUNNERS[backend.kind](backend)
+
+    def run(count: int, batch: int) -> Packed:
+        masks = list(masks_in_batches(batch)(windows[:count]))
+        return np.packbits(np.stack(masks).astype(bool), axis=-1)
+
+    run(1, 1)
+    return run
+
+
+def _run_keras(backend: Backend) -> Callable[[int], Masks]:
+    from glioexport.reference import load_model, mask_predictor
+
+    model = load_model(backend.path)
+    return lambda batch: mask_predictor(model, batch)
+
+
+def _run_xla(backend: Backend) -> Callable[[int], Masks]:
+    """Return Keras compiled by XLA; that some networks or systems cannot be is no bug."""
+    import tensorflow as tf
+
+    from glioexport.reference import load_model, mask_predictor
+
+    model = load_model(backend.path)
+    model.jit_compile = True
+
+    def masks_in(batch: int) -> Masks:
+        predict = mask_predictor(model, batch)
+
+        def masks(windows: Iterable[Pixels]) -> Iterable[Pixels]:
+            try:
+                yield from predict(windows)
+            except (tf.errors.OpError, NotImplementedError, ValueError) as error:
+                raise GlioError(f"XLA: {str(error).splitlines()[0]}") from error
+
+        return masks
+
+    return masks_in
+
+
+def _run_onnx(backend: Backend) -> Callable[[int], Masks]:
+    from glioexport.onnx_model import onnx_predictor
+
+    predict = onnx_predictor(backend.path)
+    return lambda batch: predict
+
+
+def _run_ir(backend: Backend) -> Callable[[int], Masks]:
+    precision = "bf16" if backend.precision == "BF16" else "f32"
+    engine = open_model(backend.path, Compute(precision=precision))
+    return lambda batch: engine.masks
+
+
+_RUNNERS: dict[str, Callable[[Backend], Callable[[int], Masks]]] = {
+    KERAS: _run_keras,
+    XLA: _run_xla,
+    ONNX: _run_onnx,
+    IR: _run_ir,
+}
 
 
 def reference_model() -> Path:
     """Return the `.keras` file that ships."""
-    from glioexport.reference import SHIPPED
+    import glioexport
 
-    return SHIPPED
+    return Path(glioexport.__file__).parent / "weights" / "reference.keras"
 
 
-def open_student() -> Backend:
-    """Open the student that ships; its tiles have the colour of the reference's."""
-    return Backend("student, INT8", open_model(STUDENT_MODEL).masks)
+def has_keras() -> bool:
+    """Tell whether the Keras reference can run here."""
+    return find_spec("tensorflow") is not None and find_spec("keras") is not None
+
+
+def is_reference_of(keras_file: Path, card: ModelCard) -> bool:
+    """Tell whether a converted model, by its card, was made of this Keras file."""
+    if not keras_file.is_file():
+        raise GlioError(f"{keras_file}: no such file")
+    return card.source_sha256 == sha256_of(keras_file)
+
+
+def keras_script(keras_file: Path) -> Callable[[Pixels], Pixels]:
+    """Return the plain way of a script: one window, (H, W, 3) uint8, to `model.predict`."""
+    from glioexport.reference import load_model, masks_of
+    from glioexport.scores import ARGMAX, output_of
+
+    model = load_model(keras_file)
+    output = output_of(model) or ARGMAX
+
+    def segment(pixels: Pixels) -> Pixels:
+        (mask,) = masks_of(model.predict(pixels[None], verbose=0), output)
+        return np.asarray(mask)
+
+    return segment
 
 
 def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None]) -> None:

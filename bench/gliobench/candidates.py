@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gliobench.backends import Candidate, Masks, Pixels
-from gliobench.compare import spread
+from gliobench.report import spread
 from gliorun.errors import GlioError
 
 SHAPES = (
@@ -87,8 +87,8 @@ def table(speeds: list[Speed]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for speed in speeds:
-        clock = np.array(speed.tiles_s) / first.tiles_s
-        cores = np.array(first.cpu_ms) / speed.cpu_ms
+        clock = (np.array(speed.tiles_s) / first.tiles_s).tolist()
+        cores = (np.array(first.cpu_ms) / speed.cpu_ms).tolist()
         lines.append(
             f"| {speed.name} | {speed.weights:,} | {spread(speed.tiles_s, 0)} "
             f"| {spread(speed.cpu_ms, 1)} | {spread(clock, 2)} | {spread(cores, 2)} |"

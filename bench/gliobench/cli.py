@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,42 +21,37 @@ def main() -> None:
 @app.command()
 def compare(
     model: Annotated[
-        Path | None, typer.Argument(help="A .keras file; the reference that ships by default.")
+        Path | None,
+        typer.Argument(metavar="KERAS", help="A .keras file; the reference that ships by default."),
     ] = None,
     converted: Annotated[
         Path | None,
         typer.Option(help="What 'glioexport convert' made of it; made anew if left out."),
+    ] = None,
+    further: Annotated[
+        list[Path] | None,
+        typer.Option("--model", help="A further IR (.xml), such as a student; may be repeated."),
     ] = None,
     tiles: Annotated[
         Path | None, typer.Option(help="Folder of real tiles; synthetic tissue by default.")
     ] = None,
     count: Annotated[int, typer.Option(help="Tiles a round.", min=1)] = 32,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 5,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
 ) -> None:
-    """Put Keras, ONNX Runtime, OpenVINO FP32 and INT8 side by side on the same tiles.
+    """Put Keras, ONNX Runtime, OpenVINO FP32, BF16, INT8 and further models side by side.
 
-    Behind the reference that ships comes the student it taught.
+    Each runs in a process of its own, all on the same tiles, in turns. One whose masks are not
+    those of Keras is marked, and its speed is not ranked.
     """
-    import tempfile
+    _check_folders(json_path, pictures)
 
-    from gliobench import backends, machine
-    from gliobench.compare import compare as compare_backends
-    from gliobench.compare import table
+    from gliobench.report import compare_markdown
+    from gliobench.suite import compare_models
 
-    with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
-        if converted is None:
-            if model is not None:
-                raise typer.BadParameter("a model of your own needs --converted")
-            converted = Path(folder) / "converted"
-            backends.convert_reference(converted, tiles, _say)
-        opened, card = backends.open_backends(model or backends.reference_model(), converted)
-        if model is None:
-            opened.append(backends.open_student())
-        windows, source = backends.comparison_windows(tiles, card)
-        chosen = windows[:: max(1, len(windows) // count)][:count]
-        figures = compare_backends(opened, chosen, rounds, _say)
-    typer.echo(f"{machine.describe()}; {len(chosen)} tiles of {source}, {rounds} rounds in turns\n")
-    typer.echo(table(figures))
+    figures = compare_models(model, converted, further or (), tiles, count, rounds, _say)
+    _finish("compare", figures, compare_markdown(figures), json_path, pictures)
 
 
 @app.command()
@@ -89,21 +84,119 @@ def candidates(
 @app.command()
 def truth(
     density: Annotated[Path, typer.Argument(help="density.csv that gliorun wrote.")],
-    mask: Annotated[Path, typer.Argument(help="Nucleus mask of the slide at level 0.")],
+    nuclei: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TRUTH",
+            help="Nucleus mask of the slide at level 0, or the truth.csv of 'gliobench giant'.",
+        ),
+    ],
     within: Annotated[
         tuple[int, int, int, int] | None,
         typer.Option(help="LEFT TOP RIGHT BOTTOM: only cells wholly inside, in level-0 px."),
     ] = None,
 ) -> None:
     """Compare a density map with the true nuclei of its slide."""
-    from gliobench.truth import against_truth, read_cells, read_mask
+    from gliobench.truth import against_cells, against_truth, read_cells, read_mask
 
-    found = against_truth(read_cells(density, within), read_mask(mask))
+    cells = read_cells(density, within)
+    if nuclei.suffix == ".csv":
+        found = against_cells(cells, read_cells(nuclei))
+    else:
+        found = against_truth(cells, read_mask(nuclei))
     typer.echo(
         f"{found.cells} cells: mean absolute error {found.mean_error_points:.2f} points, "
         f"bias {found.bias_points:+.2f}, worst {found.worst_points:.2f}, "
         f"correlation {found.correlation:.3f}, same class {found.class_agreement:.1%}"
     )
+
+
+@app.command()
+def giant(
+    out: Annotated[Path, typer.Argument(metavar="OUT.svs", help="Slide to write.")],
+    gigapixels: Annotated[float, typer.Option(help="Size, 0.01 to 10.")] = 1.0,
+    tissue: Annotated[float, typer.Option(help="Share of the slide that is tissue.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Another one draws other nuclei.", min=0)] = 0,
+    copies: Annotated[
+        bool,
+        typer.Option(
+            "--copies",
+            help="Write every tile anew, as a scanner does: 0.2 GB a gigapixel instead of a few "
+            "MB in all, where equal tiles are stored once.",
+        ),
+    ] = False,
+) -> None:
+    """Write a synthetic Aperio-style slide of any size, and its true density tile by tile.
+
+    OUT.truth.csv beside it has the true density of every tile of 480 px (0.25 µm/px):
+    'gliorun OUT.svs --out density.csv', then 'gliobench truth density.csv OUT.truth.csv'.
+    """
+    from gliobench.giant import Plan, truth_path, write_giant
+
+    written = write_giant(out, Plan(gigapixels, tissue, seed, share_bytes=not copies))
+    typer.echo(
+        f"{out}: {written.width_px} x {written.height_px} px, {written.tissue_tiles:,} of "
+        f"{written.density.size:,} tiles are tissue; truth in {truth_path(out)}"
+    )
+
+
+@app.command()
+def speed(
+    slide: Annotated[
+        Path | None,
+        typer.Argument(help="Any slide; a synthetic one of 0.1 gigapixel by default."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="IR (.xml); the model that ships by default.")
+    ] = None,
+    keras_file: Annotated[
+        Path | None,
+        typer.Option("--keras", help="The .keras file it was made of; the one that ships."),
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="Seconds in all, at least 30; decides on how many tiles.")
+    ] = 180,
+    rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 3,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
+) -> None:
+    """Measure a whole job: against the network alone and a Keras script, and where time goes.
+
+    The same tiles go through all of them in turns, and their densities are compared. Then each
+    stage alone, and the job over threads, requests and slides of 0.1 to 10 gigapixels.
+    """
+    _check_folders(json_path, pictures)
+
+    from gliobench.report import speed_markdown
+    from gliobench.suite import speed_of
+
+    figures = speed_of(slide, model, mpp, keras_file, rounds, budget, _say)
+    _finish("speed", figures, speed_markdown(figures), json_path, pictures)
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        Path | None, typer.Option(help="IR (.xml); the model that ships by default.")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all findings.")] = None,
+) -> None:
+    """Tell whether this workstation is fit to run gliorun: exit code 0 if it is, 1 if not.
+
+    Versions, processor, memory, disk, caches; then a drawn slide of known densities goes through
+    the installed model. Needs no TensorFlow and no network.
+    """
+    _check_folders(json_path)
+
+    from gliobench.doctor import doctor_markdown, examine
+
+    figures = examine(model, _say)
+    _finish("doctor", figures, doctor_markdown(figures), json_path, None)
+    if not figures.fit:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -153,9 +246,7 @@ def accuracy(
 
     # whatever can be wrong, before the models, which take long
     of_models.choose(folder, sets or (), split)
-    for out in (json_path and json_path.parent, pictures and pictures.parent):
-        if out is not None and not out.is_dir():
-            raise GlioError(f"{out}: no such folder to write into")
+    _check_folders(json_path, pictures)
     opened = backends.open_segmenters(models or backends.shipped_models())
     results = of_models.accuracy(
         folder, opened, sets=sets or (), split=split, colour=colour, stress=stress, say=_say
@@ -170,6 +261,95 @@ def accuracy(
 
         for path in write_pictures(pictures, results):
             _say(str(path))
+
+
+@app.command()
+def report(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="JSON…", help="What --json of doctor, compare, speed and accuracy wrote."
+        ),
+    ] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of such files instead.")
+    ] = False,
+) -> None:
+    """Put what several machines measured side by side, as Markdown."""
+    import json
+
+    from gliobench import sidebyside
+
+    if schema:
+        typer.echo(json.dumps(sidebyside.schema(), indent=1, ensure_ascii=False))
+        return
+    _check_folders(pictures)
+    measured = sidebyside.read_all(files or [])
+    _echo(sidebyside.report_markdown(measured))
+    if pictures is not None:
+        from gliobench.plots import write_charts
+
+        for path in write_charts(pictures, measured):
+            _say(str(path))
+
+
+@app.command("all")
+def all_(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Gets JSON, charts, report.md.")],
+    tiles: Annotated[
+        Path | None,
+        typer.Option(help="Labelled tiles with an index.csv; without, no accuracy."),
+    ] = None,
+    slide: Annotated[
+        Path | None, typer.Option(help="For speed; a synthetic one by default.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Under 10 minutes on 2 cores; coarser figures.")
+    ] = False,
+) -> None:
+    """Measure everything that the README states: doctor, compare, speed, accuracy."""
+    _check_folders(out)
+
+    from gliobench import suite
+
+    _echo(suite.measure_all(out, tiles, slide, suite.QUICK if quick else suite.FULL, _say))
+
+
+def _check_folders(*outputs: Path | None) -> None:
+    """Raise before a long measurement, not after it, where its figures cannot be written."""
+    for out in outputs:
+        if out is not None and not out.parent.is_dir():
+            raise GlioError(f"{out.parent}: no such folder to write into")
+
+
+def _finish(
+    kind: str, figures: Any, markdown: str, json_path: Path | None, pictures: Path | None
+) -> None:
+    """Print what was measured, and write it."""
+    from gliobench import document, machine
+
+    envelope = document.seal(kind)
+    disturbed = machine.noise(envelope.machine)
+    if disturbed:
+        _say(disturbed)
+    _echo(f"{machine.describe(envelope.machine)}\n\n{markdown}")
+    if json_path is not None:
+        document.write(json_path, document.as_values(envelope, figures))
+    if pictures is not None:
+        from gliobench.plots import write_charts
+        from gliobench.sidebyside import Measured
+
+        for path in write_charts(pictures, [Measured("A", envelope, figures)]):
+            _say(str(path))
+
+
+def _echo(markdown: str) -> None:
+    """Print Markdown, in red what did not give the reference's results."""
+    from gliobench.document import DISAGREES
+
+    for line in markdown.splitlines():
+        typer.secho(line, fg="red" if DISAGREES in line else None)
 
 
 def _say(line: str) -> None:

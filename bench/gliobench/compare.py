@@ -1,92 +1,256 @@
-"""The same tiles through every backend, in turns: tiles/s, ratio to Keras, agreement with Keras."""
+"""The same tiles through every backend, in turns: speed, cost, agreement, and what limits it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gliobench.backends import Backend, Pixels
+from gliobench.backends import (
+    BATCHES,
+    IR,
+    KERAS,
+    XLA,
+    Backend,
+    Packed,
+    Pixels,
+    open_backend,
+)
+from gliobench.roofline import PRECISIONS, gmac_of, open_peaks
+from gliobench.workers import Contestant, Turn, Worker, take_turns
 from gliorun.agreement import Agreement, agreement
+from gliorun.card import sha256_of
 from gliorun.errors import GlioError
+
+Say = Callable[[str], None]
+
+TRIAL_TILES = 8
+PEAK_S = 0.5
+SAME_NETWORK = (0.3, 0.97)
+OTHER_NETWORK = (2.0, 0.8)
+"""Largest mean density difference to the reference in points, and least share of tiles of the same
+class, for what runs the reference's network and for another one such as a student. What strays
+further has its speed not ranked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """One backend's figures; `ratios` are to the first backend, round by round."""
+class Row:
+    """One backend, round by round.
+
+    `ratios` are tiles/s over the reference's in the same round. `cpu_s_a_tile` is CPU time of all
+    threads. `start_s` is from the start of its process to its first mask. `agreement` is with the
+    reference's masks over all rounds, `agrees` says whether it is close enough for its speed to
+    be ranked. `gmac` is for one tile; `peak_share` is how much of the processor's measured peak,
+    in its precision, it reaches in its CPU time. What cannot be known is None.
+    """
 
     name: str
+    sha256: str
+    precision: str
+    same_network: bool
+    batch: int
     tiles_s: tuple[float, ...]
     ratios: tuple[float, ...]
+    cpu_s_a_tile: tuple[float, ...]
+    start_s: float
+    peak_bytes: int | None
     agreement: Agreement
+    agrees: bool
+    gmac: float | None
+    peak_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompareFigures:
+    """What `gliobench compare` measured.
+
+    `source` says what the tiles are of. The first of `rows` is the reference. `peaks` are 10⁹
+    operations (two a multiply-accumulate) in a second of one core, by precision. `left_out` says
+    what could not be run.
+    """
+
+    tiles: int
+    source: str
+    rounds: int
+    rows: tuple[Row, ...]
+    peaks: dict[str, float]
+    left_out: tuple[str, ...]
 
 
 def compare(
-    backends: list[Backend],
+    backends: Sequence[Backend],
     windows: list[Pixels],
+    source: str,
     rounds: int,
-    say: Callable[[str], None] = lambda line: None,
-) -> list[Comparison]:
-    """Run every backend on all windows, `rounds` times in turns, after one warm-up.
+    say: Say = lambda line: None,
+) -> CompareFigures:
+    """Run every backend on all windows, `rounds` times in turns, each in its own process.
 
-    The first backend is the reference. Turns put a drift of the machine's speed on all alike.
+    The first backend is the reference.
 
     Raises
     ------
     GlioError
-        There is no window, or fewer than one round.
+        There is no window, or fewer than one round; or a backend other than XLA cannot be run.
     """
     if not windows or rounds < 1:
         raise GlioError("compare needs at least one tile and one round")
-    masks = {}
-    for backend in backends:
-        say(f"warm-up and agreement: {backend.name}")
-        masks[backend.name] = list(backend.masks(windows))
-    seconds: dict[str, list[float]] = {backend.name: [] for backend in backends}
-    for turn in range(rounds):
-        say(f"round {turn + 1}/{rounds}")
+    left_out: list[str] = []
+    with ExitStack() as held:
+        entries: list[_Entry] = []
         for backend in backends:
-            seconds[backend.name].append(_time(backend, windows))
-    reference = backends[0].name
-    return [
-        Comparison(
-            name,
-            tuple(len(windows) / s for s in taken),
-            tuple(r / s for r, s in zip(seconds[reference], taken, strict=True)),
-            agreement(zip(masks[name], masks[reference], strict=True)),
+            say(f"start and warm-up: {backend.name}")
+            try:
+                entries.append(_start(backend, windows, held))
+            except GlioError as error:
+                if backend.kind != XLA:
+                    raise
+                left_out.append(str(error))
+        peaks = [
+            _Peak(held.enter_context(Worker("peaks", open_peaks)), kind) for kind in PRECISIONS
+        ]
+        contestants: list[Contestant] = [*entries, *peaks]
+        turns = take_turns(contestants, rounds, say=say)
+    highest = {
+        peak.precision: max(turn.value for turn in taken)
+        for peak, taken in zip(peaks, turns[len(entries) :], strict=True)
+    }
+    started = [
+        Started(e.backend, e.batch, e.worker.start_s, e.worker.peak_bytes, gmac)
+        for e, gmac in zip(entries, _gmacs([e.backend for e in entries]), strict=True)
+    ]
+    shape = len(windows), windows[0].shape[1]
+    rows = rows_of(started, turns[: len(entries)], shape, highest)
+    return CompareFigures(len(windows), source, rounds, rows, highest, tuple(left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A backend in its own process, at its best batch size."""
+
+    backend: Backend
+    worker: Worker
+    tiles: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    def turn(self, *arguments: Any) -> Turn:
+        return self.worker.turn(self.tiles, self.batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peak:
+    """The processor's peak in one precision."""
+
+    worker: Worker
+    precision: str
+
+    @property
+    def name(self) -> str:
+        return f"peak {self.precision}"
+
+    def turn(self, *arguments: Any) -> Turn:
+        return self.worker.turn(self.precision, PEAK_S)
+
+
+def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _Entry:
+    """Start a backend, find its best batch size and warm it up."""
+    worker = held.enter_context(Worker(backend.name, open_backend, backend, windows))
+    batch = 1
+    if backend.kind in (KERAS, XLA):
+        tiles = min(TRIAL_TILES, len(windows))
+        batch = best_batch(partial(worker.turn, tiles), tiles)
+    worker.turn(len(windows), batch)
+    return _Entry(backend, worker, len(windows), batch)
+
+
+def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:
+    """Return the batch size whose turn costs the least CPU time, each after a warm-up of its own.
+
+    None is larger than the number of tiles of a turn.
+
+    CPU time, as a trial is short and another program's burst would decide it.
+    """
+    costs = {}
+    for batch in (size for size in BATCHES if size <= tiles):
+        turn(batch)
+        costs[batch] = turn(batch).cpu_s
+    return min(costs, key=costs.__getitem__)
+
+
+def _gmacs(backends: Sequence[Backend]) -> list[float | None]:
+    """Return the operations of each network; what is no IR has those of an IR of its source."""
+    known = {b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.kind == IR}
+    return [gmac_of(b.path) if b.kind == IR else known.get(b.source_sha256) for b in backends]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What is known of a backend beside its turns."""
+
+    backend: Backend
+    batch: int
+    start_s: float
+    peak_bytes: int | None
+    gmac: float | None
+
+
+def rows_of(
+    started: Sequence[Started],
+    turns: Sequence[Sequence[Turn]],
+    shape: tuple[int, int],
+    peaks: dict[str, float],
+) -> tuple[Row, ...]:
+    """Make rows of turns; `shape` is the number of tiles and their width in px."""
+    tiles, width = shape
+    reference = started[0].backend
+    rows = []
+    for one, taken in zip(started, turns, strict=True):
+        same = one.backend.source_sha256 == reference.source_sha256
+        pairs = zip(_masks(taken, width), _masks(turns[0], width), strict=True)
+        found = agreement(pairs)
+        cpu_s = tuple(turn.cpu_s / tiles for turn in taken)
+        reached = None if one.gmac is None else 2 * one.gmac / float(np.median(cpu_s))
+        rows.append(
+            Row(
+                name=one.backend.name,
+                sha256=sha256_of(one.backend.path),
+                precision=one.backend.precision,
+                same_network=same,
+                batch=one.batch,
+                tiles_s=tuple(tiles / turn.seconds for turn in taken),
+                ratios=tuple(
+                    theirs.seconds / turn.seconds
+                    for turn, theirs in zip(taken, turns[0], strict=True)
+                ),
+                cpu_s_a_tile=cpu_s,
+                start_s=one.start_s,
+                peak_bytes=one.peak_bytes,
+                agreement=found,
+                agrees=close_enough(found, same),
+                gmac=one.gmac,
+                peak_share=None if reached is None else reached / peaks[one.backend.precision],
+            )
         )
-        for name, taken in seconds.items()
-    ]
+    return tuple(rows)
 
 
-def _time(backend: Backend, windows: Iterable[Pixels]) -> float:
-    started = time.perf_counter()
-    for _ in backend.masks(windows):
-        pass
-    return time.perf_counter() - started
+def close_enough(found: Agreement, same_network: bool) -> bool:
+    """Tell whether masks are so close to the reference's that their speed may be ranked."""
+    points, classes = SAME_NETWORK if same_network else OTHER_NETWORK
+    return found.density_error_points <= points and found.class_agreement >= classes
 
 
-def table(comparisons: list[Comparison]) -> str:
-    """Return the figures as a Markdown table: median, with minimum and maximum in brackets."""
-    reference = comparisons[0].name
-    lines = [
-        f"| backend | tiles/s | × {reference} | Dice to Keras | density difference: mean | worst "
-        "| same class |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {c.name} | {spread(c.tiles_s, 1)} | {spread(c.ratios, 2)} | {c.agreement.dice:.4f} "
-        f"| {c.agreement.density_error_points:.3f} points "
-        f"| {c.agreement.density_worst_points:.3f} | {c.agreement.class_agreement:.1%} |"
-        for c in comparisons
-    ]
-    return "\n".join(lines)
-
-
-def spread(values: Sequence[float] | NDArray[np.float64], digits: int) -> str:
-    """Return the median, with minimum and maximum in brackets."""
-    median, low, high = np.median(values), min(values), max(values)
-    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+def _masks(turns: Sequence[Turn], width: int) -> Iterator[Pixels]:
+    """Yield the masks of all turns."""
+    for turn in turns:
+        packed: Packed = turn.value
+        for mask in packed:
+            yield np.unpackbits(mask, axis=-1, count=width)

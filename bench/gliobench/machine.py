@@ -1,25 +1,170 @@
-"""What machine this is, in one line."""
+"""What machine this is; a speed means nothing without it."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gliorun import __version__
 
-def describe() -> str:
-    """Return processor, cores and system; a speed means nothing without them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+LIBRARIES = (
+    "openvino", "openslide-python", "openslide-bin", "numba", "numpy", "tensorflow-cpu",
+    "tensorflow", "keras", "onnxruntime", "scikit-image", "pillow",
+)  # fmt: skip
+KNOWN_SETS = (
+    "avx2", "f16c", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
+    "asimd", "asimddp", "i8mm", "bf16",
+)  # fmt: skip
+"""Instruction sets that decide how fast a network runs, as Linux calls them."""
+CPUINFO = Path("/proc/cpuinfo")
+STATUS = Path("/proc/self/status")
+DEVICES = Path("/sys/devices")
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return platform.processor() or platform.machine()
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A computer, as far as speed depends on it.
+
+    `instruction_sets` is empty where the system does not tell. `core_types` counts the cores of
+    each kind on a processor that mixes them, else it is empty. `memory_gb` and `load` (mean
+    number of running processes over the last minute) are None where they cannot be known.
+    """
+
+    processor: str
+    instruction_sets: tuple[str, ...]
+    cores: int
+    core_types: dict[str, int]
+    memory_gb: float | None
+    load: float | None
+    system: str
+    python: str
+
+
+def this_machine() -> Machine:
+    """Return the machine that this runs on."""
+    facts = _cpuinfo()
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    memory = memory_bytes()
+    return Machine(
+        processor=facts.get("model name") or platform.processor() or platform.machine(),
+        instruction_sets=tuple(name for name in KNOWN_SETS if name in flags),
+        cores=usable_cores(),
+        core_types=_core_types(),
+        memory_gb=None if memory is None else round(memory / 1e9, 1),
+        load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        system=platform.system(),
+        python=platform.python_version(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the version of gliorun and of each library that is installed."""
+    found = {"gliorun": __version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(machine: Machine | None = None) -> str:
+    """Return a machine, this one by default, in one line."""
+    known = machine or this_machine()
+    sets = f" ({', '.join(known.instruction_sets)})" if known.instruction_sets else ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in known.core_types.items())
+    memory = f", {known.memory_gb:.0f} GB" if known.memory_gb is not None else ""
+    return (
+        f"{known.processor}{sets}, {known.cores} cores{kinds and f' ({kinds})'}{memory}, "
+        f"{known.system}, Python {known.python}"
+    )
+
+
+def noise(machine: Machine) -> str:
+    """Say that other programs ran, where they did; our own work is about one process a core."""
+    if machine.load is None or machine.load <= 1.5 * machine.cores + 1:
+        return ""
+    return (
+        f"Other programs ran meanwhile (load {machine.load:.1f} on {machine.cores} cores): tiles/s "
+        "are too low; ratios of the same round and CPU seconds still hold."
+    )
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
+    """Return the memory of the machine, None where it cannot be known."""
+    if sys.platform == "win32":
+        return _windows_memory()
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the most memory that this process has held at once, None where it is not told.
+
+    Linux counts the parent's memory into `ru_maxrss` of a process it has started, but not into
+    VmHWM.
+    """
+    if STATUS.is_file():
+        line = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
+        return None if line is None else int(line[1]) * 1024
+    if sys.platform != "darwin":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _windows_memory() -> int | None:
+    if sys.platform != "win32":
+        return None
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_uint32),
+            ("load", ctypes.c_uint32),
+            *((name, ctypes.c_uint64) for name in ("total", *"abcdef")),
+        )
+
+    status = Status(length=ctypes.sizeof(Status))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None
+    return int(status.total)
+
+
+def _cpuinfo() -> dict[str, str]:
+    if not CPUINFO.is_file():
+        return {}
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in facts.items()}
-    flags = fields.get("flags", "").split()
-    known = [f for f in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8") if f in flags]
-    return f"{fields.get('model name', platform.machine())} ({', '.join(known)})"
+    return {key.strip(): value.strip() for key, value in facts.items()}
+
+
+def _core_types() -> dict[str, int]:
+    """Return the number of performance and efficient cores of a mixed processor (Linux tells)."""
+    found = {}
+    for kind, folder in (("performance", "cpu_core"), ("efficient", "cpu_atom")):
+        listed = DEVICES / folder / "cpus"
+        if listed.is_file():
+            found[kind] = _count(listed.read_text(encoding="ascii"))
+    return found
+
+
+def _count(ranges: str) -> int:
+    """Return how many numbers a list such as "0-3,8" names."""
+    ends = [part.split("-") for part in ranges.strip().split(",") if part]
+    return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)

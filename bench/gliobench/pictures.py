@@ -13,11 +13,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from gliobench.accuracy import Result, Shown, TileSet
-from gliorun.atomic import replacing
+from gliobench.plots import write_figures
 from gliorun.density import CLASS_EDGES, CLASS_NAMES
-from gliorun.errors import GlioError
 
-DPI = 120
 TRUE, FOUND = "#00e5ff", "#ffe600"
 """Outlines: told apart from tissue, and from one another with every common colour blindness."""
 PANEL_IN = 3.2
@@ -32,18 +30,11 @@ def write_pictures(folder: Path, results: list[Result]) -> list[Path]:
     GlioError
         The folder cannot be written.
     """
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
     figures = {"density.png": draw_density(results), "classes.png": draw_classes(results)}
     for result in results:
         name = re.sub(r"[^\w.-]+", "-", f"worst-{result.model.name}-{result.tiles}.png")
         figures[name] = draw_worst(result)
-    for name, figure in figures.items():
-        with replacing(folder / name) as partial:
-            figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": "gliobench"})
-    return [folder / name for name in figures]
+    return write_figures(folder, figures)
 
 
 def draw_worst(result: Result) -> Figure:

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any
 
-from gliobench import machine
 from gliobench.accuracy import Result
+from gliobench.document import seal
 from gliobench.metrics import Figures, Interval
-
-FORMAT = 1
-LIBRARIES = ("gliorun", "keras", "onnxruntime", "openvino", "scikit-image", "pillow", "numpy")
 
 
 def as_values(results: list[Result], colour: str) -> dict[str, Any]:
     """Return results as plain JSON values.
 
-    `format` and `kind` name the schema; `made`, `machine` and `versions` say when and on what;
-    `colour` is the normalisation; `models` has name, SHA-256, card name and precision of each.
-    Each of `results` is one model on one set: `model`, `set`, `split`, `seen`; `figures` (fields
-    of `gliobench.metrics.Figures`), `to_baseline` (`baseline` and the fields of `Difference`, or
-    null), `stress` (figures by change) and `images` (fields of `Score`).
+    Beside the entries of `gliobench.document.Envelope` there are `figures`: `colour` is the
+    normalisation; `models` has name, SHA-256, card name and precision of each. Each of `results`
+    is one model on one set: `model`, `set`, `split`, `seen`; `figures` (fields of
+    `gliobench.metrics.Figures`), `to_baseline` (`baseline` and the fields of `Difference`, or
+    null), `stress` (figures by change) and `images` (fields of `Score`). What a report takes of
+    it is in `gliobench.sidebyside.AccuracyFigures`.
     """
+    return {
+        **asdict(seal("accuracy")),
+        "figures": _as_figures(results, colour),
+    }
+
+
+def _as_figures(results: list[Result], colour: str) -> dict[str, Any]:
     baseline = results[-1].model.name
     models = {r.model.name: r.model for r in results}
     return {
-        "format": FORMAT,
-        "kind": "accuracy",
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine.describe(),
-        "versions": {name: version(name) for name in LIBRARIES},
         "colour": colour,
         "models": [
             {

@@ -1,4 +1,4 @@
-"""A density map against the true nucleus mask of its slide, cell by cell."""
+"""A density map against the true nuclei of its slide, cell by cell."""
 
 from __future__ import annotations
 
@@ -58,15 +58,32 @@ def against_truth(cells: list[tuple[Box, float]], mask: NDArray[np.bool_]) -> Tr
     GlioError
         There are fewer than two cells, or one lies outside the mask.
     """
-    if len(cells) < 2:
-        raise GlioError("there are fewer than two cells to compare")
     height, width = mask.shape
     if any(box[2] > width or box[3] > height for box, _ in cells):
         raise GlioError(f"a cell lies outside the mask of {width} x {height} px")
+    true = [mask[top:bottom, left:right].mean() for (left, top, right, bottom), _ in cells]
+    return _compare(cells, np.array(true))
+
+
+def against_cells(cells: list[tuple[Box, float]], truth: list[tuple[Box, float]]) -> Truth:
+    """Compare cells with the true densities of the same cells, as 'gliobench giant' writes them.
+
+    Raises
+    ------
+    GlioError
+        There are fewer than two cells, or the truth has none of one's place and size.
+    """
+    known = dict(truth)
+    missing = [box for box, _ in cells if box not in known]
+    if missing:
+        raise GlioError(f"the truth has no cell {missing[0]}; measure cells of one tile each")
+    return _compare(cells, np.array([known[box] for box, _ in cells]))
+
+
+def _compare(cells: list[tuple[Box, float]], true: NDArray[np.float64]) -> Truth:
+    if len(cells) < 2:
+        raise GlioError("there are fewer than two cells to compare")
     measured = np.array([density for _, density in cells])
-    true = np.array(
-        [mask[top:bottom, left:right].mean() for (left, top, right, bottom), _ in cells]
-    )
     points = 100 * (measured - true)
     return Truth(
         cells=len(cells),

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from gliorun import __version__
 
-LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "numba", "numpy")
+LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "simplejpeg", "numba", "numpy")
 
 
 def versions() -> str:

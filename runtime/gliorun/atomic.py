@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from gliorun.errors import GlioError
 def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
     """Give a temporary path beside `path`, of its suffix, and move it there at the end.
 
+    What was written is on the disk before it gets its name, so that a power cut does no harm.
     After an error, or with `keep=False`, the temporary file is gone and `path` as it was.
 
     Raises
@@ -33,6 +35,8 @@ def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
     try:
         yield partial
         if keep:
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())
             partial.chmod(0o666 & ~_umask())
             os.replace(partial, path)
     except OSError as error:
@@ -45,3 +49,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return the temporary files that `replacing(path)` left when its process was killed."""
+    left = re.compile(re.escape(f".{path.stem}.") + "[a-z0-9_]{8}" + re.escape(path.suffix))
+    return [file for file in path.parent.iterdir() if left.fullmatch(file.name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,17 @@ from gliorun import commandline
 
 app = typer.Typer(add_completion=False)
 
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
+MANY_SLIDES = "Many slides (all of it goes with --out-dir)"
+MACHINE = "This machine (each follows from it where you do not say)"
+MANY = "gliorun scans/ --out-dir maps/"
+FORMATS = "png,csv,html"
 OUTPUTS = (
-    ".png heatmap, .html report, .csv density, .geojson tiles for QuPath, .nuclei.geojson every "
-    "nucleus, .ome.tif density, .mask.ome.tif nucleus mask, .json run record."
+    ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
+    ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
+    ".mask.ome.tif nucleus mask, .json run record."
 )
 
 
@@ -26,14 +34,56 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command(help=f"Map the nucleus density of a slide.\n\nExample: {EXAMPLE}")
+@app.command(help=f"Map the nucleus density of slides.\n\nOne: {EXAMPLE}\n\nMany: {MANY} [--watch]")
 def main(
-    slide: Annotated[
-        Path | None, typer.Argument(help="Whole-slide image in any format OpenSlide reads.")
+    slides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Whole-slide image in any format OpenSlide reads; with --out-dir also many, "
+            "folders, and patterns such as 'scans/**/*.svs'."
+        ),
     ] = None,
     out: Annotated[
         list[Path] | None,
         typer.Option(help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"),
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for their outputs, summary.csv and index.html.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"Outputs of every slide, as suffixes; {FORMATS} if not said.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on with what arrives, until stopped.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = False,
+    settle_s: Annotated[
+        float,
+        typer.Option(
+            help="With --watch: a file unchanged for so many seconds is whole.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = 30.0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Dask scheduler, as tcp://HOST:8786, whose workers see the same folders.",
+            rich_help_panel=MANY_SLIDES,
+        ),
     ] = None,
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
@@ -48,8 +98,6 @@ def main(
     cell_px: Annotated[
         int | None, typer.Option(help="Side of a map cell in model pixels; divides the tile.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Reader threads.")] = None,
-    requests: Annotated[int | None, typer.Option(help="Inferences under way at once.")] = None,
     palette: Annotated[
         str, typer.Option(help="Colours: cold-hot, paper-like or continuous.")
     ] = "cold-hot",
@@ -61,37 +109,161 @@ def main(
     max_bad_tiles: Annotated[
         float, typer.Option(help="Share of unreadable tiles past which the slide fails.")
     ] = 0.05,
+    tissue_mask: Annotated[
+        Path | None,
+        typer.Option(help="Image in the slide's shape, above 0 on tissue, to use instead."),
+    ] = None,
     any_quality: Annotated[
         bool,
         typer.Option("--any-quality", help="Measure blurred, folded and inked tiles as well."),
     ] = False,
+    device: Annotated[
+        str,
+        typer.Option(help="OpenVINO's name: CPU, GPU, NPU, AUTO …", rich_help_panel=MACHINE),
+    ] = "CPU",
+    threads: Annotated[
+        int | None, typer.Option(help="Reader threads.", rich_help_panel=MACHINE)
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(help="Inferences under way at once.", rich_help_panel=MACHINE)
+    ] = None,
+    streams: Annotated[
+        int | None,
+        typer.Option(help="Inferences computed side by side.", rich_help_panel=MACHINE),
+    ] = None,
+    network_threads: Annotated[
+        int | None,
+        typer.Option(help="Processor threads of the network.", rich_help_panel=MACHINE),
+    ] = None,
+    cores: Annotated[
+        str,
+        typer.Option(
+            help="Of a hybrid processor: any, performance or efficiency.", rich_help_panel=MACHINE
+        ),
+    ] = "any",
+    memory: Annotated[
+        float, typer.Option(help="Bound on the buffers in MB.", rich_help_panel=MACHINE)
+    ] = 128,
+    checkpoint: Annotated[
+        float,
+        typer.Option(
+            help="Seconds between checkpoints, from which a stopped run goes on; 0 for none.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = 10,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            help="Seconds after which an inference that hangs is given up.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = 120,
     demo: Annotated[
         bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress; of many slides only faults and the total.")
+    ] = False,
+    json_lines: Annotated[
+        bool,
+        typer.Option(
+            "--json-lines",
+            help="Every event as a JSON object a line, on stdout.",
+            rich_help_panel=MANY_SLIDES,
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Say what was chosen for this machine and slide.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", help="Show versions.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    if demo == (slide is not None):
-        raise typer.BadParameter(f"name one slide, or --demo. Example: {EXAMPLE}")
-    if not out:
-        raise typer.BadParameter(f"say where to, with --out. Example: {EXAMPLE}")
+    _check_usage(slides, out, out_dir, demo=demo)
+    many = {
+        "--format": formats is not None,
+        "--watch": watch,
+        "--cluster": cluster is not None,
+        "--json-lines": json_lines,
+    }
+    _check_many(out_dir, many, tissue_mask)
 
     from gliorun import job
-    from gliorun.pipeline import Settings
+    from gliorun.engine import Compute
     from gliorun.reading.quality import QualityLimits
+    from gliorun.settings import Settings
     from gliorun.writers import Look
 
     limits = None if any_quality else QualityLimits()
-    settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits)
-    look = Look(palette, overlay)
-    plan = job.Plan(out, job.model_path(model), settings, requests, look, hot_spots, hot_spot_mm2)
-    summary = job.run_demo(plan, quiet) if slide is None else job.run(slide, plan, quiet)
-    typer.echo(summary)
+    settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits, tissue_mask, memory)
+    compute = Compute(
+        device=device,
+        requests=requests,
+        streams=streams,
+        threads=network_threads,
+        cores=cores,
+        timeout_s=timeout,
+    )
+    plan = job.Plan(
+        out or [],
+        job.model_path(model),
+        settings,
+        compute,
+        Look(palette, overlay),
+        hot_spots,
+        hot_spot_mm2,
+        checkpoint,
+    )
+    try:
+        if out_dir is not None and slides:
+            from gliorun import cabinet
+
+            wish = cabinet.Wish(slides, out_dir, formats or FORMATS, cluster)
+            voice = cabinet.Voice(quiet, json_lines, verbose)
+            if watch:
+                cabinet.watch(wish, plan, voice, settle_s)
+            elif not cabinet.run(wish, plan, voice):
+                raise typer.Exit(1)
+        elif slides:
+            typer.echo(job.run(Path(slides[0]), plan, quiet, verbose))
+        else:
+            typer.echo(job.run_demo(plan, quiet, verbose))
+    except KeyboardInterrupt:
+        typer.echo("gliorun: stopped; the same command goes on from here", err=True)
+        raise typer.Exit(STOPPED) from None
+
+
+def _check_usage(
+    slides: list[str] | None, out: list[Path] | None, out_dir: Path | None, *, demo: bool
+) -> None:
+    """Refuse a command that names no slide, no output, or more than one kind of them."""
+    if demo == bool(slides):
+        raise typer.BadParameter(f"name one slide, or --demo. Example: {EXAMPLE}")
+    if not out and out_dir is None:
+        raise typer.BadParameter(
+            f"say where to, with --out or --out-dir. Example: {EXAMPLE}, or {MANY}"
+        )
+    if out and out_dir is not None:
+        raise typer.BadParameter("--out names files, --out-dir a folder; give one of them")
+    if demo and out_dir is not None:
+        raise typer.BadParameter(f"--demo goes with --out. Example: {EXAMPLE}")
+    if out and slides and len(slides) > 1:
+        raise typer.BadParameter(f"--out is for one slide; for many: {MANY}")
+
+
+def _check_many(out_dir: Path | None, given: dict[str, bool], tissue_mask: Path | None) -> None:
+    """Refuse what is for many slides with one, and the other way round."""
+    for name, was_given in given.items():
+        if was_given and out_dir is None:
+            raise typer.BadParameter(f"{name} goes with --out-dir. Example: {MANY}")
+    if out_dir is not None and tissue_mask is not None:
+        raise typer.BadParameter("--tissue-mask is of one slide; with --out-dir there are many")
 
 
 def run() -> None:
-    """Run gliorun."""
+    """Run gliorun; a service that is told to end stops as on Ctrl-C."""
+    for name in ("SIGTERM", "SIGBREAK"):  # the second is Windows' own
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     commandline.run(app, "gliorun")

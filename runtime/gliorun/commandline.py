@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, StalledError
 
 
 def run(app: typer.Typer, name: str) -> None:
@@ -13,4 +15,6 @@ def run(app: typer.Typer, name: str) -> None:
         app()
     except GlioError as error:
         typer.echo(f"{name}: {error}", err=True)
+        if isinstance(error, StalledError):
+            os._exit(1)  # the thread that hangs would keep the interpreter from ending
         raise SystemExit(1) from error

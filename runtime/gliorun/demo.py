@@ -15,6 +15,8 @@ Field = NDArray[np.float32]
 
 DEMO_SIZE_PX = (4800, 3360)
 MPP = 0.25
+HOT_SPOT_MM2 = 0.04
+"""Area of its hot spots: the slide has no room for more than one of 1 mm²."""
 SPACING_PX = 28
 """Nuclei stand on a jittered lattice of this spacing, so that they seldom overlap."""
 REACH_PX = 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import IntEnum
 
 import numpy as np
@@ -42,6 +43,11 @@ class Status(IntEnum):
     FOLD = 6
     BLURRED = 7
 
+    @property
+    def words(self) -> str:
+        """Its name as people write it."""
+        return self.name.lower().replace("_", " ")
+
 
 class DensityMap:
     """Nucleus and valid pixels of every cell of a slide, summed exactly.
@@ -70,7 +76,11 @@ class DensityMap:
         """Cells that hold tissue; the others of a measured tile are glass and have no value."""
 
     def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
-        """Add a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8."""
+        """Count a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8.
+
+        A tile added again replaces what it was; its status comes last, so that an interrupted
+        tile counts as not yet measured.
+        """
         n = self.cells_a_tile
         place = np.s_[spec.row * n : (spec.row + 1) * n, spec.column * n : (spec.column + 1) * n]
         kernels.count_nuclei(
@@ -81,6 +91,19 @@ class DensityMap:
     def leave_out(self, spec: TileSpec, status: Status) -> None:
         """Note why a tile was not measured; its cells have no value."""
         self.status[spec.row, spec.column] = status
+
+    def knows(self, spec: TileSpec) -> bool:
+        """Tell whether it is known of a tile what became of it."""
+        return bool(self.status[spec.row, spec.column] != Status.NO_TISSUE)
+
+    def known_tiles(self) -> int:
+        """Return the number of tiles that have been measured or left out."""
+        return int(np.count_nonzero(self.status))
+
+    def left_out(self) -> Counter[Status]:
+        """Return how many tiles were left out for each reason."""
+        counts = np.bincount(self.status.ravel(), minlength=len(Status)).tolist()
+        return +Counter({kind: counts[kind] for kind in Status if kind > Status.MEASURED})
 
     def mark_unreadable(self, spec: TileSpec) -> None:
         """Note that a tile could not be read; its cells have no value."""

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from gliorun.card import ModelCard, sha256_of
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, StalledError
 
 CARD_KEY = "gliorun_card"
 """Entry of the IR's `rt_info` that holds the card as JSON."""
+
+CORES = {"any": "ANY_CORE", "performance": "PCORE_ONLY", "efficiency": "ECORE_ONLY"}
+PRECISIONS = ("f32", "bf16")
+POLL_MS = 500
+"""How often a wait looks up, for Ctrl-C and for its deadline."""
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
@@ -32,17 +40,94 @@ class HasPixels(Protocol):
 T = TypeVar("T", bound=HasPixels)
 
 
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """On what and how a model runs; what is None follows from the machine.
+
+    Parameters
+    ----------
+    device : str
+        OpenVINO's name: CPU, GPU, NPU, AUTO, MULTI:GPU,CPU …
+    requests : int, optional
+        Inferences under way at once.
+    streams : int, optional
+        Inferences that the device computes side by side.
+    threads : int, optional
+        Processor threads of the network.
+    cores : {"any", "performance", "efficiency"}
+        Kind of cores of a hybrid processor.
+    precision : {"f32", "bf16"}
+        Of the layers that are not quantised.
+    timeout_s : float
+        Seconds after which an inference that has not come back is given up.
+    """
+
+    device: str = "CPU"
+    requests: int | None = None
+    streams: int | None = None
+    threads: int | None = None
+    cores: str = "any"
+    precision: str = "f32"
+    timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "streams", "threads"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise GlioError(f"{name} is {number}; it must be at least 1")
+        for name, known in (("cores", tuple(CORES)), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise GlioError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        if not 0 < self.timeout_s < math.inf:
+            raise GlioError(f"timeout is {self.timeout_s:g} s; it must be above 0")
+
+    def properties(self) -> dict[str, Any]:
+        """Return what OpenVINO is told."""
+        told: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        if "NPU" not in self.device:  # it has a precision of its own
+            told["INFERENCE_PRECISION_HINT"] = self.precision
+        if self.device == "CPU":
+            told["SCHEDULING_CORE_TYPE"] = CORES[self.cores]
+        if self.streams is not None:
+            told["NUM_STREAMS"] = str(self.streams)
+        if self.threads is not None:
+            told["INFERENCE_NUM_THREADS"] = self.threads
+        return told
+
+
 class Engine:
     """A compiled model: tiles in, (tile, mask) out, in order, several under way at once.
 
     Requests form a ring: a new tile waits for the oldest request. A failing inference therefore
-    raises at its own tile.
+    raises at its own tile, and one that does not come back is given up after `timeout_s`.
     """
 
-    def __init__(self, compiled: ov.CompiledModel, card: ModelCard, requests: int) -> None:
+    def __init__(
+        self, compiled: ov.CompiledModel, card: ModelCard, requests: int, timeout_s: float
+    ) -> None:
         self.card = card
         self.requests = requests
+        self._compiled = compiled
+        self._timeout_s = timeout_s
         self._ring = [compiled.create_infer_request() for _ in range(requests)]
+
+    def choices(self) -> dict[str, str]:
+        """Return what the model runs on and how, as far as the device tells."""
+        told = {"requests": str(self.requests)}
+        for what, name in (
+            ("device", "EXECUTION_DEVICES"),
+            ("precision", "INFERENCE_PRECISION_HINT"),
+            ("streams", "NUM_STREAMS"),
+            ("threads", "INFERENCE_NUM_THREADS"),
+            ("cores", "SCHEDULING_CORE_TYPE"),
+        ):
+            with suppress(RuntimeError):
+                value = self._compiled.get_property(name)
+                if isinstance(value, ov.Type):
+                    value = value.get_type_name()
+                text = "+".join(value) if isinstance(value, list) else str(value)
+                told[what] = text.rpartition(".")[-1]
+        return told
 
     def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Mask]]:
         """Yield each tile with its mask, (tile_px, tile_px) uint8, 1 on a nucleus."""
@@ -51,10 +136,11 @@ class Engine:
         under_way: deque[tuple[T, Pixels, ov.InferRequest]] = deque()
 
         def take_oldest() -> tuple[T, Mask]:
-            tile, _, request = under_way.popleft()
-            free.append(request)
+            tile, _, request = under_way[0]
             with _named_failure():
-                request.wait()
+                self._wait(request)
+            under_way.popleft()
+            free.append(request)
             return tile, request.get_output_tensor().data[0].copy()
 
         try:
@@ -77,8 +163,17 @@ class Engine:
             for _, _, request in under_way:
                 request.cancel()
             for _, _, request in under_way:
-                with suppress(RuntimeError):  # cancelled
-                    request.wait()
+                with suppress(RuntimeError, StalledError):  # cancelled, or it never comes back
+                    self._wait(request)
+
+    def _wait(self, request: ov.InferRequest) -> None:
+        deadline = time.monotonic() + self._timeout_s
+        while not request.wait_for(POLL_MS):
+            if time.monotonic() > deadline:
+                raise StalledError(
+                    f"an inference has not come back within {self._timeout_s:g} s; start again, "
+                    "with a longer --timeout if the machine is that slow"
+                )
 
     def masks(self, windows: Iterable[Pixels]) -> Generator[Mask]:
         """Yield the masks of plain windows, in order."""
@@ -119,26 +214,17 @@ def read_card(model: ov.Model, path: Path) -> ModelCard:
         raise GlioError(f"{path}: {error}") from error
 
 
-def open_model(path: Path, *, requests: int | None = None, precision: str = "f32") -> Engine:
-    """Read, check and compile an IR for the CPU.
-
-    Parameters
-    ----------
-    path : Path
-        The `.xml`; its `.bin` lies beside it.
-    requests : int, optional
-        Inferences under way at once; OpenVINO's choice for this machine by default.
-    precision : {"f32", "bf16"}
-        Precision of the layers that are not quantised.
+def open_model(path: Path, compute: Compute | None = None) -> Engine:
+    """Read, check and compile an IR, `path` (.xml) with its `.bin` beside it.
 
     Raises
     ------
     GlioError
         The file is missing, damaged, without a card, altered since it was converted, or of
-        another shape or type than uint8 (1, tile_px, tile_px, 3) in and uint8 mask out.
+        another shape or type than uint8 (1, tile_px, tile_px, 3) in and uint8 mask out; or this
+        machine has no such device.
     """
-    if requests is not None and requests < 1:
-        raise GlioError(f"requests is {requests}; it must be at least 1")
+    compute = compute or Compute()
     if path.suffix != ".xml":
         raise GlioError(f"{path}: not an OpenVINO IR (.xml); make one with 'glioexport convert'")
     weights = path.with_suffix(".bin")
@@ -154,12 +240,17 @@ def open_model(path: Path, *, requests: int | None = None, precision: str = "f32
     if sha256_of(weights) != card.weights_sha256:
         raise GlioError(f"{weights}: does not match its card; convert the model again")
     _check_shape(model, card, path)
-    compiled = core.compile_model(
-        model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
-    )
+    try:
+        compiled = core.compile_model(model, compute.device, compute.properties())
+    except RuntimeError as error:
+        here = ", ".join(core.available_devices)
+        raise GlioError(
+            f"{path}: cannot run on device {compute.device}; this machine has {here}"
+        ) from error
+    requests = compute.requests
     if requests is None:
         requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    return Engine(compiled, card, requests)
+    return Engine(compiled, card, requests, compute.timeout_s)
 
 
 def _check_shape(model: ov.Model, card: ModelCard, path: Path) -> None:

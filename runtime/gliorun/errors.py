@@ -9,3 +9,11 @@ class GlioError(Exception):
 
 class TileReadError(GlioError):
     """One tile could not be read; the slide goes on without it."""
+
+
+class DamagedSlideError(GlioError):
+    """A slide holds too little that can be measured; there is no use in going on with it."""
+
+
+class StalledError(GlioError):
+    """An inference does not come back; the process cannot be trusted to end by itself."""

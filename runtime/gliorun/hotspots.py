@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,10 @@ from gliorun.squares import Squares
 Array = NDArray[np.float64]
 
 MIN_TISSUE_SHARE = 0.75
-"""A field with less of its area measured is not a hot spot: the less there is to average, the
-denser it can be by chance, so the densest fields would hang over the rim of the tissue."""
+"""A field with less measured tissue is not a hot spot: the less there is to average, the denser
+it can be by chance, so the densest fields would hang over the rim of the tissue."""
+MANY_CELLS = 20
+"""A field of more cells a side moves by so small steps that it need not end with a cell."""
 SAME = 1e-9
 """Densities, shares and lengths (in cells) closer than this are equal."""
 
@@ -27,8 +30,8 @@ class HotSpot:
     """One square field, in level-0 px; `density` and `tissue_share` from 0 to 1.
 
     `density` is nucleus area / valid area, as in a cell of the map. `tissue_share` is the share
-    of the field that lies in measured tiles and so has a value. `square` names the map's square
-    that holds the field's centre.
+    of the field that is tissue with a value. `square` names the map's square that holds the
+    field's centre.
     """
 
     rank: int
@@ -48,16 +51,26 @@ def check_fields(count: int, area_mm2: float) -> None:
 
 
 def find_hot_spots(
-    density: DensityMap, scale: Scale, *, area_mm2: float = 1.0, count: int = 5
+    density: DensityMap, scale: Scale, tissue: Array, *, area_mm2: float = 1.0, count: int = 5
 ) -> tuple[HotSpot, ...]:
     """Return up to `count` square fields of `area_mm2`, the densest first, that do not overlap.
 
-    Fields start on cell corners and are of exactly that area, to the level-0 px: cells that a
-    field cuts count with the share it covers. The densest is taken, then the densest that does
-    not overlap it, and so on; of equals, the first in reading order. Fields without nuclei, or
-    with less than `MIN_TISSUE_SHARE` of their area measured, are left out, so there may be
-    fewer. Where the slide is narrower than a field, the field is as narrow as the slide; a field
-    smaller than a cell has the density of its cell.
+    Fields are of exactly that area, to the level-0 px: cells that a field cuts count with the
+    share it covers. Along each axis they begin or end with a cell, as the densest one does; of
+    many small cells, they begin with one. The densest is taken, then the densest that does not
+    overlap it, and so on; of equals, the first in reading order. Fields without nuclei, or with
+    less than `MIN_TISSUE_SHARE` of measured tissue, are left out, so there may be fewer. Where
+    the slide is narrower than a field, the field is as narrow as the slide; a field smaller than
+    a cell begins with it and has its density.
+
+    Parameters
+    ----------
+    density : DensityMap
+    scale : Scale
+    tissue : (rows, columns) float64
+        Share of each cell that is tissue, 0 to 1.
+    area_mm2 : float
+    count : int
 
     Raises
     ------
@@ -69,7 +82,7 @@ def find_hot_spots(
     side_um = 1000 * math.sqrt(area_mm2)
     width = min(side_um / scale.x_mpp, slide_width)
     height = min(side_um / scale.y_mpp, slide_height)
-    left, top, share, remaining = _fields(density, width, height)
+    left, top, share, remaining = _fields(density, tissue, width, height)
     cell_width, cell_height = density.cell_l0
     squares = Squares(slide_width * scale.x_mpp / 1000, slide_height * scale.y_mpp / 1000)
     found: list[HotSpot] = []
@@ -95,45 +108,60 @@ def find_hot_spots(
     return tuple(found)
 
 
-def _fields(density: DensityMap, width: float, height: float) -> tuple[Array, Array, Array, Array]:
-    """Return the fields of `width` x `height` level-0 px at the top left corners of the cells.
+def _fields(
+    density: DensityMap, tissue: Array, width: float, height: float
+) -> tuple[Array, Array, Array, Array]:
+    """Return the fields of `width` x `height` level-0 px that begin or end with a cell.
 
     Their left and top edges, (columns,) and (rows,) level-0 px; the share of each that is
-    measured and its density, (rows, columns), the density 0 where it is no candidate.
+    measured tissue and its density, (rows, columns), the density 0 where it is no candidate.
     """
-    slide_width, slide_height = density.grid.size_l0
     cell_width, cell_height = density.cell_l0
     rows, columns = density.valid_px.shape
-    x_l0 = np.minimum(np.arange(columns + 1) * cell_width, slide_width)
-    y_l0 = np.minimum(np.arange(rows + 1) * cell_height, slide_height)
-    trusted = ~np.isnan(density.density)
-    nucleus, valid = (
-        _span(_span(_table(np.where(trusted, px, 0)), y_l0, height).T, x_l0, width).T
-        for px in (density.nucleus_px, density.valid_px)
-    )
+    x_l0 = np.minimum(np.arange(columns + 1) * cell_width, density.grid.size_l0[0])
+    y_l0 = np.minimum(np.arange(rows + 1) * cell_height, density.grid.size_l0[1])
+    left, top = _starts(x_l0, width, cell_width), _starts(y_l0, height, cell_height)
+
+    def summed(px: NDArray[Any]) -> Array:
+        table = np.pad(px.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+        return _rise(_rise(table, y_l0, top, height).T, x_l0, left, width).T
+
+    valid_px = np.where(np.isnan(density.density), 0, density.valid_px)
+    valid = summed(valid_px)
     area_px = width / cell_width * height / cell_height * density.cell_px**2
-    share = np.minimum(valid / area_px, 1)
-    inside = (y_l0[:-1, None] + height <= slide_height + SAME * cell_height) & (
-        x_l0[None, :-1] + width <= slide_width + SAME * cell_width
-    )
-    candidate = inside & (share >= MIN_TISSUE_SHARE - SAME)
+    share = np.minimum(summed(valid_px * tissue) / area_px, 1)
+    candidate = share >= MIN_TISSUE_SHARE - SAME
     densities = np.zeros(valid.shape)
-    np.divide(nucleus, valid, out=densities, where=candidate)
-    return x_l0[:-1], y_l0[:-1], share, densities
+    np.divide(
+        summed(np.where(valid_px, density.nucleus_px, 0)), valid, out=densities, where=candidate
+    )
+    return left, top, share, densities
 
 
-def _table(values: NDArray[np.int64]) -> Array:
-    """Return the summed-area table of `values`, with a first row and column of 0."""
-    return np.pad(values.astype(np.float64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+def _starts(edges: Array, length: float, cell: float) -> Array:
+    """Return where spans of `length` within `edges` begin that begin or end on one of them.
+
+    Spans shorter than a cell begin on one, so that a cell holds no more than one of them; so do
+    those of more than `MANY_CELLS`, but for the last, as they are dense enough.
+    """
+    ends = edges if length <= MANY_CELLS * cell else edges[-1:]
+    starts = np.sort(np.concatenate([edges, ends - length])) if length > cell else edges
+    starts = starts[(starts > -SAME * cell) & (starts < edges[-1] - length + SAME * cell)]
+    apart = np.diff(starts, prepend=-np.inf) > SAME * cell
+    return np.asarray(np.maximum(starts[apart], 0))
 
 
-def _span(table: Array, edges: Array, length: float) -> Array:
-    """Return the rise of `table` over `length` from each edge but the last, along axis 0.
+def _rise(table: NDArray[Any], edges: Array, starts: Array, length: float) -> Array:
+    """Return the rise of `table` over `length` from each start, along axis 0.
 
     Between its rows, which belong to the edges, the table is linear: a cut cell counts with the
-    share that is covered. Past the last edge it rises no more.
+    share that is covered.
     """
-    ends = np.interp(edges[:-1] + length, edges, np.arange(len(edges)))
-    before = np.minimum(ends.astype(np.int64), len(edges) - 2)
-    share = (ends - before)[:, None]
-    return np.asarray(table[before] * (1 - share) + table[before + 1] * share - table[:-1])
+
+    def at(places: Array) -> Array:
+        rows = np.interp(places, edges, np.arange(len(edges)))
+        before = np.minimum(rows.astype(np.int64), len(edges) - 2)
+        share = (rows - before)[:, None]
+        return np.asarray(table[before] * (1 - share) + table[before + 1] * share)
+
+    return at(starts + length) - at(starts)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gliorun import demo, writers
+from gliorun import __version__, demo, writers
 from gliorun import pipeline as line
-from gliorun.engine import open_model
+from gliorun.card import sha256_of
+from gliorun.checkpoint import Checkpoint, checkpoint, key_of
+from gliorun.engine import Compute, Engine, open_model
 from gliorun.errors import GlioError
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
+from gliorun.survey import tile_grid
 from gliorun.writers.record import run_record
 
 MODELS = Path(__file__).parent / "models"
@@ -51,23 +56,77 @@ def model_path(named: Path | None) -> Path:
 class Plan:
     """What to write, with which model and settings.
 
-    Hot spots are `hot_spots` square fields of `hot_spot_mm2` each.
+    Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. How far the run has come is
+    kept every `checkpoint_s` seconds; 0 keeps nothing.
     """
 
     outputs: list[Path]
     model: Path
-    settings: line.Settings
-    requests: int | None = None
+    settings: Settings
+    compute: Compute = field(default_factory=Compute)
     look: writers.Look = field(default_factory=writers.Look)
     hot_spots: int = 5
     hot_spot_mm2: float = 1.0
+    checkpoint_s: float = 10.0
 
     def __post_init__(self) -> None:
         check_fields(self.hot_spots, self.hot_spot_mm2)
+        if not self.checkpoint_s >= 0:
+            raise GlioError(f"checkpoint is {self.checkpoint_s:g} s; it must be 0 (none) or more")
 
 
-def run(path: Path, plan: Plan, quiet: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a slide: a summary, notes for the user, and the run record as plain values."""
+
+    summary: str
+    warnings: tuple[str, ...]
+    hint: str | None
+    run: dict[str, Any]
+
+
+def open_engine(plan: Plan) -> Engine:
+    """Read and compile the model of a plan; it serves one slide after another."""
+    return open_model(plan.model, plan.compute)
+
+
+def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     """Measure a slide, write the outputs and return a summary line.
+
+    Raises
+    ------
+    GlioError
+        Something the user can act on; then no output has been touched.
+    """
+    console = Console(stderr=True, quiet=quiet)
+
+    def say(line: str) -> None:
+        if verbose:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    waits = line.Waits()
+    with _progress(console, waits) as progress:
+        outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
+    for warning in outcome.warnings:
+        console.print(
+            f"[yellow]warning:[/] {path.name}: {warning}", highlight=False, soft_wrap=True
+        )
+    if outcome.hint:
+        console.print(f"{path.name}: {outcome.hint}", highlight=False, soft_wrap=True)
+    return f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}"
+
+
+def measure(
+    path: Path,
+    plan: Plan,
+    engine_of: Callable[[], Engine],
+    progress: line.Progress,
+    waits: line.Waits | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Measure a slide with the engine that `engine_of` gives and write the outputs.
+
+    `waits` is filled as the run goes, `say` gets a line on each thing that was chosen for it.
 
     Raises
     ------
@@ -76,40 +135,37 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
     """
     writers.check_outputs(plan.outputs)
     suffixes = {writers.suffix_of(output) for output in plan.outputs}
-    console = Console(stderr=True, quiet=quiet)
+    keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
     started_at = datetime.now(timezone.utc)
-    watch = _Stopwatch()
+    watch, waits = _Stopwatch(), waits or line.Waits()
     with ExitStack() as held:
-        slide = held.enter_context(Slide(path))
-        engine = open_model(plan.model, requests=plan.requests)
+        slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
+        engine = engine_of()
+        journal = held.enter_context(_checkpoint(plan, slide, engine, keeps_masks))
+        masks = None
+        if keeps_masks:
+            masks = held.enter_context(_mask_store(slide, engine, plan, journal))
+        _tell(say, plan, slide, engine, journal)
         watch.lap("open")
-        keep, masks = None, None
-        if suffixes & set(writers.MASK_SUFFIXES):
-            grid = line.tile_grid(slide, engine.card, plan.settings)
-            masks = held.enter_context(MaskStore(grid, engine.card.tile_px))
-            keep = masks.add
-        with _progress(console) as progress:
-            measured = line.measure(
-                slide, engine.card, engine.predict, plan.settings, progress, keep
-            )
+        measured = line.measure(
+            slide,
+            engine.card,
+            engine.predict,
+            plan.settings,
+            progress,
+            keep=None if masks is None else masks.add,
+            journal=journal,
+            waits=waits,
+        )
         watch.lap("measure")
-        for warning in measured.warnings:
-            console.print(
-                f"[yellow]warning:[/] {path.name}: {warning}", highlight=False, soft_wrap=True
-            )
+        say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
         spots = find_hot_spots(
             measured.density,
             measured.scale,
+            measured.tissue.shares(*measured.density.cell_edges_l0),
             area_mm2=plan.hot_spot_mm2,
             count=plan.hot_spots,
         )
-        if not spots:
-            console.print(
-                f"{path.name}: no field of {plan.hot_spot_mm2:g} mm² is mostly measured and holds "
-                "nuclei; try a smaller --hot-spot-mm2",
-                highlight=False,
-                soft_wrap=True,
-            )
         counts, comparison = None, None
         if masks is not None and writers.NUCLEI in suffixes:
             counts = nuclei_per_cell(find_nuclei(masks, measured.scale), measured.density)
@@ -120,19 +176,87 @@ def run(path: Path, plan: Plan, quiet: bool) -> str:
             properties=slide.properties,
             measured=measured,
             card=engine.card,
+            compute=engine.choices(),
             settings=plan.settings,
             hot_spots=spots,
             started_at=started_at,
-            seconds=watch.laps,
+            resumed_tiles=0 if journal is None else journal.restored_tiles,
+            seconds=watch.laps
+            | {"waiting for reading": waits.reading_s, "waiting for network": waits.network_s},
             counts=comparison,
         )
         result = writers.Result(path.name, measured, engine.card, spots, record, masks, counts)
         for output in plan.outputs:
             writers.write(output, result, plan.look)
-    names = ", ".join(str(output) for output in plan.outputs)
-    return (
-        f"{names}: mean density {100 * measured.density.mean_density():.1f} % of "
+        if journal is not None:
+            journal.finished = True
+    summary = (
+        f"mean density {100 * measured.density.mean_density():.1f} % of "
         f"{measured.density.measured_tiles():,} tiles{_densest(spots)}, {watch.total_s():.1f} s"
+    )
+    return Outcome(summary, measured.warnings, _hint(spots, plan), record)
+
+
+def _checkpoint(
+    plan: Plan, slide: Slide, engine: Engine, keeps_masks: bool
+) -> AbstractContextManager[Checkpoint | None]:
+    """Return the checkpoint of a run: its key covers all that decides the result."""
+    if not plan.checkpoint_s:
+        return nullcontext()
+    settings = plan.settings
+    mask = None if settings.tissue_mask is None else sha256_of(settings.tissue_mask)
+    key = key_of(
+        __version__,
+        slide.path.resolve(),
+        slide.fingerprint(),
+        engine.card.to_json(),
+        plan.compute.device,
+        plan.compute.precision,
+        asdict(replace(settings, threads=None, memory_mb=Settings().memory_mb, tissue_mask=None)),
+        mask,
+        keeps_masks,
+    )
+    return checkpoint(plan.outputs[0].parent, key, plan.checkpoint_s)
+
+
+def _mask_store(slide: Slide, engine: Engine, plan: Plan, journal: Checkpoint | None) -> MaskStore:
+    grid = tile_grid(slide, engine.card, plan.settings)
+    if journal is None:
+        return MaskStore(grid, engine.card.tile_px)
+    return journal.mask_store(grid, engine.card.tile_px)
+
+
+def _tell(
+    say: Callable[[str], None],
+    plan: Plan,
+    slide: Slide,
+    engine: Engine,
+    journal: Checkpoint | None,
+) -> None:
+    """Say what was chosen for this machine and slide."""
+    card, settings = engine.card, plan.settings
+    scale = slide.scale(settings.mpp)
+    say(f"model: {card.name} {card.precision}, {card.tile_px} px at {card.mpp} µm/px")
+    say("network: " + ", ".join(f"{what} {value}" for what, value in engine.choices().items()))
+    say(
+        f"reading: threads {settings.readers}, tiles ahead {settings.tiles_ahead(card.tile_px)}, "
+        f"cache {settings.cache_mb:g} MB"
+    )
+    width, height = slide.size_l0
+    say(f"slide: {width} x {height} px, {scale.x_mpp:g} µm/px from {scale.source}")
+    say(
+        "checkpoint: none can be kept"
+        if journal is None and plan.checkpoint_s
+        else f"checkpoint: every {plan.checkpoint_s:g} s"
+    )
+
+
+def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:
+    if spots:
+        return None
+    return (
+        f"no field of {plan.hot_spot_mm2:g} mm² is mostly measured and holds nuclei; "
+        "try a smaller --hot-spot-mm2"
     )
 
 
@@ -156,17 +280,18 @@ class _Stopwatch:
         return time.monotonic() - self._started
 
 
-def run_demo(plan: Plan, quiet: bool) -> str:
-    """Write the synthetic slide to a temporary folder and run on it."""
+def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
+    """Write the synthetic slide to a temporary folder and run on it; its hot spots are small."""
+    plan = replace(plan, hot_spot_mm2=min(plan.hot_spot_mm2, demo.HOT_SPOT_MM2))
     writers.check_outputs(plan.outputs)
     with tempfile.TemporaryDirectory(prefix="gliorun-") as folder:
         path = Path(folder) / "demo.svs"
         demo.write_demo(path)
-        return run(path, plan, quiet)
+        return run(path, plan, quiet, verbose)
 
 
 @contextmanager
-def _progress(console: Console) -> Generator[line.Progress]:
+def _progress(console: Console, waits: line.Waits) -> Generator[line.Progress]:
     bar = Progress(
         TextColumn("tiles"),
         BarColumn(),
@@ -177,15 +302,18 @@ def _progress(console: Console) -> Generator[line.Progress]:
     )
     task = bar.add_task("tiles", total=None, pace="")
     started: float | None = None
+    done_before = 0
     with ExitStack() as shown:
 
         def show(done: int, total: int) -> None:
-            nonlocal started
+            nonlocal started, done_before
             if started is None:  # the bar and its clock start with the first tile
-                started = time.monotonic()
+                started, done_before = time.monotonic(), done
                 shown.enter_context(bar)
             elapsed = time.monotonic() - started
-            pace = f"{(done - 1) / elapsed:.1f} tiles/s" if elapsed > 0 else ""
+            pace = ""
+            if elapsed > 0:
+                pace = f"{(done - done_before) / elapsed:.1f} tiles/s, {waits.bottleneck}-bound"
             bar.update(task, completed=done, total=total, pace=pace)
 
         yield show

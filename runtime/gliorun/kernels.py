@@ -7,10 +7,13 @@ from several threads, and `parallel=True` is not safe there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,12 +27,32 @@ SQUARE = 8
 """Side in px of the squares that a tile's quality is judged by: 4 µm at half a µm per px."""
 
 
+class ForgivingCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache of compiled kernels, which no result depends on.
+
+    numba's own raises where a file of it is damaged or the disk is full; then this one compiles
+    anew, or keeps nothing.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever reading damaged pickles and machine code may raise
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
 def kernel(function: F) -> F:
     """Compile `function` without the GIL, cached where some folder can be written."""
-    try:
-        compiled = numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no writable cache folder: compile in every process instead
-        compiled = numba.njit(nogil=True)(function)
+    compiled = numba.njit(nogil=True)(function)
+    if isinstance(compiled, Dispatcher):  # else compilation is switched off
+        with suppress(RuntimeError):  # no folder to be had: compile in every process instead
+            compiled._cache = ForgivingCache(function)  # type: ignore[attr-defined]
     return cast(F, compiled)
 
 
@@ -80,7 +103,7 @@ def normalise(rgba: Any, table: Any, out: Any, valid: Any) -> None:
 
 @kernel
 def count_nuclei(mask: Any, valid: Any, cell_px: int, nucleus_px: Any, valid_px: Any) -> None:
-    """Add the pixels of one tile to its cells.
+    """Count the pixels of one tile, cell by cell.
 
     Parameters
     ----------
@@ -88,17 +111,20 @@ def count_nuclei(mask: Any, valid: Any, cell_px: int, nucleus_px: Any, valid_px:
     valid : (H, W) uint8, not 0 inside the slide
     cell_px : int
         Side of a cell in px of the tile; cell (i // cell_px, j // cell_px) holds pixel (i, j).
-    nucleus_px, valid_px : (ceil(H / cell_px), ceil(W / cell_px)) int64, added to
+    nucleus_px, valid_px : (ceil(H / cell_px), ceil(W / cell_px)) int64, filled
     """
     height, width = mask.shape
-    for i in range(height):
-        row = i // cell_px
-        for j in range(width):
-            if valid[i, j]:
-                column = j // cell_px
-                valid_px[row, column] += 1
-                if mask[i, j]:
-                    nucleus_px[row, column] += 1
+    for row in range(valid_px.shape[0]):
+        for column in range(valid_px.shape[1]):
+            nuclei = inside = np.int32(0)
+            right = min((column + 1) * cell_px, width)
+            for i in range(row * cell_px, min((row + 1) * cell_px, height)):
+                for j in range(column * cell_px, right):
+                    of_slide = valid[i, j] != 0
+                    inside += of_slide
+                    nuclei += of_slide & (mask[i, j] != 0)
+            nucleus_px[row, column] = nuclei
+            valid_px[row, column] = inside
 
 
 @kernel
@@ -309,10 +335,19 @@ def shrink(rgba: Any, side: int, rgb: Any, light: Any) -> None:
     light : (H // side, W // side) float32, filled
         Luma, 0 to 255 (ITU-R BT.601); -1 where a pixel of the square lies outside the slide.
     """
+    if side == 2:  # nearly always; of a fixed size, so that the compiler makes vectors
+        average(rgba, 2, rgb, light)
+    else:
+        average(rgba, side, rgb, light)
+
+
+@kernel
+def average(rgba: Any, side: int, rgb: Any, light: Any) -> None:
+    """Do what `shrink` says; arguments are the same."""
     share = np.float32(1 / (side * side))
     for i in range(light.shape[0]):
         for j in range(light.shape[1]):
-            red = green = blue = np.float32(0)
+            red = green = blue = np.int32(0)
             alpha = np.uint8(255)
             for y in range(side):
                 for x in range(side):
@@ -320,11 +355,11 @@ def shrink(rgba: Any, side: int, rgb: Any, light: Any) -> None:
                     green += rgba[i * side + y, j * side + x, 1]
                     blue += rgba[i * side + y, j * side + x, 2]
                     alpha = min(alpha, rgba[i * side + y, j * side + x, 3])
-            red, green, blue = red * share, green * share, blue * share
-            rgb[i, j, 0] = np.uint8(red + np.float32(0.5))
-            rgb[i, j, 1] = np.uint8(green + np.float32(0.5))
-            rgb[i, j, 2] = np.uint8(blue + np.float32(0.5))
-            luma = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+            r, g, b = np.float32(red) * share, np.float32(green) * share, np.float32(blue) * share
+            rgb[i, j, 0] = np.uint8(r + np.float32(0.5))
+            rgb[i, j, 1] = np.uint8(g + np.float32(0.5))
+            rgb[i, j, 2] = np.uint8(b + np.float32(0.5))
+            luma = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
             light[i, j] = luma if alpha >= OPAQUE else np.float32(-1)
 
 
@@ -345,26 +380,27 @@ def look_at_squares(rgb: Any, light: Any, span: Any, slope: Any, mean: Any) -> N
         Largest gradient by central differences, in levels per px; 0 where `span` is -1.
     mean : (*span.shape, 3) uint8, filled: rounded mean
     """
-    share = np.float32(1 / SQUARE**2)
     for row in range(span.shape[0]):
         for column in range(span.shape[1]):
             top, left = row * SQUARE + 1, column * SQUARE + 1
             darkest, lightest, steepest = light[top, left], light[top, left], np.float32(0)
-            red = green = blue = np.float32(0)
+            red = green = blue = np.int32(0)
             outside = light[top, left]
-            for i in range(top, top + SQUARE):
-                for j in range(left, left + SQUARE):
+            for y in range(SQUARE):
+                for x in range(SQUARE):
+                    i, j = top + y, left + x
                     west, east = light[i, j - 1], light[i, j + 1]
                     north, south = light[i - 1, j], light[i + 1, j]
                     darkest, lightest = min(darkest, light[i, j]), max(lightest, light[i, j])
-                    outside = min(outside, light[i, j], west, east, north, south)
+                    outside = min(outside, west, east, north, south)
                     along, down = east - west, south - north
                     steepest = max(steepest, along * along + down * down)
                     red += rgb[i, j, 0]
                     green += rgb[i, j, 1]
                     blue += rgb[i, j, 2]
+            outside = min(outside, darkest)
             span[row, column] = lightest - darkest if outside >= 0 else -1
             slope[row, column] = np.sqrt(steepest) / 2 if outside >= 0 else 0
-            mean[row, column, 0] = np.uint8(red * share + np.float32(0.5))
-            mean[row, column, 1] = np.uint8(green * share + np.float32(0.5))
-            mean[row, column, 2] = np.uint8(blue * share + np.float32(0.5))
+            mean[row, column, 0] = (2 * red + SQUARE**2) // (2 * SQUARE**2)
+            mean[row, column, 1] = (2 * green + SQUARE**2) // (2 * SQUARE**2)
+            mean[row, column, 2] = (2 * blue + SQUARE**2) // (2 * SQUARE**2)

@@ -6,7 +6,8 @@ import errno
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -19,32 +20,39 @@ Mask = NDArray[np.uint8]
 
 
 class MaskStore:
-    """Masks of the measured tiles of a grid, packed and deflated in a temporary file.
+    """Masks of the measured tiles of a grid, packed and deflated in a file.
 
-    A context manager; the file is gone at the end.
+    A context manager; a file of its own, in the temporary folder, is gone at the end.
 
     Parameters
     ----------
     grid : TileGrid
     tile_px : int
         Side of a mask in model px.
+    path : Path, optional
+        File to go on with, or to make, instead of one of its own; it stays.
 
     Raises
     ------
     GlioError
-        There is no temporary folder that can be written.
+        The file cannot be made.
     """
 
-    def __init__(self, grid: TileGrid, tile_px: int) -> None:
+    def __init__(self, grid: TileGrid, tile_px: int, path: Path | None = None) -> None:
         self.grid = grid
         self.tile_px = tile_px
+        self._path = path
         try:
             # unbuffered, so that a full disk shows when a mask is added
-            file = tempfile.TemporaryFile(prefix="gliorun-masks-", buffering=0)  # noqa: SIM115
+            if path is None:
+                file = tempfile.TemporaryFile(prefix="gliorun-masks-", buffering=0)  # noqa: SIM115
+            else:
+                path.touch()
+                file = path.open("rb+", buffering=0)
         except OSError as error:
-            raise _not_kept(error) from error
+            raise self._not_kept(error) from error
         self._file = cast(BinaryIO, file)
-        self._places: dict[tuple[int, int], tuple[int, int]] = {}
+        self._places: dict[tuple[int, int], Sequence[int]] = {}
 
     def __enter__(self) -> MaskStore:
         return self
@@ -66,8 +74,37 @@ class MaskStore:
             if self._file.write(packed) < len(packed):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise _not_kept(error) from error
+            raise self._not_kept(error) from error
         self._places[spec.row, spec.column] = (start, len(packed))
+
+    def places(self) -> NDArray[np.int64]:
+        """Return row, column, start and length of every mask, (N, 4), once all are on the disk.
+
+        Raises
+        ------
+        GlioError
+            The disk is full.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._not_kept(error) from error
+        found = [(*place, *extent) for place, extent in self._places.items()]
+        return np.array(found, dtype=np.int64).reshape(-1, 4)
+
+    def restore(self, places: NDArray[np.int64]) -> None:
+        """Take up the masks of a file that `places` told of; what was added later is cut off.
+
+        Raises
+        ------
+        ValueError
+            The file does not hold them all.
+        """
+        end = int((places[:, 2] + places[:, 3]).max(initial=0))
+        if self._file.seek(0, os.SEEK_END) < end:
+            raise ValueError(f"{self._path}: shorter than {end} bytes")
+        self._file.truncate(end)
+        self._places = {(row, column): extent for row, column, *extent in places.tolist()}
 
     def __contains__(self, place: tuple[int, int]) -> bool:
         return place in self._places
@@ -82,14 +119,19 @@ class MaskStore:
         bits = np.unpackbits(packed, count=self.tile_px**2)
         return bits.reshape(self.tile_px, self.tile_px)
 
-    def rows(self) -> Iterator[list[Mask]]:
-        """Yield the masks of each row of the grid, left to right."""
+    def rows(self) -> Iterator[Mask]:
+        """Yield each row of the grid as one mask, (tile_px, columns × tile_px) uint8 of 0 and 1."""
+        side = self.tile_px
         for row in range(self.grid.rows):
-            yield [self.mask(row, column) for column in range(self.grid.columns)]
+            strip = np.zeros((side, self.grid.columns * side), dtype=np.uint8)
+            for column in range(self.grid.columns):
+                if (row, column) in self:
+                    strip[:, column * side : (column + 1) * side] = self.mask(row, column)
+            yield strip
 
-
-def _not_kept(error: OSError) -> GlioError:
-    folder = tempfile.tempdir or "temporary folder"
-    return GlioError(
-        f"{folder}: nucleus masks cannot be kept ({error.strerror}); free space or set TMPDIR"
-    )
+    def _not_kept(self, error: OSError) -> GlioError:
+        folder = tempfile.tempdir or "temporary folder"
+        way_out = "free space or set TMPDIR"
+        if self._path is not None:
+            folder, way_out = str(self._path.parent), "free space"
+        return GlioError(f"{folder}: nucleus masks cannot be kept ({error.strerror}); {way_out}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun import kernels
-from gliorun.density import DensityMap
+from gliorun.density import DensityMap, classify
 from gliorun.masks import Mask, MaskStore
 from gliorun.reading.slide import Scale
 
@@ -89,6 +89,9 @@ class CountComparison:
     displaced_share : float or None
         Share of the nuclei that would have to lie in another cell for the count to be
         proportional to the area, 0 to 1; None without nuclei.
+    other_class_share : float or None
+        Share of the valid area that would have another class if every nucleus had the mean area,
+        0 to 1; None without nuclei.
     rank_correlation : float or None
         Spearman's, of count and area per valid area; None if either is the same everywhere.
     """
@@ -97,6 +100,7 @@ class CountComparison:
     crossing_share: float
     nuclei_per_mm2: float
     displaced_share: float | None
+    other_class_share: float | None
     rank_correlation: float | None
 
 
@@ -111,8 +115,8 @@ def find_nuclei(masks: MaskStore, scale: Scale) -> Iterator[Nucleus]:
     px_l0 = px_l0_of(masks)
     px_um2 = px_l0[0] * scale.x_mpp * px_l0[1] * scale.y_mpp
     unfinished: Runs = np.empty((0, 3), np.int32)
-    for row, tiles in enumerate(masks.rows()):
-        runs = np.concatenate([unfinished, _runs_of(np.hstack(tiles), row * masks.tile_px)])
+    for row, strip in enumerate(masks.rows()):
+        runs = np.concatenate([unfinished, _runs_of(strip, row * masks.tile_px)])
         last_row = (row + 1) * masks.tile_px - 1
         waiting = [unfinished[:0]]
         for shape in _shapes_of(runs):
@@ -158,14 +162,18 @@ def compare_counts(counts: NucleusCounts, density: DensityMap, scale: Scale) -> 
     cell_width, cell_height = density.cell_l0
     px_mm2 = cell_width * scale.x_mpp * cell_height * scale.y_mpp / density.cell_px**2 / 1e6
     total, total_area = int(counts.per_cell.sum()), int(area.sum())
-    displaced = None
+    displaced, other_class = None, None
     if count.any() and total_area:
-        displaced = float(np.abs(count / count.sum() - area / total_area).sum() / 2)
+        counted_area = count / count.sum() * total_area
+        displaced = float(np.abs(counted_area - area).sum() / total_area / 2)
+        changed = classify(np.minimum(counted_area / valid, 1)) != classify(area / valid)
+        other_class = float(valid[changed].sum() / valid.sum())
     return CountComparison(
         nuclei=total,
         crossing_share=counts.crossing / total if total else 0.0,
         nuclei_per_mm2=float(count.sum() / (valid.sum() * px_mm2)) if valid.any() else 0.0,
         displaced_share=displaced,
+        other_class_share=other_class,
         rank_correlation=_rank_correlation(count / valid, area / valid),
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,54 +15,13 @@ from numpy.typing import NDArray
 from gliorun import colour
 from gliorun.card import ModelCard
 from gliorun.density import DensityMap, Status
-from gliorun.errors import GlioError, TileReadError
-from gliorun.reading.quality import QualityLimits, judge, shrink_of
-from gliorun.reading.slide import Rgba, Scale, Slide
-from gliorun.reading.tiles import TileGrid, TileSpec
-from gliorun.reading.tissue import MIN_SHARE, Tissue, find_tissue
+from gliorun.errors import DamagedSlideError
+from gliorun.reading.slide import Scale, Slide
+from gliorun.reading.tiles import TileSpec
+from gliorun.reading.tissue import MIN_SHARE, Tissue
+from gliorun.settings import Settings
 from gliorun.streams import map_ahead
-
-OVERVIEW_PX = 2048
-STAIN_SAMPLES = 64
-"""Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
-COARSEST = 2.5
-"""A slide may be this many times coarser than the model's pixels; then nuclei are a few px."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a slide is measured.
-
-    Parameters
-    ----------
-    mpp : float, optional
-        Micrometres per level-0 pixel, before what the slide says.
-    cell_px : int, optional
-        Side of a cell of the map in model px; one tile by default.
-    threads : int, optional
-        Reader threads; half the processors by default, the network needs the rest.
-    max_bad_tiles : float
-        Share of unreadable tiles past which the slide fails.
-    quality : QualityLimits, optional
-        Which tiles are not measured as they are blurred or show artefacts; None measures all.
-    """
-
-    mpp: float | None = None
-    cell_px: int | None = None
-    threads: int | None = None
-    max_bad_tiles: float = 0.05
-    quality: QualityLimits | None = field(default_factory=QualityLimits)
-
-    def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise GlioError(f"threads is {self.threads}; it must be at least 1")
-        if not 0 <= self.max_bad_tiles <= 1:
-            raise GlioError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
-
-    @property
-    def readers(self) -> int:
-        """Number of reader threads."""
-        return self.threads or max(1, (os.cpu_count() or 1) // 2)
+from gliorun.survey import Survey, slide_stain, survey, tile_reader
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,10 +62,30 @@ KeepMask = Callable[[TileSpec, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with a tile's place, mask and valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
 
 
-def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
-    """Return the tiles of a slide at the model's scale."""
-    scale = slide.scale(settings.mpp)
-    return TileGrid.over(slide.size_l0, (scale.x_mpp, scale.y_mpp), card.tile_px, card.mpp)
+class Journal(Protocol):
+    """Keeps how far a run has come, so that another one can go on from there."""
+
+    def restore(self, density: DensityMap) -> None:
+        """Fill a map with what an earlier run has measured, if one has."""
+
+    def note(self, density: DensityMap) -> None:
+        """Take note of a map that has grown, called after every tile."""
+
+    def save(self, density: DensityMap) -> None:
+        """Keep the map now."""
+
+
+@dataclass(slots=True)
+class Waits:
+    """Seconds that a run has waited so far for tiles to be read and for the network."""
+
+    reading_s: float = 0.0
+    network_s: float = 0.0
+
+    @property
+    def bottleneck(self) -> str:
+        """What the run waits for most: "reading" or "network"."""
+        return "reading" if self.reading_s > self.network_s else "network"
 
 
 def measure(
@@ -115,8 +95,13 @@ def measure(
     settings: Settings,
     progress: Progress = lambda done, total: None,
     keep: KeepMask | None = None,
+    journal: Journal | None = None,
+    waits: Waits | None = None,
 ) -> SlideDensity:
-    """Measure the nucleus density of a slide; `keep` gets every tile's mask and valid pixels.
+    """Measure the nucleus density of a slide.
+
+    `keep` gets every tile's mask and valid pixels, `journal` keeps how far the run has come and
+    `waits` is filled as it goes.
 
     Raises
     ------
@@ -124,105 +109,94 @@ def measure(
         The slide has no usable scale, no tissue, too many tiles that cannot be read, or none
         that is fit to be measured.
     """
-    scale = slide.scale(settings.mpp)
-    warnings = list(_check_scale(slide, scale, card))
-    grid = tile_grid(slide, card, settings)
-    overview = slide.overview(OVERVIEW_PX)
-    tissue = find_tissue(overview, slide.size_l0)
-    chosen = [spec for spec in grid if tissue.touches(spec)]
-    if not chosen:
-        raise GlioError(f"{slide.path}: no tissue found")
-    cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
-    density = DensityMap(grid, card.tile_px, cell_px)
-    if density.cells_a_tile > 1:
-        density.tissue = tissue.shares(*density.cell_edges_l0) >= MIN_SHARE
-    read = tile_reader(slide, card, scale, settings.quality)
-    stain = None
-    if card.colour_target is not None or settings.quality is not None:
-        stain = slide_stain(read, chosen, settings.readers)
-    table = colour.table_between(stain, card.colour_target)
-    left_out: Counter[Status] = Counter()
+    found = survey(slide, card, settings)
+    density = _empty_map(found, card, settings)
+    if journal is not None:
+        journal.restore(density)
+    todo = [spec for spec in found.chosen if not density.knows(spec)]
+    waits = waits or Waits()
+    load = _loader(slide, card, found, settings)
+    ahead = settings.tiles_ahead(card.tile_px)
+    loaded = map_ahead(load, todo, threads=settings.readers, ahead=ahead)
 
-    def load(spec: TileSpec) -> Tile | LeftOut:
-        found = read(spec, stain)
-        if isinstance(found, Status):
-            return LeftOut(spec, found)
-        return Tile(spec, *colour.normalise(found, table))
-
-    def fit(loaded: Iterable[Tile | LeftOut]) -> Generator[Tile]:
-        for tile in loaded:
+    def fit() -> Generator[Tile]:
+        for tile in _timed(loaded, waits):
             if isinstance(tile, Tile):
                 yield tile
-                continue
-            density.leave_out(tile.spec, tile.reason)
-            left_out[tile.reason] += 1
-            unreadable = left_out[Status.UNREADABLE]
-            if unreadable > settings.max_bad_tiles * len(chosen):
-                raise GlioError(
-                    f"{slide.path}: {unreadable} of {len(chosen)} tiles cannot be read, more than "
-                    f"--max-bad-tiles {settings.max_bad_tiles:g} allows; the file is damaged"
-                )
+            else:
+                density.leave_out(tile.spec, tile.reason)
+                _check_bad_tiles(slide, density, len(found.chosen), settings.max_bad_tiles)
 
-    ahead = 2 * settings.readers + 2
-    loaded = map_ahead(load, chosen, threads=settings.readers, ahead=ahead)
-    with closing(loaded), closing(predict(fit(loaded))) as predictions:
-        for done, (tile, mask) in enumerate(predictions, 1):
-            density.add(tile.spec, mask, tile.valid)
-            if keep is not None:
-                keep(tile.spec, mask, tile.valid)
-            progress(done + left_out.total(), len(chosen))
-    if left_out.total() == len(chosen):
-        raise GlioError(
-            f"{slide.path}: none of {len(chosen)} tiles can be measured "
+    started = time.monotonic()
+    try:
+        with closing(loaded), closing(predict(fit())) as predictions:
+            for tile, mask in predictions:
+                if keep is not None:
+                    keep(tile.spec, mask, tile.valid)
+                density.add(tile.spec, mask, tile.valid)
+                if journal is not None:
+                    journal.note(density)
+                waits.network_s = time.monotonic() - started - waits.reading_s
+                progress(density.known_tiles(), len(found.chosen))
+    except DamagedSlideError:
+        raise
+    except BaseException:
+        if journal is not None:
+            journal.save(density)
+        raise
+    left_out = density.left_out()
+    if left_out.total() == len(found.chosen):
+        raise DamagedSlideError(
+            f"{slide.path}: none of {len(found.chosen)} tiles can be measured "
             f"({_counted(left_out)}); --any-quality measures what can be read"
         )
-    warnings += _without_value(left_out, len(chosen))
-    return SlideDensity(density, scale, tissue, overview, tuple(warnings))
+    warnings = (*found.warnings, *_without_value(left_out, len(found.chosen)))
+    return SlideDensity(density, found.scale, found.tissue, found.overview, warnings)
 
 
-ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | Status]
+def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap:
+    cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
+    density = DensityMap(found.grid, card.tile_px, cell_px)
+    if density.cells_a_tile > 1:
+        density.tissue = found.tissue.shares(*density.cell_edges_l0) >= MIN_SHARE
+    return density
 
 
-def tile_reader(
-    slide: Slide, card: ModelCard, scale: Scale, limits: QualityLimits | None
-) -> ReadTile:
-    """Return a function that reads a tile as scanned, or tells why it cannot be measured.
+def _loader(
+    slide: Slide, card: ModelCard, found: Survey, settings: Settings
+) -> Callable[[TileSpec], Tile | LeftOut]:
+    """Return what the reader threads do: read a tile, judge it, normalise its colour."""
+    read = tile_reader(slide, card, found.scale, settings.quality)
+    stain = None
+    if card.colour_target is not None or settings.quality is not None:
+        stain = slide_stain(read, found.chosen)
+    table = colour.table_between(stain, card.colour_target)
 
-    Its second argument is the stain of the slide, without which folds are not found.
-    """
-    shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
+    def load(spec: TileSpec) -> Tile | LeftOut:
+        scanned = read(spec, stain)
+        if isinstance(scanned, Status):
+            return LeftOut(spec, scanned)
+        return Tile(spec, *colour.normalise(scanned, table))
 
-    def read(spec: TileSpec, stain: colour.StainStatistic | None) -> Rgba | Status:
-        try:
-            rgba = slide.read(spec, card.tile_px)
-        except TileReadError:
-            return Status.UNREADABLE
-        if limits is None:
-            return rgba
-        reason = judge(rgba, shrink, stain, limits).reason
-        return rgba if reason is None else reason
-
-    return read
+    return load
 
 
-def slide_stain(
-    read: ReadTile, chosen: list[TileSpec], threads: int
-) -> colour.StainStatistic | None:
-    """Return the stain of a slide, from tiles spread evenly over its tissue."""
+def _timed(loaded: Iterable[Tile | LeftOut], waits: Waits) -> Generator[Tile | LeftOut]:
+    """Yield what is loaded and add up how long each took to come."""
+    asked = time.monotonic()
+    for tile in loaded:
+        waits.reading_s += time.monotonic() - asked
+        yield tile
+        asked = time.monotonic()
 
-    def levels(spec: TileSpec) -> colour.Levels:
-        counts = colour.empty_levels()
-        rgba = read(spec, None)
-        if not isinstance(rgba, Status):  # else it is counted when the tile's turn comes
-            colour.add_levels(rgba, counts)
-        return counts
 
-    counts = colour.empty_levels()
-    some = chosen[:: max(1, len(chosen) // STAIN_SAMPLES)]
-    with closing(map_ahead(levels, some, threads=threads, ahead=2 * threads)) as parts:
-        for part in parts:
-            counts += part
-    return colour.measure(counts)
+def _check_bad_tiles(slide: Slide, density: DensityMap, tiles: int, most: float) -> None:
+    unreadable = density.left_out()[Status.UNREADABLE]
+    if unreadable > most * tiles:
+        raise DamagedSlideError(
+            f"{slide.path}: {unreadable} of {tiles} tiles cannot be read, more than "
+            f"--max-bad-tiles {most:g} allows; the file is damaged"
+        )
 
 
 def _without_value(left_out: Counter[Status], tiles: int) -> Generator[str]:
@@ -237,17 +211,3 @@ def _without_value(left_out: Counter[Status], tiles: int) -> Generator[str]:
 
 def _counted(left_out: Counter[Status]) -> str:
     return ", ".join(f"{left_out[reason]} {reason.name.lower()}" for reason in sorted(left_out))
-
-
-def _check_scale(slide: Slide, scale: Scale, card: ModelCard) -> Generator[str]:
-    coarse = max(scale.x_mpp, scale.y_mpp) / card.mpp
-    if coarse > COARSEST:
-        raise GlioError(
-            f"{slide.path}: {coarse * card.mpp:g} µm/px is too coarse to see nuclei; the model "
-            f"needs {COARSEST * card.mpp:g} µm/px or finer (pass --mpp if the slide is wrong)"
-        )
-    if coarse > 1.3:
-        yield (
-            f"{coarse * card.mpp:g} µm/px is coarser than the model's {card.mpp:g}; "
-            "small nuclei may be missed"
-        )

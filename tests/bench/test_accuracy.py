@@ -243,7 +243,7 @@ def test_as_typed_it_prints_tables_and_writes_figures_and_pictures(drawn, tmp_pa
     assert result.stdout.startswith("## gliomas val\n")
     assert "| otsu | not trained |" in result.stdout
     assert "drawn over 2 patients" in result.stdout
-    values = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    values = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["figures"]
     assert [image["id"] for image in values["results"][0]["images"]] == ["g1", "g2", "g3"]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
         "classes.png", "density.png", "worst-otsu-gliomas-val.png",

@@ -1,6 +1,6 @@
 """gliobench as it is typed."""
 
-import re
+import json
 import shutil
 import subprocess
 import sys
@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from gliobench import backends
+from gliorun.errors import GlioError
+from gliorun.job import DEFAULT_MODEL
 
 
 def gliobench(*arguments):
@@ -20,39 +22,59 @@ def gliobench(*arguments):
     )
 
 
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bench") / "converted"
-    backends.convert_reference(folder, None, lambda line: None)
-    return folder
-
-
-@pytest.mark.slow
-def test_compare_ranks_the_reference_with_every_backend_on_synthetic_tissue(converted):
-    result = gliobench("compare", "--converted", converted, "--count", 3, "--rounds", 2)
-    assert result.returncode == 0, result.stderr
-    rows = re.findall(r"^\| (\w[^|]*) \| .* \| (\d\.\d{4}) \|", result.stdout, re.MULTILINE)
-    assert [name for name, _ in rows] == [
-        "Keras predict",
-        "ONNX Runtime",
-        "OpenVINO FP32",
-        "OpenVINO INT8",
-        "student, INT8",
-    ]
-    assert all(float(dice) > 0.95 for _, dice in rows[:-1])
-    assert 0.8 < float(rows[-1][1]) < 1  # synthetic tissue, which it was not taught on
-    assert "cores" in result.stdout.splitlines()[0]
-
-
-@pytest.mark.slow
-def test_a_folder_converted_from_another_model_is_refused(converted, tmp_path):
+def test_a_folder_converted_from_another_model_is_refused(tmp_path):
+    for name in ("fp32", "int8"):
+        for suffix in (".xml", ".bin"):
+            shutil.copy(DEFAULT_MODEL.with_suffix(suffix), tmp_path / f"{name}{suffix}")
     other = tmp_path / "other.keras"
-    shutil.copy(backends.reference_model(), other)
-    with other.open("ab") as stream:
-        stream.write(b"\0")  # still a zip, another hash
-    result = gliobench("compare", other, "--converted", converted)
+    other.write_bytes(b"another model")
+    result = gliobench("compare", other, "--converted", tmp_path)
     assert result.returncode == 1
     assert "was not converted from" in result.stderr.splitlines()[-1]
+
+
+def test_a_further_model_of_another_tile_is_refused(tmp_path):
+    with pytest.raises(GlioError, match="takes tiles of 480 px, the others of 64 px"):
+        backends.further_backend(DEFAULT_MODEL, 64)
+
+
+def test_a_model_of_ones_own_without_its_conversion_is_one_line(tmp_path):
+    result = gliobench("compare", tmp_path / "mine.keras")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("a model of your own needs --converted")
+
+
+def test_where_figures_cannot_be_written_is_said_before_measuring(tmp_path):
+    for command in ("compare", "speed", "doctor"):
+        result = gliobench(command, "--json", tmp_path / "none" / "a.json")
+        assert result.returncode == 1
+        assert "no such folder to write into" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_slide_that_is_none_is_one_line(tmp_path):
+    result = gliobench("speed", tmp_path / "none.svs")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (f"gliobench: {tmp_path / 'none.svs'}: no such file")
+
+
+def test_report_prints_its_schema_and_names_a_file_that_is_none(tmp_path):
+    schema = gliobench("report", "--schema")
+    assert schema.returncode == 0
+    assert len(json.loads(schema.stdout)["oneOf"]) == 4
+    result = gliobench("report", tmp_path / "none.json")
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"gliobench: {tmp_path / 'none.json'}: cannot be read (No such file or directory)\n"
+    )
+    assert gliobench("report").stderr.startswith("gliobench: report needs at least one")
+
+
+def test_giant_writes_a_slide_and_says_what_it_holds(tmp_path):
+    result = gliobench("giant", tmp_path / "a.svs", "--gigapixels", 0.01, "--tissue", 0.5)
+    assert result.returncode == 0
+    assert "3840 x 2400 px, 20 of 40 tiles are tissue" in result.stdout
+    assert (tmp_path / "a.truth.csv").is_file()
 
 
 def test_a_missing_model_is_one_line(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliobench.truth import against_truth, read_cells, read_mask
+from gliobench.truth import against_cells, against_truth, read_cells, read_mask
 from gliorun.errors import GlioError
 
 HEADER = "minx,miny,width,height,density,class,valid_fraction,status\n"
@@ -64,3 +64,16 @@ def test_a_colour_image_and_a_text_file_are_no_masks(tmp_path):
     text.write_text("no picture")
     with pytest.raises(GlioError, match="cannot be read as a mask"):
         read_mask(text)
+
+
+def test_cells_are_compared_with_true_cells_of_the_same_place():
+    truth = [((0, 0, 10, 10), 0.5), ((10, 0, 20, 10), 0.0), ((20, 0, 30, 10), 0.9)]
+    found = against_cells([((10, 0, 20, 10), 0.02), ((0, 0, 10, 10), 0.4)], truth)
+    assert (found.cells, found.class_agreement) == (2, 0.5)
+    assert found.mean_error_points == pytest.approx(6)
+    assert found.bias_points == pytest.approx(-4)
+
+
+def test_a_cell_that_the_truth_does_not_have_is_named():
+    with pytest.raises(GlioError, match=r"no cell \(0, 0, 5, 5\)"):
+        against_cells([((0, 0, 5, 5), 0.4)], [((0, 0, 10, 10), 0.5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,7 @@ def test_the_demo_measures_the_density_that_was_drawn(tmp_path):
     done = type_in("--demo", "--out", heatmap, "--out", table)
     assert done.returncode == 0, done.stderr
     assert "mean density" in done.stdout
+    assert "densest field" in done.stdout  # in the middle of the denser one
     assert done.stdout.count("\n") == 1
     with Image.open(heatmap) as image:
         assert image.size[0] > 500
@@ -162,7 +164,7 @@ def test_an_output_in_a_folder_that_is_not_there(type_here, tmp_path, small_slid
 
 def test_an_output_with_an_unknown_suffix(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.doc")
-    refused(answer, "a.doc: unknown suffix; known: .png, .html, .csv")
+    refused(answer, "a.doc: unknown suffix; known: .png, .qc.png, .html, .csv")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,7 +203,9 @@ def test_a_model_that_is_not_ours(type_here, tmp_path, small_slide):
     ("option", "value"),
     [
         ("--mpp", 0), ("--mpp", 9), ("--mpp", 1), ("--cell-px", 100), ("--threads", 0),
-        ("--max-bad-tiles", 2), ("--requests", 0),
+        ("--max-bad-tiles", 2), ("--requests", 0), ("--streams", 0), ("--network-threads", 0),
+        ("--cores", "fast"), ("--memory", 3), ("--checkpoint", -1), ("--timeout", 0),
+        ("--device", "GPU.7"), ("--tissue-mask", "gone.png"),
     ],
 )  # fmt: skip
 def test_values_without_sense(type_here, tmp_path, small_slide, option, value):
@@ -272,3 +276,69 @@ def test_tiles_of_any_quality_are_measured_on_request(type_here, tmp_path):
         with table.open(newline="", encoding="utf-8") as stream:
             found[words] = [row["status"] for row in csv.DictReader(stream)]
     assert found == {(): ["measured", "blurred"], ("--any-quality",): ["measured", "measured"]}
+
+
+def test_what_was_chosen_is_said_on_request(type_here, tmp_path, small_slide):
+    code, out, err = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--verbose")
+    assert code == 0
+    assert out.count("\n") == 1
+    for part in ("precision f32", "streams", "tiles ahead", "cache 64 MB", "0.25 µm/px from"):
+        assert part in err
+    assert "checkpoint: every 10 s" in err
+    assert re.search(r"waited \d+\.\d s for tiles and \d+\.\d s for the network", err)
+
+
+def test_a_mask_of_one_s_own_says_where_tissue_is(type_here, tmp_path, small_slide):
+    mask, table = tmp_path / "mask.png", tmp_path / "a.csv"
+    pixels = np.zeros((130, 180), np.uint8)
+    pixels[50:90, 50:140] = 255
+    Image.fromarray(pixels).save(mask)
+    code, _, _ = type_here(small_slide.path, "--out", table, "--quiet", "--tissue-mask", mask)
+    assert code == 0
+    assert [cell[:2] for cell in densities(table)] == [(480, 480), (960, 480)]
+
+
+def test_a_grey_slide_is_refused_with_the_reason(type_here, tmp_path):
+    path = tmp_path / "grey.svs"
+    demo.write_slide(path, slides.all_tissue(960, 480)[..., 1:2].repeat(3, axis=2), levels=1)
+    refused(type_here(path, "--out", tmp_path / "a.csv"), "grey.svs: a grey-level image")
+
+
+@pytest.mark.parametrize("size", [(481, 480), (960, 481), (100, 1200), (200, 160)])
+def test_slides_with_edges_of_a_pixel_and_smaller_than_a_tile(type_here, tmp_path, size):
+    path, table = tmp_path / "Schnitt 3 – größer.svs", tmp_path / "mit Leerzeichen é.csv"
+    demo.write_slide(path, slides.all_tissue(*size, density=0.15), levels=1)
+    code, _, err = type_here(path, "--out", table, "--quiet", "--any-quality")
+    assert code == 0, err
+    cells = densities(table)
+    assert sum(width * height for _, _, width, height, _ in cells) <= size[0] * size[1]
+    assert all(0.05 < cell[-1] < 0.4 for cell in cells)
+
+
+def test_a_dicom_folder_is_a_slide(type_here, tmp_path):
+    folder, table = (
+        slides.dicom(tmp_path / "dicom", slides.all_tissue(960, 480)),
+        tmp_path / "a.csv",
+    )
+    code, _, err = type_here(folder, "--out", table, "--quiet")
+    assert code == 0, err
+    assert len(densities(table)) == 2
+
+
+def test_a_small_memory_changes_no_byte(type_here, tmp_path, small_slide):
+    wide, narrow = tmp_path / "wide.csv", tmp_path / "narrow.csv"
+    assert type_here(small_slide.path, "--out", wide, "--quiet")[0] == 0
+    assert type_here(small_slide.path, "--out", narrow, "--quiet", "--memory", 16)[0] == 0
+    assert wide.read_bytes() == narrow.read_bytes()
+
+
+def test_a_slide_still_being_written_is_refused_and_later_measured(
+    type_here, tmp_path, small_slide
+):
+    path, table, whole = tmp_path / "a.svs", tmp_path / "a.csv", small_slide.path.read_bytes()
+    for share in (0.1, 0.6, 0.99):
+        path.write_bytes(whole[: int(share * len(whole))])
+        refused(type_here(path, "--out", table, "--quiet"), "a.svs: ")
+    path.write_bytes(whole)
+    assert type_here(path, "--out", table, "--quiet")[0] == 0
+    assert len(densities(table)) == 11

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ import openvino as ov
 import pytest
 
 import slides
-from gliorun.engine import CARD_KEY, Engine, open_model
-from gliorun.errors import GlioError
+from gliorun.engine import CARD_KEY, Compute, Engine, open_model
+from gliorun.errors import GlioError, StalledError
 from gliorun.job import DEFAULT_MODEL
 
 
@@ -27,7 +29,7 @@ class NumberedTile:
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    return open_model(DEFAULT_MODEL, requests=4)
+    return open_model(DEFAULT_MODEL, Compute(requests=4))
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +76,103 @@ def test_tiles_come_back_in_order_each_with_its_own_mask(engine, tiles):
 
 
 def test_one_request_gives_the_same_bytes_as_four(engine, tiles):
-    one = open_model(DEFAULT_MODEL, requests=1)
+    one = open_model(DEFAULT_MODEL, Compute(requests=1))
     for (_, ours), (_, theirs) in zip(one.predict(tiles), engine.predict(tiles), strict=True):
         assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        Compute(streams=1, threads=1),
+        Compute(streams=2, threads=2, requests=3),
+        Compute(device="AUTO"),
+        Compute(device="MULTI:CPU"),
+        Compute(cores="performance"),
+    ],
+)
+def test_streams_threads_and_device_names_change_no_byte(engine, tiles, compute):
+    other = open_model(DEFAULT_MODEL, compute)
+    for (_, ours), (_, theirs) in zip(other.predict(tiles), engine.predict(tiles), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_the_engine_tells_what_it_runs_on():
+    told = open_model(DEFAULT_MODEL, Compute(requests=3, streams=1, threads=1)).choices()
+    assert told == {
+        "requests": "3",
+        "device": "CPU",
+        "precision": "f32",
+        "streams": "1",
+        "threads": "1",
+        "cores": "ANY_CORE",
+    }
+
+
+@pytest.mark.parametrize("device", ["NONSENSE", "MULTI:NONSENSE", "GPU.7"])
+def test_a_device_that_is_not_there_is_named_beside_those_that_are(device):
+    with pytest.raises(GlioError, match=rf"cannot run on device {device}; this machine has CPU"):
+        open_model(DEFAULT_MODEL, Compute(device=device))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"requests": 0}, "requests is 0"),
+        ({"streams": -1}, "streams is -1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"cores": "fast"}, "cores is 'fast'; known: any, performance, efficiency"),
+        ({"precision": "f8"}, "precision is 'f8'"),
+        ({"timeout_s": 0}, "timeout is 0 s"),
+        ({"timeout_s": float("nan")}, "timeout is nan s"),
+    ],
+)
+def test_senseless_wishes_are_refused(change, said):
+    with pytest.raises(GlioError, match=said):
+        Compute(**change)
+
+
+class HangingRequest:
+    """Stands for an OpenVINO request that never comes back."""
+
+    def start_async(self, inputs, share_inputs):
+        pass
+
+    def wait_for(self, timeout_ms):
+        return False
+
+    def cancel(self):
+        pass
+
+
+class HangingModel:
+    def create_infer_request(self):
+        return HangingRequest()
+
+
+def test_an_inference_that_hangs_is_given_up_by_name(engine, tiles):
+    hanging = Engine(HangingModel(), engine.card, requests=2, timeout_s=0.01)
+    with pytest.raises(StalledError, match=r"not come back within 0\.01 s"):
+        list(hanging.predict(tiles))
+
+
+def test_a_command_with_an_inference_that_hangs_ends(tmp_path):
+    program = """
+import threading, time
+import typer
+from gliorun import commandline
+from gliorun.errors import StalledError
+app = typer.Typer()
+@app.command()
+def main() -> None:
+    threading.Thread(target=time.sleep, args=(3600,)).start()  # as a request that hangs
+    raise StalledError("an inference has not come back")
+commandline.run(app, "gliorun")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "gliorun: an inference has not come back\n")
 
 
 def test_takes_no_more_tiles_early_than_it_has_requests(engine, tiles):

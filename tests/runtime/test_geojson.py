@@ -16,7 +16,7 @@ from gliorun import demo
 from gliorun.density import CLASS_NAMES, MIN_VALID_SHARE, Status, classify
 from gliorun.errors import GlioError
 from gliorun.nuclei import find_nuclei
-from gliorun.pipeline import Settings
+from gliorun.settings import Settings
 from gliorun.writers import palette
 from gliorun.writers.geojson import Feature, PathClass, write_features, write_tiles
 from gliorun.writers.nuclei import write_nuclei

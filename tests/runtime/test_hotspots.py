@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import naive
+from gliorun import hotspots
 from gliorun.density import DensityMap
 from gliorun.errors import GlioError
-from gliorun.hotspots import MIN_TISSUE_SHARE, HotSpot, find_hot_spots
+from gliorun.hotspots import MIN_TISSUE_SHARE, HotSpot
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
 
@@ -31,6 +32,11 @@ def whole_tiles(densities: list[list[float]], cell_px: int = TILE) -> DensityMap
     density.valid_px[:] = np.where(np.isnan(fine), 0, cell_px**2)
     density.nucleus_px[:] = np.rint(np.nan_to_num(fine) * cell_px**2)
     return density
+
+
+def find_hot_spots(density: DensityMap, scale: Scale, **more: float) -> tuple[HotSpot, ...]:
+    """Find them where every cell is all tissue."""
+    return hotspots.find_hot_spots(density, scale, np.ones(density.valid_px.shape), **more)
 
 
 def box(spot: HotSpot) -> tuple[int, int, int, int]:
@@ -114,6 +120,23 @@ def test_a_field_with_just_enough_counts_only_what_was_measured():
     (spot,) = find_hot_spots(density, SQUARE, area_mm2=4 * TILE_MM2, count=5)
     assert spot.density == pytest.approx(0.2)  # and not 0.15
     assert spot.tissue_share == pytest.approx(0.75)
+
+
+def test_a_field_may_end_with_a_cell_and_so_at_the_edge_of_the_slide():
+    density = whole_tiles([[0.1, 0.1, 0.1], [0.1, 0.1, 0.1], [0.1, 0.1, 0.4]])
+    (spot,) = find_hot_spots(density, SQUARE, area_mm2=(1.5 * 0.12) ** 2, count=1)
+    assert box(spot) == (720, 720, 720, 720)
+    assert spot.density == pytest.approx((0.4 + 1.25 * 0.1) / 2.25)
+
+
+def test_glass_in_measured_cells_is_no_tissue_of_a_field():
+    density = whole_tiles([[0.3, 0.3, 0.2, 0.2]] * 2)
+    tissue = np.array([[1.0, 0.4, 1.0, 0.8]] * 2)
+    field = {"area_mm2": 4 * TILE_MM2, "count": 5}
+    (spot,) = hotspots.find_hot_spots(density, SQUARE, tissue, **field)
+    assert box(spot) == (960, 0, 960, 960)  # and not the denser one, of which 70 % is tissue
+    assert spot.density == pytest.approx(0.2)
+    assert spot.tissue_share == pytest.approx(0.9)
 
 
 def test_cells_without_trusted_pixels_count_for_nothing():
@@ -203,11 +226,15 @@ def maps(draw: st.DrawFn) -> tuple[DensityMap, Scale]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(maps(), st.floats(0.002, 0.2), st.integers(1, 6))
-def test_agrees_with_summing_every_field_cell_by_cell(drawn, area_mm2, count):
+@given(maps(), st.floats(0.002, 0.2), st.integers(1, 6), st.sampled_from([2, 20]))
+def test_agrees_with_summing_every_field_cell_by_cell(drawn, area_mm2, count, many_cells):
     density, scale = drawn
-    ours = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
-    theirs = naive.hot_spots(density, scale, area_mm2, count, MIN_TISSUE_SHARE)
+    tissue = np.random.default_rng(0).uniform(0.5, 1, density.valid_px.shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hotspots, "MANY_CELLS", many_cells)
+        ours = hotspots.find_hot_spots(density, scale, tissue, area_mm2=area_mm2, count=count)
+    share = MIN_TISSUE_SHARE
+    theirs = naive.hot_spots(density, scale, tissue, area_mm2, count, share, many_cells)
     assert [box(spot) for spot in ours] == [field[:4] for field in theirs]
     np.testing.assert_allclose(
         [(spot.density, spot.tissue_share) for spot in ours],

@@ -22,6 +22,7 @@ from gliorun.card import ModelCard
 from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.errors import GlioError
 from gliorun.hotspots import HotSpot, find_hot_spots
+from gliorun.nuclei import NucleusCounts, compare_counts
 from gliorun.pipeline import SlideDensity
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
@@ -222,6 +223,27 @@ def test_key_figures_and_quality_are_those_of_the_slide(tmp_path, result):
     assert "Nucleus density report. Research <use> only" in page.words
 
 
+def test_counted_nuclei_are_set_beside_their_area(tmp_path, result):
+    density = result.measured.density
+    per_cell = np.arange(density.valid_px.size).reshape(density.valid_px.shape)
+    counts = NucleusCounts(per_cell, crossing=per_cell.sum() // 4)
+    found = compare_counts(counts, density, SCALE)
+    page = read(tmp_path, replace(result, counts=counts))
+    assert page.after("nuclei") == f"{per_cell.sum():,}"
+    assert page.after("cut by the border of a cell") == "25.0 %"
+    other = page.after("tissue that would have another class")
+    assert other == f"{100 * found.other_class_share:.1f} %" != "0.0 %"
+    nuclei = drawn(page)["nuclei"]
+    wanted = np.where(np.isnan(density.density), -1, per_cell)
+    np.testing.assert_array_equal(nuclei, wanted)
+
+
+def test_nuclei_that_were_not_counted_are_not_mentioned(tmp_path, result):
+    page = read(tmp_path, result)
+    assert not any("Counting" in word for word in page.words)
+    assert (drawn(page)["nuclei"] == -1).all()
+
+
 def test_the_hot_spot_list_names_place_and_density(tmp_path, result):
     page = read(tmp_path, result)
     at = page.words.index("C4")
@@ -298,7 +320,7 @@ def test_the_drawing_library_is_imported_only_when_a_report_is_written():
 
 @pytest.mark.parametrize("cell_px", [120, 30])
 def test_the_largest_slides_stay_under_10_mb(tmp_path, cell_px):
-    """A noisy slide of 100,000 x 80,000 px, 834 x 667 tiles; measured: 5.1 MB, 1 s."""
+    """A noisy slide of 100,000 x 80,000 px, 834 x 667 tiles; measured: 6.1 MB with nuclei."""
     random = np.random.default_rng(0)
     density = DensityMap(TileGrid((100_000, 80_000), (120.0, 120.0)), 120, cell_px)
     density.status[:] = Status.MEASURED
@@ -309,10 +331,15 @@ def test_the_largest_slides_stay_under_10_mb(tmp_path, cell_px):
     smooth = random.integers(60, 250, (410, 512, 3), dtype=np.uint8)
     overview = np.asarray(Image.fromarray(smooth).resize((2048, 1638)).convert("RGBA"))
     result = result_of(density)
+    if cell_px == 120:
+        per_cell = random.integers(0, 99, density.valid_px.shape)
+        result = replace(result, counts=NucleusCounts(per_cell, crossing=9))
     result = replace(
         result,
         measured=replace(result.measured, overview=overview),
-        hot_spots=find_hot_spots(density, Scale(0.25, 0.25, "slide")),
+        hot_spots=find_hot_spots(
+            density, Scale(0.25, 0.25, "slide"), np.ones(density.valid_px.shape)
+        ),
     )
     path = tmp_path / "large.html"
     write_report(path, result)
@@ -499,8 +526,18 @@ def test_pointing_at_a_tile_tells_its_density_class_square_and_corner(opened):
 
 
 @pytest.mark.slow
+def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result):
+    per_cell = np.full(result.measured.density.valid_px.shape, 12, np.int64)
+    view = opened(replace(result, counts=NucleusCounts(per_cell, 0)))
+    assert view.tooltip(*DENSE) == "70.0 % class 20–100 % 12 nuclei square A2 x 700, y 100 px"
+    assert view.tooltip(*UNREADABLE) == "no value unreadable square B1 x 100, y 200 px"
+
+
+@pytest.mark.slow
 def test_clicking_a_hot_spot_shows_it_again_and_again(opened, result):
-    spots = find_hot_spots(result.measured.density, SCALE, area_mm2=0.001, count=3)
+    density = result.measured.density
+    whole = np.ones(density.valid_px.shape)
+    spots = find_hot_spots(density, SCALE, whole, area_mm2=0.001, count=3)
     assert len(spots) == 3
     view = opened(replace(result, hot_spots=spots))
     for spot in (*spots, spots[-1]):

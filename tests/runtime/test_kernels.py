@@ -51,15 +51,15 @@ def test_normalise_fills_what_its_twin_returns(way, shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("cell_px", [1, 8, 100])
-def test_count_nuclei_adds_what_its_twin_counts(way, shape, cell_px):
+def test_count_nuclei_counts_what_its_twin_counts(way, shape, cell_px):
     random = np.random.default_rng(2)
     mask = random.choice([0, 1, 255], shape).astype(np.uint8)
     valid = random.choice([0, 1, 255], shape).astype(np.uint8)
     wanted_nucleus, wanted_valid = naive.count_nuclei(mask, valid, cell_px)
     nucleus_px, valid_px = np.full_like(wanted_nucleus, 3), np.full_like(wanted_valid, 4)
     way(kernels.count_nuclei)(mask, valid, cell_px, nucleus_px, valid_px)
-    np.testing.assert_array_equal(nucleus_px, 3 + wanted_nucleus)
-    np.testing.assert_array_equal(valid_px, 4 + wanted_valid)
+    np.testing.assert_array_equal(nucleus_px, wanted_nucleus)
+    np.testing.assert_array_equal(valid_px, wanted_valid)
 
 
 def test_kernels_read_arrays_that_are_not_writable_or_contiguous():

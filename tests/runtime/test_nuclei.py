@@ -267,6 +267,7 @@ def test_a_count_in_proportion_to_the_area_displaces_nothing():
     found = compare_counts(counts, density, SCALE)
     assert counts.per_cell.tolist() == [[3, 1]]
     assert found.displaced_share == pytest.approx(0)
+    assert found.other_class_share == 0
     assert found.rank_correlation == pytest.approx(1)
     assert found.crossing_share == 0
     assert found.nuclei_per_mm2 == pytest.approx(4 / (2 * (TILE * 0.25e-3) ** 2))
@@ -286,6 +287,18 @@ def test_touching_nuclei_count_as_one_and_the_difference_says_so():
     assert found.nuclei == 4
     assert found.displaced_share == pytest.approx(0.25)
     assert found.rank_correlation is None
+
+
+def test_the_area_that_counting_puts_into_another_class_is_told():
+    density = map_of(np.zeros((2 * TILE, TILE), np.uint8), TILE)
+    density.nucleus_px[:, 0] = [0.10 * TILE**2, 0.01 * TILE**2]
+    # 5.5 % each if counted alike: from 8–16 % to 4–8 %, and from 0–2 % to 4–8 %
+    alike = compare_counts(NucleusCounts(np.array([[3], [3]]), 0), density, SCALE)
+    assert alike.other_class_share == 1
+    # 9.2 % and 1.8 %: as by area
+    five_to_one = compare_counts(NucleusCounts(np.array([[5], [1]]), 0), density, SCALE)
+    assert five_to_one.other_class_share == 0
+    assert five_to_one.displaced_share == pytest.approx(10 / 11 - 5 / 6, abs=1e-3)
 
 
 def test_the_rank_correlation_is_spearman_s_with_ties():
@@ -315,4 +328,5 @@ def test_a_slide_without_nuclei_is_compared_without_a_fault():
     found = compare_counts(counts, density, SCALE)
     assert (found.nuclei, found.nuclei_per_mm2, found.crossing_share) == (0, 0, 0)
     assert found.displaced_share is None
+    assert found.other_class_share is None
     assert found.rank_correlation is None

@@ -20,8 +20,8 @@ import slides
 from gliorun import demo, kernels
 from gliorun.density import DensityMap, classify
 from gliorun.masks import MaskStore
-from gliorun.pipeline import Settings
 from gliorun.reading.tiles import TileGrid
+from gliorun.settings import Settings
 from gliorun.writers.ometiff import write_density, write_mask
 from gliorun.writers.result import Result
 
@@ -158,7 +158,7 @@ def test_the_mask_is_that_of_the_slide_and_ends_at_its_edge(tmp_path, result):
     write_mask(tmp_path / "slide.mask.ome.tif", result)
     mask, _ = levels_of(tmp_path / "slide.mask.ome.tif")
     assert mask.dtype == np.uint8
-    whole = np.vstack([np.hstack(row) for row in result.masks.rows()])
+    whole = np.vstack(list(result.masks.rows()))
     np.testing.assert_array_equal(mask, 255 * whole[:1300, :1800])
     assert set(np.unique(mask)) == {0, 255}
 
@@ -194,7 +194,7 @@ def test_the_mask_is_tiled_and_compressed(tmp_path, result):
 
 def test_the_mask_opens_in_openslide_at_its_scale(tmp_path, result):
     write_mask(tmp_path / "a.mask.ome.tif", result)
-    whole = np.vstack([np.hstack(row) for row in result.masks.rows()])
+    whole = np.vstack(list(result.masks.rows()))
     with openslide.OpenSlide(tmp_path / "a.mask.ome.tif") as slide:
         assert slide.dimensions == (1800, 1300)
         assert float(slide.properties[openslide.PROPERTY_NAME_MPP_X]) == pytest.approx(0.25)
@@ -298,4 +298,4 @@ def test_a_large_mask_needs_the_memory_of_a_few_rows_of_tiles(tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     row_of_tiles = 24_000 * 480 / 2**20
-    assert json.loads(done.stdout) < 8 * row_of_tiles + 32  # the whole is 549 MiB
+    assert json.loads(done.stdout) < 5 * row_of_tiles + 16  # measured: 37 MiB; the whole is 549

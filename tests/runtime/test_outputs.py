@@ -7,6 +7,9 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,14 @@ import pytest
 import tifffile
 from PIL import Image
 
+import runs
 from gliorun import writers
 from gliorun.errors import GlioError
+from gliorun.settings import Settings
 
 NAMES = (
     "map.png",
+    "map.qc.png",
     "map.csv",
     "map.json",
     "map.html",
@@ -99,31 +105,55 @@ def test_the_longest_known_suffix_picks_the_writer(name, suffix):
 
 @pytest.mark.parametrize("name", ["a.tif", "a.svs", "a", "a.png.bak"])
 def test_an_unknown_suffix_lists_the_known(name):
-    with pytest.raises(GlioError, match=r"unknown suffix; known: \.png, \.html, \.csv"):
+    with pytest.raises(GlioError, match=r"unknown suffix; known: \.png, \.qc\.png, \.html, \.csv"):
         writers.suffix_of(Path(name))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "map.png"])
-def test_a_full_disk_is_one_line_and_the_earlier_file_stays(outputs, small_slide, tmp_path, name):
+@contextmanager
+def disk_of(size: int) -> Generator[None]:
     """A limit on the size of files stands for a full disk: both end in a failing write."""
-    kept = tmp_path / name
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def result(small_slide):
+    found = runs.dark_run(small_slide.path, Settings(threads=1))
+    return replace(found, run={"a": 1})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_full_disk_is_one_line_and_the_earlier_file_stays(result, tmp_path, name):
+    path = tmp_path / name
+    writers.write(path, result, writers.Look())
+    earlier = path.read_bytes()
+    with (
+        disk_of(len(earlier) // 2),
+        pytest.raises(GlioError, match=f"{name}: cannot be written [^\n]*$"),
+    ):
+        writers.write(path, result, writers.Look())
+    assert path.read_bytes() == earlier
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_command_with_one_line(small_slide, tmp_path):
+    kept = tmp_path / "a.mask.ome.tif"
     kept.write_text("earlier", encoding="utf-8")
-    limit = (outputs / name).stat().st_size // 2
-
-    def small_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    done = subprocess.run(
-        [*COMMAND, str(small_slide.path), "--out", str(kept), "--quiet"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        preexec_fn=small_disk,
-    )
+    with disk_of(20_000):
+        done = subprocess.run(
+            [*COMMAND, str(small_slide.path), "--out", str(kept), "--quiet"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     assert done.returncode == 1, done.stdout
     assert done.stderr.startswith("gliorun: ")
     assert done.stderr.count("\n") == 1
     assert kept.read_text(encoding="utf-8") == "earlier"
-    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert [file.name for file in tmp_path.iterdir()] == [kept.name]

@@ -14,9 +14,11 @@ from gliorun.card import ModelCard
 from gliorun.colour import StainStatistic
 from gliorun.density import Status
 from gliorun.errors import GlioError
-from gliorun.pipeline import Settings, Tile, measure, slide_stain, tile_grid, tile_reader
+from gliorun.pipeline import Tile, measure
 from gliorun.reading.quality import QualityLimits
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
+from gliorun.survey import slide_stain, tile_grid, tile_reader
 
 CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
 TWO = Settings(threads=2)
@@ -310,7 +312,7 @@ def test_the_stain_of_a_slide_is_measured_on_fit_tiles_alone(spoiled):
             chosen = list(tile_grid(slide, CARD, TWO))
             if limits is None and name == "sound":
                 chosen = [s for s in chosen if (s.column, s.row) not in {(1, 0), (2, 1)}]
-            stains.append(slide_stain(read, chosen, 1))
+            stains.append(slide_stain(read, chosen))
     sound, fit, all_tiles = stains
     # ink and blur are gone, but for what JPEG carries over the borders of tiles
     np.testing.assert_allclose(fit.median, sound.median, atol=0.01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -12,69 +12,17 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 from PIL import Image
 
-from gliorun.card import ModelCard
-from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
+from figures import CARD, GLASS, PINK, SHAPES, assert_readable, made, texts_of
+from gliorun.density import CLASS_NAMES, Status, classify
 from gliorun.errors import GlioError
-from gliorun.hotspots import HotSpot, find_hot_spots
-from gliorun.pipeline import SlideDensity
-from gliorun.reading.slide import Scale
-from gliorun.reading.tiles import TileGrid
-from gliorun.reading.tissue import find_tissue
+from gliorun.hotspots import HotSpot
 from gliorun.writers import palette
-from gliorun.writers.legend import BLOCK_PT
+from gliorun.writers.layout import MAX_DOTS
 from gliorun.writers.page import Page
-from gliorun.writers.png import MAX_DOTS, Look, draw, lay_out, write_heatmap
+from gliorun.writers.palette import Look
+from gliorun.writers.panel import SEEN_THROUGH, Panel
+from gliorun.writers.png import draw, layout_of, write_heatmap
 from gliorun.writers.result import Result
-
-CARD = ModelCard("U-net", tile_px=480, mpp=0.25, colour_target=None, precision="INT8")
-TILE = 480
-PINK, GLASS = (205, 130, 185, 255), (245, 243, 246, 255)
-
-
-def made(
-    size_l0: tuple[int, int],
-    *,
-    cell_px: int = TILE,
-    tissue: float = 1.0,
-    unreadable: int = 0,
-    mpp: tuple[float, float] = (0.25, 0.25),
-    fields: tuple[float, int] = (1.0, 5),
-    name: str = "slide.svs",
-) -> Result:
-    """Return a result whose tissue fills the left share `tissue` of a slide.
-
-    Densities are random, with all six classes; `unreadable` tiles of the tissue have no value.
-    """
-    scale = Scale(*mpp, "slide")
-    grid = TileGrid.over(size_l0, mpp, TILE, 0.25)
-    density = DensityMap(grid, TILE, cell_px)
-    inside = [
-        np.clip((end - np.arange(cells) * side) / side, 0, 1)
-        for cells, side, end in zip(
-            density.valid_px.shape[::-1], density.cell_l0, size_l0, strict=True
-        )
-    ]
-    density.valid_px[:] = np.rint(inside[1][:, None] * inside[0] * cell_px**2)
-    columns = max(1, round(grid.columns * tissue))
-    density.valid_px[:, columns * density.cells_a_tile :] = 0
-    density.status[:, :columns] = Status.MEASURED
-    random = np.random.default_rng(0)
-    for place in random.choice(grid.rows * columns, unreadable, replace=False):
-        spec = grid.tile(int(place % columns), int(place // columns))
-        density.mark_unreadable(spec)
-        n = density.cells_a_tile
-        density.valid_px[spec.row * n : spec.row * n + n, spec.column * n : spec.column * n + n] = 0
-    shares = random.choice([0.01, 0.03, 0.06, 0.12, 0.18, 0.3], density.valid_px.shape)
-    density.nucleus_px[:] = shares * density.valid_px
-    shrink = max(1, max(size_l0) / 1024)
-    overview = np.full(
-        (max(1, round(size_l0[1] / shrink)), max(1, round(size_l0[0] / shrink)), 4), GLASS, np.uint8
-    )
-    overview[:, : max(1, round(columns * grid.tile_l0[0] / shrink))] = PINK
-    measured = SlideDensity(density, scale, find_tissue(overview, size_l0), overview, ())
-    area_mm2, count = fields
-    spots = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
-    return Result(name, measured, CARD, spots, run={})
 
 
 def written(path: Path, result: Result, look: Look) -> np.ndarray:
@@ -84,63 +32,16 @@ def written(path: Path, result: Result, look: Look) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def texts_of(page: Page) -> list[str]:
-    return [text.get_text() for text in page.figure.findobj(Text) if text.get_text()]
-
-
-SHAPES = {
-    "a section": {"size_l0": (60_000, 42_000), "tissue": 0.7, "unreadable": 90},
-    "fine cells": {"size_l0": (9_600, 7_200), "cell_px": 120, "unreadable": 3, "fields": (0.04, 5)},
-    "20 times as wide": {"size_l0": (96_000, 4_800), "unreadable": 20},
-    "200 times as wide": {"size_l0": (96_000, 480), "fields": (0.01, 5)},
-    "20 times as high": {"size_l0": (4_800, 96_000), "unreadable": 20},
-    "200 times as high": {"size_l0": (480, 96_000), "fields": (0.01, 5)},
-    "one tile": {"size_l0": (480, 480), "fields": (0.004, 5)},
-    "smaller than a tile": {"size_l0": (300, 170)},
-    "a few px": {"size_l0": (16, 9)},
-    "three tiles and a rest": {"size_l0": (1_300, 490), "fields": (0.004, 5)},
-    "almost empty": {"size_l0": (80_000, 60_000), "tissue": 0.006},
-    "all unreadable": {"size_l0": (4_800, 2_400), "unreadable": 50},
-    "squares with slivers": {"size_l0": (4_420, 3_210), "fields": (0.01, 12)},
-    "many small hot spots": {"size_l0": (100_000, 80_000), "fields": (0.2, 60)},
-    "non-square pixels": {"size_l0": (20_000, 40_000), "mpp": (0.5, 0.25), "unreadable": 9},
-    "a long name": {"size_l0": (4_800, 9_600), "name": "patient block level " * 20 + ".svs"},
-}
 LOOKS = {"beside": Look(), "overlay": Look(palette.CONTINUOUS, overlay=True)}
-
-
-def assert_apart(named: list[tuple[str, tuple[float, float, float, float]]]) -> None:
-    """Assert that no two boxes, of left, top, right and bottom, share more than half a dot."""
-    for (one, ours), (other, theirs) in combinations(named, 2):
-        across = min(ours[2], theirs[2]) - max(ours[0], theirs[0])
-        down = min(ours[3], theirs[3]) - max(ours[1], theirs[1])
-        assert across <= 0.5 or down <= 0.5, (one, other)
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 def test_nothing_overlaps_or_leaves_a_page_of_a_sane_size(shape, look):
     result = made(**shape)
-    page, layout = draw(result, look), lay_out(result, look)
-    ruler = RendererAgg(page.width, page.height, page.dpi)
-    texts = [
-        (text.get_text(), text.get_window_extent(ruler).extents)
-        for text in page.figure.findobj(Text)
-        if text.get_text()
-    ]
-    assert len(texts) > 20
-    wide, high = layout.frame.size
-    dot = layout.dpi / 72
-    parts = [("panel", (x, y, x + wide, y + high)) for x, y in layout.corners]
-    parts += [
-        ("block", (x, y, x + BLOCK_PT * dot, y + block.height_pt * dot))
-        for block, x, y in layout.blocks
-    ]
-    for name, (left, low, right, high) in texts + parts:
-        assert 0 <= left < right <= page.width, name
-        assert 0 <= low < high <= page.height, name
-    assert_apart(texts)
-    assert_apart(parts)
+    page, layout = draw(result, look), layout_of(result, look)
+    assert_readable(page, layout)
+    assert len(texts_of(page)) > 20
     assert 1000 < page.width * 200 / page.dpi < 2600
     assert 700 < page.height * 200 / page.dpi < 2700
 
@@ -150,7 +51,7 @@ def test_every_cell_is_a_square_of_whole_dots_in_the_colour_of_its_class(tmp_pat
     result = made((5_040, 3_600), cell_px=cell_px)
     result = Result(result.slide_name, result.measured, CARD, (), run={})
     pixels = written(tmp_path / "map.png", result, Look())
-    layout = lay_out(result, Look())
+    layout = layout_of(result, Look())
     left, top = layout.corners[1]
     wide, high = layout.frame.size
     side = layout.frame.cell_dots
@@ -170,7 +71,7 @@ def test_every_cell_is_a_square_of_whole_dots_in_the_colour_of_its_class(tmp_pat
 def test_a_map_of_800_by_600_cells_is_sharp(tmp_path):
     result = made((96_000, 72_000), cell_px=120, fields=(1.0, 1))
     pixels = written(tmp_path / "map.png", result, Look())
-    layout = lay_out(result, Look())
+    layout = layout_of(result, Look())
     side = layout.frame.cell_dots
     assert side == 2
     left, top = layout.corners[1]
@@ -209,7 +110,7 @@ def test_tiles_without_a_value_are_hatched_and_counted(tmp_path):
     assert texts_of(draw(result, Look())).count("7 tiles") == 1
     assert "no value: unreadable" in texts_of(draw(result, Look()))
     pixels = written(tmp_path / "map.png", result, Look())
-    layout = lay_out(result, Look())
+    layout = layout_of(result, Look())
     left, top = layout.corners[1]
     side = layout.frame.tile_dots
     colours = palette.rgb((palette.NO_VALUE, palette.HATCHING))
@@ -221,6 +122,24 @@ def test_tiles_without_a_value_are_hatched_and_counted(tmp_path):
         assert 0.1 < shares[1] < 0.5
 
 
+def test_glass_in_a_tile_without_a_value_is_not_hatched(tmp_path):
+    result = made((4_800, 3_360), cell_px=240, unreadable=1)
+    density = result.measured.density
+    ((row, column),) = np.argwhere(density.status == Status.UNREADABLE)
+    density.tissue[2 * row, 2 * column] = False
+    result = replace(result, hot_spots=())
+    pixels = written(tmp_path / "map.png", result, Look())
+    layout = layout_of(result, Look())
+    (left, top), side = layout.corners[1], layout.frame.cell_dots
+    line = palette.rgb((palette.HATCHING,))[0]
+    hatched = [
+        (pixels[y + 3 : y + side - 3, x + 3 : x + side - 3] == line).all(axis=-1).any()
+        for y in (top + 2 * row * side, top + (2 * row + 1) * side)
+        for x in (left + 2 * column * side, left + (2 * column + 1) * side)
+    ]
+    assert hatched == [False, True, True, True]
+
+
 def test_a_slide_without_bad_tiles_has_no_hatching_in_its_legend():
     texts = texts_of(draw(made((4_800, 3_360)), Look()))
     assert not any("no value" in text for text in texts)
@@ -229,7 +148,7 @@ def test_a_slide_without_bad_tiles_has_no_hatching_in_its_legend():
 def test_hot_spots_are_outlined_in_both_panels_numbered_and_listed(tmp_path):
     result = made((9_600, 7_200), fields=(0.25, 3))
     pixels = written(tmp_path / "map.png", result, Look())
-    layout = lay_out(result, Look())
+    layout = layout_of(result, Look())
     for left, top in layout.corners:
         for spot in result.hot_spots:
             x, y = layout.frame.dots_from_l0(spot.minx, spot.miny)
@@ -248,6 +167,32 @@ def test_hot_spots_are_outlined_in_both_panels_numbered_and_listed(tmp_path):
     assert "0.25 mm²" in texts
 
 
+def test_the_number_of_a_small_field_stands_nearer_to_it_than_to_its_neighbours():
+    result = made((48_000, 33_600))
+    places = [(12_000, 12_000), (13_900, 12_000), (15_800, 12_000), (13_900, 14_000)]
+    fields = [
+        HotSpot(rank, x, y, 1_440, 1_440, "A1", 0.3, 1.0) for rank, (x, y) in enumerate(places, 1)
+    ]
+    layout = layout_of(result, Look())
+    page = Page(layout.width, layout.height, layout.dpi)
+    Panel(page, layout.frame, *layout.corners[0]).mark(tuple(fields))
+    ruler = RendererAgg(page.width, page.height, page.dpi)
+    left, top = layout.corners[0]
+    side = 1_440 / 480 * layout.frame.cell_dots
+    for spot in fields:
+        (text,) = (t for t in page.figure.findobj(Text) if t.get_text() == str(spot.rank))
+        seen = text.get_window_extent(ruler)
+        x, y = (seen.x0 + seen.x1) / 2, page.height - (seen.y0 + seen.y1) / 2
+        gaps = {}
+        for field in fields:
+            corner = layout.frame.dots_from_l0(field.minx, field.miny)
+            across = max(left + corner[0] - x, x - left - corner[0] - side, 0)
+            down = max(top + corner[1] - y, y - top - corner[1] - side, 0)
+            gaps[field.rank] = np.hypot(across, down)
+        assert min(gaps, key=gaps.__getitem__) == spot.rank
+        assert sorted(gaps.values())[1] > gaps[spot.rank] + 5
+
+
 def test_more_hot_spots_than_there_is_room_for_are_counted():
     result = made((60_000, 42_000), fields=(1.0, 30))
     assert len(result.hot_spots) == 30
@@ -263,7 +208,7 @@ def test_no_hot_spot_and_no_mean_are_said():
 def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
     result = made((9_600, 7_200), fields=(0.25, 1))
     pixels = written(tmp_path / "map.png", result, Look())
-    layout = lay_out(result, Look())
+    layout = layout_of(result, Look())
     left, top = layout.corners[1]
     below = top + layout.frame.size[1] + round(9.5 * layout.dpi / 72)
     dark = pixels[below, left - 5 :, 0] < 60
@@ -307,11 +252,12 @@ def test_an_overlay_shows_the_slide_through_the_map(tmp_path):
     result = made((4_800, 3_360), tissue=0.5)
     result = Result(result.slide_name, result.measured, CARD, (), run={})
     pixels = written(tmp_path / "map.png", result, look)
-    layout = lay_out(result, look)
+    layout = layout_of(result, look)
     (left, top), side = layout.corners[0], layout.frame.cell_dots
     colours = palette.rgb(palette.class_colours("cold-hot"))
     classes = classify(result.measured.density.density)
-    through = palette.over(colours, np.array(PINK[:3], np.uint8), look.opacity)
+    grey = np.uint8(255 - (255 - np.mean(PINK[:3])) * SEEN_THROUGH)  # whatever the stain
+    through = palette.over(colours, np.full(3, grey), look.opacity)
     seen = pixels[top + side // 2, left + side // 2]
     assert (seen == through[classes[0, 0]]).all()
     right = left + layout.frame.size[0]
@@ -360,7 +306,7 @@ def test_a_hot_spot_is_drawn_where_it_lies(tmp_path):
     result = made((960, 960))
     spot = HotSpot(1, 120, 240, 480, 240, "A1", 0.2, 1.0)
     result = Result("s", result.measured, CARD, (spot,), run={})
-    layout = lay_out(result, Look())
+    layout = layout_of(result, Look())
     pixels = written(tmp_path / "map.png", result, Look())
     left, top = layout.corners[1]
     side = layout.frame.cell_dots

@@ -14,7 +14,7 @@ import runs
 from gliorun import __version__
 from gliorun.density import CLASS_NAMES, Status
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
-from gliorun.pipeline import Settings
+from gliorun.settings import Settings
 from gliorun.writers.record import run_record, write_record
 
 SETTINGS = Settings(cell_px=120, threads=1)
@@ -44,7 +44,9 @@ def record_of(result, **changes):
         "properties": PROPERTIES,
         "measured": result.measured,
         "card": result.card,
+        "compute": {"device": "CPU", "streams": "2"},
         "settings": SETTINGS,
+        "resumed_tiles": 3,
         "hot_spots": result.hot_spots,
         "started_at": STARTED,
         "seconds": {"open": 0.12345, "measure": 61.5},

@@ -9,8 +9,9 @@ from PIL import Image
 from gliorun.engine import Engine, open_model
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL
-from gliorun.pipeline import Settings, SlideDensity, measure
+from gliorun.pipeline import SlideDensity, measure
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
 
 CELL_PX = 120
 BOUNDS = ((480, 0.03, 0.85), (120, 0.04, 0.85))

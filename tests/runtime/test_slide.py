@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tifffile
 
 import slides
 from gliorun import demo
@@ -25,6 +30,25 @@ def test_a_missing_file_is_named(tmp_path):
         Slide(path)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="another way of forbidding")
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
+    path = slides.text_file(tmp_path / "mine.svs")
+    path.chmod(0)
+    program = (
+        "import os, sys; from pathlib import Path; from gliorun.reading.slide import Slide\n"
+        "from gliorun.errors import GlioError\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "try: Slide(Path(sys.argv[1]))\n"
+        "except GlioError as error: print(error)"
+    )
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"{path}: cannot be read (Permission denied)\n", done.stderr
+
+
 def test_a_text_file_is_no_slide(tmp_path):
     path = slides.text_file(tmp_path / "notes.svs")
     with pytest.raises(GlioError, match=r"notes\.svs: not a slide that OpenSlide can read"):
@@ -38,8 +62,9 @@ def test_a_truncated_slide_is_refused(tmp_path, small_slide, share):
         Slide(path)
 
 
-def test_a_folder_is_no_slide(tmp_path):
-    with pytest.raises(GlioError, match="not a slide"):
+def test_a_folder_without_dicom_is_no_slide(tmp_path):
+    slides.text_file(tmp_path / "notes.dcm")
+    with pytest.raises(GlioError, match="a folder without a DICOM slide"):
         Slide(tmp_path)
 
 
@@ -199,3 +224,44 @@ def test_the_overview_of_a_damaged_slide_shows_what_can_be_read(damaged, small_s
     with Slide(damaged) as slide:
         overview = slide.overview(1800)
     np.testing.assert_array_equal(overview[600:], whole[600:])
+
+
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_a_dicom_slide_is_read_by_its_folder_or_a_file_of_it(tmp_path, named):
+    drawn = slides.all_tissue(1300, 900)
+    folder = slides.dicom(tmp_path / "Schnitt 1 – é", drawn)
+    with Slide(folder if named == "folder" else folder / "level0.dcm") as slide:
+        assert slide.size_l0 == (1300, 900)
+        assert slide.scale().x_mpp == pytest.approx(0.25)
+        found = slide.read(spec(480, 0), 480)
+    assert (found[..., 3] == 255).all()
+    assert np.abs(found[..., :3].astype(int) - drawn[:480, 480:960]).mean() < 5
+
+
+@pytest.mark.parametrize("kind", ["width", "height"])
+def test_a_slide_whose_tiles_do_not_make_up_its_size_is_refused(tmp_path, small_slide, kind):
+    path = tmp_path / "liar.svs"
+    content = bytearray(small_slide.path.read_bytes())
+    code = {"width": 256, "height": 257}[kind]
+    with tifffile.TiffFile(small_slide.path) as slide:
+        tag = slide.pages[0].tags[code]
+        struct.pack_into({3: "<H", 4: "<I"}[tag.dtype], content, tag.valueoffset, 1000)
+    path.write_bytes(content)
+    with pytest.raises(GlioError, match=r"liar\.svs: damaged: .* the file lists 48"):
+        Slide(path)
+
+
+def test_the_fingerprint_is_of_the_file_and_not_of_its_name(tmp_path, small_slide):
+    twin, other = tmp_path / "twin.svs", tmp_path / "other.svs"
+    shutil.copy2(small_slide.path, twin)
+    slides.drawn(other, 1800, 1300, seed=1)
+    with Slide(small_slide.path) as ours, Slide(twin) as same, Slide(other) as another:
+        assert ours.fingerprint() == same.fingerprint() != another.fingerprint()
+
+
+def test_a_small_cache_changes_no_pixel(small_slide):
+    with Slide(small_slide.path, cache_mb=1) as slide, Slide(small_slide.path) as wanted:
+        for x in (0, 240, 480):
+            np.testing.assert_array_equal(
+                slide.read(spec(x, 100), 480), wanted.read(spec(x, 100), 480)
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gliorun.reading.tiles import TileGrid
+from gliorun.reading.tiles import STRIP_TILES, TileGrid, in_strips
 
 
 def over(size: tuple[int, int], mpp: tuple[float, float] = (0.25, 0.25)) -> TileGrid:
@@ -58,3 +58,12 @@ def test_a_slide_within_two_percent_of_the_scale_is_not_resampled(mpp):
 def test_a_slide_further_off_keeps_the_physical_side(mpp):
     side, _ = over((9600, 9600), (mpp, mpp)).tile_l0
     assert side * mpp == pytest.approx(120)
+
+
+def test_tiles_are_read_down_strips_that_hold_every_tile_once():
+    grid = TileGrid((40 * 480, 3 * 480), (480.0, 480.0))
+    tiles = in_strips(grid)
+    assert sorted((t.row, t.column) for t in tiles) == [(t.row, t.column) for t in grid]
+    first = [(t.row, t.column) for t in tiles[: 3 * STRIP_TILES]]
+    assert first == [(row, column) for row in range(3) for column in range(STRIP_TILES)]
+    assert (tiles[3 * STRIP_TILES].row, tiles[3 * STRIP_TILES].column) == (0, STRIP_TILES)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 import slides
+from gliorun.errors import GlioError
 from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileGrid, TileSpec
-from gliorun.reading.tissue import MIN_SHARE, Tissue, find_tissue, otsu_level
+from gliorun.reading.tissue import (
+    MIN_SHARE,
+    Tissue,
+    check_light,
+    find_tissue,
+    otsu_level,
+    read_tissue,
+)
 
 
 def opaque(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -107,3 +116,102 @@ def test_cells_smaller_than_an_overview_pixel_take_that_pixel():
     shares = Tissue(mask, (0.01, 0.01)).shares(np.arange(0, 201, 20.0), np.arange(0, 201, 20.0))
     np.testing.assert_array_equal(shares[:5, :5], 1)
     assert shares[:, 5:].sum() == shares[5:].sum() == 0
+
+
+def glass_with(draw) -> np.ndarray:
+    """Return an overview, (800, 1000, 4), of glass that `draw` has drawn on."""
+    image = Image.fromarray(slides.glass(1000, 800))
+    draw(ImageDraw.Draw(image))
+    return np.dstack([np.asarray(image), np.full((800, 1000), 255, np.uint8)])
+
+
+def found_on(overview: np.ndarray) -> np.ndarray:
+    return find_tissue(overview, (100_000, 80_000)).mask
+
+
+@pytest.mark.parametrize("width_px", [3, 8])
+def test_a_thin_core_is_found_whole(width_px):
+    overview = glass_with(
+        lambda draw: draw.line([100, 100, 900, 700], fill=(220, 150, 200), width=width_px)
+    )
+    core = overview[..., 1] < 200
+    found = found_on(overview)
+    assert found[core].mean() > 0.99
+    assert found.sum() < 2 * core.sum()
+
+
+def test_fat_is_tissue_though_most_of_it_is_empty():
+    def membranes(draw):
+        for y in range(200, 600, 8):
+            for x in range(300, 700, 8):
+                draw.ellipse([x, y, x + 8, y + 8], outline=(225, 170, 205))
+
+    found = found_on(glass_with(membranes))
+    assert found[204:596, 304:696].mean() > 0.95
+    assert found[:150].mean() == 0
+
+
+def test_the_dark_border_of_a_scan_hides_no_pale_tissue():
+    def border(draw):
+        draw.rectangle([0, 0, 60, 800], fill=(15, 15, 15))
+        draw.rectangle([0, 0, 1000, 40], fill=(20, 18, 22))
+        draw.rectangle([400, 300, 700, 600], fill=(240, 222, 235))
+
+    found = found_on(glass_with(border))
+    assert found[310:590, 410:690].mean() > 0.99
+    assert found[100:, :50].mean() == 0
+
+
+@pytest.mark.parametrize("ink", [(20, 90, 60), (15, 15, 18), (30, 50, 150), (200, 20, 30)])
+def test_ink_hides_no_tissue(ink):
+    def marked(draw):
+        draw.rectangle([300, 300, 700, 600], fill=(225, 170, 205))
+        draw.line([100, 100, 200, 700], fill=ink, width=12)
+
+    found = found_on(glass_with(marked))
+    assert found[310:590, 310:690].mean() > 0.99
+    assert found[:, 800:].mean() == 0
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (slides.all_tissue(640, 480)[..., 1:2].repeat(3, axis=2), "a grey-level image"),
+        (slides.all_tissue(640, 480) // 16, "too dark"),
+    ],
+)
+def test_what_is_no_stained_section_in_bright_field_is_refused(pixels, said):
+    overview = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    with pytest.raises(GlioError, match=said):
+        check_light(overview)
+
+
+@pytest.mark.parametrize("pixels", [slides.all_tissue(640, 480), slides.glass(640, 480)])
+def test_tissue_and_glass_are_in_bright_field(pixels):
+    check_light(np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)]))
+    check_light(np.zeros((10, 10, 4), np.uint8))
+
+
+def test_a_mask_of_one_s_own_is_taken_at_any_size(tmp_path):
+    path = tmp_path / "mask.png"
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:30, 40:60] = 1
+    Image.fromarray(mask).save(path)
+    tissue = read_tissue(path, (8000, 6000))
+    assert tissue.touches(tile(4000, 1000))
+    assert not tissue.touches(tile(0, 0))
+    np.testing.assert_array_equal(tissue.mask, mask > 0)
+
+
+def test_a_mask_of_another_shape_or_of_nothing_is_refused(tmp_path):
+    path = tmp_path / "mask.png"
+    Image.new("L", (80, 60)).save(path)
+    with pytest.raises(GlioError, match=r"mask\.png: marks no tissue"):
+        read_tissue(path, (8000, 6000))
+    with pytest.raises(GlioError, match=r"80 x 60 px do not have the shape .* 6000 x 8000"):
+        read_tissue(path, (6000, 8000))
+    path.write_text("no image")
+    with pytest.raises(GlioError, match=r"mask\.png: not an image"):
+        read_tissue(path, (8000, 6000))
+    with pytest.raises(GlioError, match=r"gone\.png: not an image"):
+        read_tissue(tmp_path / "gone.png", (8000, 6000))

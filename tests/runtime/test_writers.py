@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gliorun import writers
 from gliorun.atomic import replacing
@@ -16,8 +17,10 @@ from gliorun.card import ModelCard
 from gliorun.density import Status, classify
 from gliorun.errors import GlioError
 from gliorun.nuclei import NucleusCounts
-from gliorun.pipeline import Settings, SlideDensity, measure
+from gliorun.pipeline import SlideDensity, measure
 from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
+from gliorun.writers import palette, thumbnail
 
 CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
 
@@ -174,3 +177,21 @@ def test_a_file_appears_only_at_the_end_and_replaces_the_earlier(tmp_path):
         assert partial.suffix == ".csv"
     assert path.read_text() == "later"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_thumbnail_shows_the_slide_and_the_map_beside_it(tmp_path, result):
+    path = tmp_path / "small.thumb.jpg"
+    writers.write(path, result, writers.Look())
+    with Image.open(path) as image:
+        pixels = np.asarray(image).astype(int)
+    height, width = pixels.shape[0], (pixels.shape[1] - thumbnail.GAP_PX) // 2
+    assert max(height, width) == thumbnail.SIDE_PX
+    assert width / height == pytest.approx(1800 / 1300, abs=0.02)
+    colours = palette.cell_colours(palette.DEFAULT, result.measured.density.density)
+    rows, columns = result.measured.density.density.shape
+    for row in range(rows):
+        for column in range(columns):
+            y = round((row + 0.5) * 240 / 1300 * height)
+            x = width + thumbnail.GAP_PX + round((column + 0.5) * 240 / 1800 * width)
+            if colours[row, column, 3] and y < height - 3 and x < pixels.shape[1] - 3:
+                assert np.abs(pixels[y, x] - colours[row, column, :3]).max() < 40  # it is a JPEG

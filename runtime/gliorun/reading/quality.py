@@ -157,13 +157,13 @@ def _scores(rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None) 
     kernels.look_at_squares(rgb, light, span, slope, mean)
 
     inside = span >= 0
-    density = DENSITY_OF_LEVEL[mean]
+    density = np.take(DENSITY_OF_LEVEL, np.moveaxis(mean, -1, 0))
     pen, red, grey = (solid_share(found, inside) for found in _artefacts(density))
-    tissue = ((np.ptp(density, axis=-1) > STAINED) | (span >= STRUCTURED)) & inside
+    tissue = ((np.ptp(density, axis=0) > STAINED) | (span >= STRUCTURED)) & inside
     fold = math.nan
     if stain is not None:
         double = DOUBLE * np.array(stain.median) + DENSITY_OF_LEVEL[stain.white]
-        fold = solid_share((density > double).all(axis=-1), inside)
+        fold = solid_share((density > double[:, None, None]).all(axis=0), inside)
     return Scores(
         pen=pen,
         red=red,
@@ -175,13 +175,13 @@ def _scores(rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None) 
 
 
 def _artefacts(density: NDArray[np.float64]) -> tuple[Squares, Squares, Squares]:
-    """Tell ink, bright red and grey squares by their optical density, (rows, columns, 3).
+    """Tell ink, bright red and grey squares by their optical density, (3, rows, columns).
 
     Haematoxylin and eosin both absorb green most. Blue and green ink absorb red more, red ink
     absorbs blue nearly as much but hardly any red, and what is black or grey absorbs all alike.
     """
-    red, green, blue = np.moveaxis(density, -1, 0)
-    least, most = density.min(axis=-1), density.max(axis=-1)
+    red, green, blue = density
+    least, most = density.min(axis=0), density.max(axis=0)
     cold = (red > 0.35) & (red > 1.1 * green + 0.05)
     warm = (green > 1.2) & (blue > 0.65 * green) & (red < 0.35 * green)
     black = (least > 1.3) & (most - least < 0.3 * most)
@@ -191,7 +191,8 @@ def _artefacts(density: NDArray[np.float64]) -> tuple[Squares, Squares, Squares]
 
 def solid_share(found: Squares, inside: Squares) -> float:
     """Return the share of the squares inside the slide that are found with all that touch them."""
-    solid = np.pad(found | ~inside, 1, constant_values=True)
+    solid = np.ones((found.shape[0] + 2, found.shape[1] + 2), dtype=np.bool_)
+    solid[1:-1, 1:-1] = found | ~inside
     solid = solid[:-2] & solid[1:-1] & solid[2:]
     solid = solid[:, :-2] & solid[:, 1:-1] & solid[:, 2:]
     return float((solid & inside).sum()) / max(int(inside.sum()), 1)

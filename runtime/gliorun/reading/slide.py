@@ -1,7 +1,11 @@
-"""The only module that opens slides."""
+"""The only module that opens slides.
+
+OpenSlide says what a slide is and how it looks; `jpegtiles` only gets to the same bytes sooner.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +19,8 @@ from PIL import Image
 
 from gliorun.card import MPP_RANGE
 from gliorun.errors import GlioError, TileReadError
+from gliorun.reading.jpegtiles import JpegTiles, Place
+from gliorun.reading.tiff import check_tiles
 from gliorun.reading.tiles import TileSpec
 
 Rgba = NDArray[np.uint8]
@@ -25,6 +31,10 @@ SMALLEST_PX = 64
 """Side below which a block of an overview that cannot be read is given up."""
 UNREAD = 1
 """Alpha of overview pixels that cannot be read."""
+PLAIN_VENDORS = ("aperio", "generic-tiff")
+"""Vendors, as OpenSlide names them, whose TIFF tiles lie side by side as in any TIFF."""
+PROOFS = 12
+"""Tiles that must come out of `jpegtiles` as out of OpenSlide before it is trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +49,25 @@ class Scale:
 class Slide:
     """One whole-slide image; all reader threads share it.
 
-    `size_l0` is the width and height of level 0 in px.
+    `size_l0` is the width and height of level 0 in px. `jpeg_tiles` are those that need not go
+    through OpenSlide, None where all do.
 
     An OpenSlide handle is dead after its first read error, so such a read re-opens the file and
     tries once more. Associated images (label, macro) are never opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            raise GlioError(f"{path}: no such file")
+    def __init__(self, path: Path, *, cache_mb: float = 32) -> None:
+        """Open a slide; `cache_mb` bounds the decoded pixels that are kept for neighbours.
+
+        Of DICOM the path may be the folder, or any file in it.
+        """
         self.path = path
+        try:
+            self._file = _file_of(path)
+            check_tiles(self._file)
+        except OSError as error:
+            raise GlioError(f"{path}: cannot be read ({error.strerror})") from error
+        self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
         self._lock = threading.Lock()
         self._handle = self._open()
         # a handle that has met an error answers nothing any more, so these are asked for once
@@ -56,10 +75,16 @@ class Slide:
         self.size_l0 = (width, height)
         self._downsamples = self._handle.level_downsamples
         self._properties = dict(self._handle.properties)
+        self.jpeg_tiles = self._proven_tiles(cache_mb)
+        if self.jpeg_tiles is not None:  # which keeps what was decoded from now on
+            self._cache = openslide.OpenSlideCache(0)
+            self._handle.set_cache(self._cache)
 
     def _open(self) -> openslide.OpenSlide:
         try:
-            return openslide.OpenSlide(self.path)
+            handle = openslide.OpenSlide(self._file)
+            handle.set_cache(self._cache)
+            return handle
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise GlioError(
                 f"{self.path}: not a slide that OpenSlide can read, or damaged"
@@ -76,12 +101,28 @@ class Slide:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.jpeg_tiles is not None:
+            self.jpeg_tiles.close()
         self._handle.close()
 
     @property
     def properties(self) -> Mapping[str, str]:
         """What the file says of itself; much of it may name a patient, so pick."""
         return self._properties
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes when the file does: its size, time and OpenSlide's hash.
+
+        OpenSlide's covers the metadata and the smallest level, also of slides of many files.
+        """
+        found = self._file.stat()
+        told = (
+            found.st_size,
+            found.st_mtime_ns,
+            self.size_l0,
+            self._properties.get(openslide.PROPERTY_NAME_QUICKHASH1),
+        )
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.
@@ -126,10 +167,8 @@ class Slide:
         downsample = min(spec.width_l0, spec.height_l0) / side_px
         level, factor = self._best_level(max(downsample, 1.0) * 1.01)
         size = (max(1, round(spec.width_l0 / factor)), max(1, round(spec.height_l0 / factor)))
-        region = self._read_region((spec.x_l0, spec.y_l0), level, size)
-        if size != (side_px, side_px):
-            region = region.resize((side_px, side_px), Image.Resampling.BICUBIC)
-        return np.asarray(region)
+        pixels = self._pixels((spec.x_l0, spec.y_l0), level, size)
+        return pixels if size == (side_px, side_px) else _resampled(pixels, side_px)
 
     def overview(self, max_px: int) -> Rgba:
         """Return the whole slide, at most `max_px` a side: (H, W, 4) uint8 straight RGBA.
@@ -161,21 +200,61 @@ class Slide:
                     max(1, round(rows * shrink / factor)),
                 )
                 try:
-                    region = self._read_region(corner, level, size)
+                    pixels = self._pixels(corner, level, size)
                 except TileReadError:
                     if block * shrink / factor > SMALLEST_PX:
                         self._fill(piece, top + y, left + x, shrink, max(1, block // 4))
                     else:
                         piece[..., 3] = UNREAD
                     continue
-                piece[:] = np.asarray(region.resize((columns, rows), Image.Resampling.BOX))
+                image = Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BOX)
+                piece[:] = np.asarray(image)
                 piece[piece[..., 3] == UNREAD] = 0
+
+    def _proven_tiles(self, cache_mb: float) -> JpegTiles | None:
+        """Return the tiles of level 0 if some of them, all over the slide, are OpenSlide's."""
+        if self._properties.get(openslide.PROPERTY_NAME_VENDOR) not in PLAIN_VENDORS:
+            return None
+        try:
+            tiles = JpegTiles(self._file, cache_mb)
+        except Exception:  # whatever a parser may make of a file that OpenSlide can read
+            return None
+        if tiles.size_px == self.size_l0:
+            proofs = [self._is_proof(tiles, place) for place in tiles.samples(PROOFS)]
+            if any(proofs) and False not in proofs:
+                return tiles
+        tiles.close()
+        return None
+
+    def _is_proof(self, tiles: JpegTiles, place: Place) -> bool | None:
+        """Tell whether a tile is OpenSlide's to the byte; None if it is left to OpenSlide."""
+        pixels = tiles.read(place)
+        if pixels is None:
+            return None
+        left, top, *size = place
+        try:
+            drawn = self._read_region((left, top), 0, (size[0], size[1]))
+        except TileReadError:
+            return False
+        return np.array_equal(pixels, np.asarray(drawn))
 
     def _best_level(self, downsample: float) -> tuple[int, float]:
         """Return the coarsest level that is not coarser than `downsample`, and its factor."""
         fits = [i for i, factor in enumerate(self._downsamples) if factor <= downsample]
         level = max(fits, key=self._downsamples.__getitem__, default=0)
         return level, self._downsamples[level]
+
+    def _pixels(self, corner_l0: tuple[int, int], level: int, size: tuple[int, int]) -> Rgba:
+        """Read a part of a level, by way of OpenSlide only where there is no other.
+
+        A part of a coarser level may begin between two pixels, which is OpenSlide's to draw.
+        """
+        pixels = None
+        if level == 0 and self.jpeg_tiles is not None:
+            pixels = self.jpeg_tiles.read((*corner_l0, *size))
+        if pixels is None:
+            pixels = np.asarray(self._read_region(corner_l0, level, size))
+        return pixels
 
     def _read_region(
         self, corner_l0: tuple[int, int], level: int, size: tuple[int, int]
@@ -199,3 +278,30 @@ class Slide:
             if self._handle is shared:
                 self._handle = fresh
         return region
+
+
+def _resampled(pixels: Rgba, side_px: int) -> Rgba:
+    """Return a tile resampled to `side_px` px a side.
+
+    Where all is opaque alpha need not weigh the colours: the same bytes in two thirds of the time.
+    """
+    size = pixels.shape[1], pixels.shape[0]
+    mode = "RGBX" if pixels[..., 3].min() == 255 else "RGBA"
+    image = Image.frombuffer(mode, size, pixels, "raw", mode, 0, 1)
+    return np.asarray(image.resize((side_px, side_px), Image.Resampling.BICUBIC))
+
+
+def dicom_in(folder: Path) -> Path | None:
+    """Return a file of a DICOM slide in a folder, None without one; OpenSlide finds the others."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return next((f for f in files if openslide.OpenSlide.detect_format(f) == "dicom"), None)
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file that OpenSlide opens for a slide's path."""
+    if not path.exists():
+        raise GlioError(f"{path}: no such file")
+    found = dicom_in(path) if path.is_dir() else path
+    if found is None:
+        raise GlioError(f"{path}: a folder without a DICOM slide; name a slide")
+    return found

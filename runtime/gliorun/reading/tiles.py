@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 SAME_SCALE = 0.02
 """Up to this relative difference a slide counts as being at the model's scale: one slide pixel
 is one model pixel, nothing is resampled, and the tile's physical side is off by as much."""
+
+STRIP_TILES = 16
+"""Width of the strips that a slide is read in. Neighbouring tiles share tiles of the file; those
+of one strip fit into the cache, those of a whole row of a large slide do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +78,8 @@ class TileGrid:
 
     def __len__(self) -> int:
         return self.rows * self.columns
+
+
+def in_strips(tiles: Iterable[TileSpec]) -> list[TileSpec]:
+    """Return tiles in the order to read them: down vertical strips, row by row in each."""
+    return sorted(tiles, key=lambda spec: (spec.column // STRIP_TILES, spec.row, spec.column))

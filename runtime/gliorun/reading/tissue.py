@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from gliorun.colour import DENSITY_OF_LEVEL
+from gliorun.errors import GlioError
 from gliorun.kernels import OPAQUE
 from gliorun.reading.slide import UNREAD
 from gliorun.reading.tiles import TileSpec
+
+Mask = NDArray[np.bool_]
 
 COLOUR_RANGE = (0.03, 0.15)
 """Bounds of the threshold on colourfulness (optical density): below the first is scanner noise,
 and pale tissue must not be lost beside dark tissue."""
 MIN_SHARE = 0.05
 """Share of a tile that must be tissue for the tile to be measured."""
+DIMMEST_SLIDE = 100
+"""Level of the brightest pixels of a slide, glass or pale tissue, below which light was not shone
+through it, or its pixels are of more than 8 bits and do not fill their range."""
+DARK = 0.3
+"""Optical density from which a pixel shows something other than glass."""
+SAME_ASPECT = 0.02
+"""Relative difference of aspect up to which a mask is of the slide it is given for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,19 +90,88 @@ def find_tissue(overview: NDArray[np.uint8], size_l0: tuple[int, int]) -> Tissue
     over R, G and B is smoothed and cut at Otsu's threshold (Otsu 1979), kept within bounds. What
     could not be read counts as tissue, so that its tiles are tried and reported.
     """
-    density = DENSITY_OF_LEVEL[overview[..., :3]]
-    colour = density.max(axis=-1) - density.min(axis=-1)
     opaque = overview[..., 3] >= OPAQUE
-    levels = np.where(opaque, np.clip(colour * 255, 0, 255), 0).astype(np.uint8)
+    levels = np.where(opaque, np.clip(colourfulness(overview) * 255, 0, 255).astype(np.uint8), 0)
     smooth = np.asarray(Image.fromarray(levels).filter(ImageFilter.GaussianBlur(2)))
     low, high = (round(bound * 255) for bound in COLOUR_RANGE)
     threshold = min(max(otsu_level(smooth[opaque]), low), high)
-    found = Image.fromarray(((smooth > threshold) & opaque).astype(np.uint8) * 255)
-    # drop specks, then fill pores
-    found = found.filter(ImageFilter.MinFilter(3)).filter(ImageFilter.MaxFilter(3))
-    found = found.filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.MinFilter(7))
+    found = (smooth > threshold) & opaque
+    found = _grown(_shrunk(found, 1), 1)  # drops specks
+    found = _shrunk(_grown(found, 3), 3)  # fills pores
     height, width = overview.shape[:2]
-    mask = ((np.asarray(found) > 0) & opaque) | (overview[..., 3] == UNREAD)
+    mask = (found & opaque) | (overview[..., 3] == UNREAD)
+    return Tissue(mask, (width / size_l0[0], height / size_l0[1]))
+
+
+def colourfulness(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the spread of the optical density over R, G and B of (..., 3 or 4) uint8 pixels."""
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    density = DENSITY_OF_LEVEL.astype(np.float32)
+    darkest, brightest = (choose(choose(red, green), blue) for choose in (np.minimum, np.maximum))
+    return np.asarray(density[darkest] - density[brightest])
+
+
+def _grown(mask: Mask, reach_px: int) -> Mask:
+    """Return a mask grown to every px within a square of `reach_px` to either side."""
+    for axis in (0, 1):
+        grown = mask.copy()
+        for step in range(1, reach_px + 1):
+            ahead, behind = [slice(None)] * 2, [slice(None)] * 2
+            ahead[axis], behind[axis] = slice(step, None), slice(None, -step)
+            grown[tuple(ahead)] |= mask[tuple(behind)]
+            grown[tuple(behind)] |= mask[tuple(ahead)]
+        mask = grown
+    return mask
+
+
+def _shrunk(mask: Mask, reach_px: int) -> Mask:
+    return ~_grown(~mask, reach_px)
+
+
+def check_light(overview: NDArray[np.uint8]) -> None:
+    """Refuse an overview, (H, W, 4) uint8 RGBA, that is no bright-field image in colour.
+
+    Raises
+    ------
+    GlioError
+        It is too dark, or shows much and nothing of it in colour.
+    """
+    some = overview[::4, ::4]
+    pixels = some[some[..., 3] >= OPAQUE][:, :3]
+    if not len(pixels):
+        return
+    if np.quantile(pixels.max(axis=-1), 0.99) < DIMMEST_SLIDE:
+        raise GlioError(
+            "too dark for a stained section in bright field; is it fluorescence, or an image of "
+            "more than 8 bits that does not fill its range?"
+        )
+    dark = DENSITY_OF_LEVEL[pixels.min(axis=-1)] >= DARK
+    coloured = colourfulness(pixels) >= COLOUR_RANGE[0]
+    if dark.mean() > MIN_SHARE and not (dark & coloured).any():
+        raise GlioError("a grey-level image; the model needs haematoxylin and eosin in colour")
+
+
+def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
+    """Read tissue from an image of any size in the shape of the slide: above 0 is tissue.
+
+    Raises
+    ------
+    GlioError
+        The file is no image, is of another shape than a slide of `size_l0` px, or shows nothing.
+    """
+    try:
+        with Image.open(path) as image:
+            mask = np.asarray(image.convert("L")) > 0
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise GlioError(f"{path}: not an image that can be read ({error})") from error
+    height, width = mask.shape
+    if abs(width / height * size_l0[1] / size_l0[0] - 1) > SAME_ASPECT:
+        raise GlioError(
+            f"{path}: {width} x {height} px do not have the shape of the slide, "
+            f"{size_l0[0]} x {size_l0[1]} px"
+        )
+    if not mask.any():
+        raise GlioError(f"{path}: marks no tissue; its pixels above 0 are tissue")
     return Tissue(mask, (width / size_l0[0], height / size_l0[1]))
 
 

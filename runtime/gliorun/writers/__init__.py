@@ -7,22 +7,54 @@ from pathlib import Path
 
 from gliorun.atomic import replacing
 from gliorun.errors import GlioError
-from gliorun.writers import csv, geojson, nuclei, ometiff, png, record
-from gliorun.writers.png import Look
+from gliorun.writers import csv, geojson, nuclei, ometiff, record
+from gliorun.writers.palette import Look
 from gliorun.writers.result import Result
 
-__all__ = ["MASK_SUFFIXES", "NUCLEI", "WRITERS", "Look", "Result", "check_outputs", "write"]
+__all__ = [
+    "MASK_SUFFIXES",
+    "NUCLEI",
+    "THUMBNAIL",
+    "WRITERS",
+    "Look",
+    "Result",
+    "check_outputs",
+    "write",
+]
+
+
+# what draws takes a second to import, and would keep the first tile waiting for it
+
+
+def _write_heatmap(path: Path, result: Result, look: Look) -> None:
+    from gliorun.writers import png
+
+    png.write_heatmap(path, result, look)
+
+
+def _write_quality(path: Path, result: Result, look: Look) -> None:
+    from gliorun.writers import qc
+
+    qc.write_quality(path, result)
+
+
+def _write_thumbnail(path: Path, result: Result, look: Look) -> None:
+    from gliorun.writers import thumbnail
+
+    thumbnail.write_thumbnail(path, result, look.palette)
 
 
 def _write_report(path: Path, result: Result, look: Look) -> None:
-    from gliorun.writers import html  # Bokeh takes half a second to import
+    from gliorun.writers import html
 
     html.write_report(path, result, look.palette)
 
 
 NUCLEI = ".nuclei.geojson"
+THUMBNAIL = ".thumb.jpg"
 WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
-    ".png": png.write_heatmap,
+    ".png": _write_heatmap,
+    ".qc.png": _write_quality,
     ".html": _write_report,
     ".csv": lambda path, result, look: csv.write_density(path, result),
     ".geojson": lambda path, result, look: geojson.write_tiles(path, result, look.palette),
@@ -30,6 +62,7 @@ WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
     ".ome.tif": lambda path, result, look: ometiff.write_density(path, result),
     ".mask.ome.tif": lambda path, result, look: ometiff.write_mask(path, result),
     ".json": lambda path, result, look: record.write_record(path, result),
+    THUMBNAIL: _write_thumbnail,
 }
 MASK_SUFFIXES = (NUCLEI, ".mask.ome.tif")
 """Outputs that need the masks of the whole slide."""

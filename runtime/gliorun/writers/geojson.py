@@ -142,4 +142,4 @@ def _reason(status: Status) -> str:
     """Say why a cell of a tile has no value."""
     if status == Status.MEASURED:
         return "mostly outside the slide"
-    return status.name.lower().replace("_", " ")
+    return status.words

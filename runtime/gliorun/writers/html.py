@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment
 
 from gliorun.density import CLASS_NAMES, Status
+from gliorun.nuclei import compare_counts
 from gliorun.writers import palette, viewer
 from gliorun.writers.result import Result
 
@@ -42,6 +43,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
         classes=classes,
         some_lack_value=bool(viewer.lacks_value(density.status).any()),
         hot_spots=result.hot_spots,
+        counting=_counting(result),
         quality=_quality(result),
         warnings=result.measured.warnings,
         record=_record(result.run),
@@ -65,13 +67,33 @@ def _figures(result: Result) -> list[tuple[str, str]]:
     ]
 
 
+def _counting(result: Result) -> list[tuple[str, str]]:
+    """Return how counting nuclei differs from measuring their area, if they were counted."""
+    if result.counts is None:
+        return []
+    found = compare_counts(result.counts, result.measured.density, result.measured.scale)
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f} %"
+
+    correlation = found.rank_correlation
+    return [
+        ("nuclei", f"{found.nuclei:,}"),
+        ("nuclei a mm² of tissue", f"{found.nuclei_per_mm2:,.0f}"),
+        ("cut by the border of a cell", share(found.crossing_share)),
+        ("in another cell than their share of the area", share(found.displaced_share)),
+        ("tissue that would have another class", share(found.other_class_share)),
+        ("rank correlation with the area", "–" if correlation is None else f"{correlation:.3f}"),
+    ]
+
+
 def _quality(result: Result) -> list[tuple[str, str]]:
     """Return the share of tissue and the number of tiles of every status, as (name, value)."""
     status = result.measured.density.status
     share = float(result.measured.tissue.mask.mean())
     return [
         ("tissue on the slide", f"{100 * share:.1f} %"),
-        *((f"tiles · {_words(s.name.lower())}", f"{int((status == s).sum()):,}") for s in Status),
+        *((f"tiles · {s.words}", f"{int((status == s).sum()):,}") for s in Status),
     ]
 
 
@@ -237,6 +259,16 @@ caption::first-letter { text-transform: uppercase }
       <p>None: no field holds enough measured tissue.</p>
       {% endif %}
     </section>
+    {% if counting %}
+    <section>
+      <h2>Counting instead <small>nuclei counted, beside their area</small></h2>
+      <table class="lines">
+      {% for name, value in counting %}
+        <tr><td>{{ name }}</td><td>{{ value }}</td></tr>
+      {% endfor %}
+      </table>
+    </section>
+    {% endif %}
     <section>
       <h2>Quality</h2>
       {% for warning in warnings %}

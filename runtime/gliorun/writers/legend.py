@@ -139,8 +139,8 @@ def class_blocks(
     (no_value,) = palette.over(palette.rgb((palette.NO_VALUE,)), ground, opacity)
     for reason in hatching.REASONS:
         if tiles := int((density.status == reason).sum()):
-            name = reason.name.lower().replace("_", " ")
-            rows.append(("", f"no value: {name}", f"{tiles:,} tile{'s' if tiles > 1 else ''}"))
+            count = f"{tiles:,} tile{'s' if tiles > 1 else ''}"
+            rows.append(("", f"no value: {reason.words}", count))
             swatches.append(Swatch(no_value, reason, period))
     columns = (
         Column("Class" if continuous else "Nucleus density", 0),
@@ -174,7 +174,7 @@ def hot_spot_table(hot_spots: tuple[HotSpot, ...], room: int) -> Table:
         Column("Hot spot", 0),
         Column("Square", 52),
         Column("Density", 135, "right"),
-        Column("Measured", BLOCK_PT, "right"),
+        Column("Tissue", BLOCK_PT, "right"),
     )
     rows = [
         (str(spot.rank), spot.square, percent(spot.density), f"{100 * spot.tissue_share:.0f} %")

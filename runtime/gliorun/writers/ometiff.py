@@ -165,8 +165,8 @@ def _mask_shapes(shape: tuple[int, int]) -> list[tuple[int, int]]:
 def _strips(masks: MaskStore, shape: tuple[int, int]) -> Iterator[Mask]:
     """Yield the mask of the slide, (rows, columns) px, row of tiles by row of tiles."""
     rows, columns = shape
-    for row, tiles in enumerate(masks.rows()):
-        strip = np.hstack(tiles)[: rows - row * masks.tile_px, :columns]
+    for row, whole in enumerate(masks.rows()):
+        strip = whole[: rows - row * masks.tile_px, :columns]
         yield np.multiply(strip, NUCLEUS_LEVEL, out=strip)
 
 
@@ -183,14 +183,17 @@ def _cut(strips: Iterable[Mask]) -> Iterator[Mask]:
     """Yield the same rows in strips as high as the file's tiles, the last one lower."""
     waiting: list[Mask] = []
     for strip in strips:
+        if not waiting and len(strip) == MASK_TILE_PX:
+            yield strip
+            continue
         waiting.append(strip)
         while sum(map(len, waiting)) >= MASK_TILE_PX:
             joined = np.concatenate(waiting)
             yield joined[:MASK_TILE_PX]
-            waiting = [joined[MASK_TILE_PX:]]
-    rest = np.concatenate(waiting)
-    if len(rest):
-        yield rest
+            rest = joined[MASK_TILE_PX:].copy()  # a view would keep all that was joined
+            waiting = [rest] if len(rest) else []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _tiles(strips: Iterable[Mask]) -> Iterator[Mask]:

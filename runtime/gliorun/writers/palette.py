@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,9 @@ FULL_SCALE = 0.4
 NO_VALUE, HATCHING = "#c8c8c8", "#555555"
 """Tiles without a value: their ground and the lines on it."""
 
+OVERLAY = 0.6
+"""Opacity of a map over its slide."""
+
 SCALE = (
     "#440154", "#48186a", "#472d7b", "#424086", "#3b528b", "#33638d", "#2c728e", "#26828e",
     "#21918c", "#1fa088", "#28ae80", "#3fbc73", "#5ec962", "#84d44b", "#addc30", "#d8e219",
@@ -22,6 +27,22 @@ SCALE = (
 )  # fmt: skip
 """Viridis at equal steps: lightness rises evenly, also with a colour blindness (van der Walt and
 Smith 2015)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a figure is drawn: its colours, and whether the map lies over the slide or beside it."""
+
+    palette: str = DEFAULT
+    overlay: bool = False
+
+    def __post_init__(self) -> None:
+        class_colours(self.palette)  # refuses an unknown one
+
+    @property
+    def opacity(self) -> float:
+        """Opacity of the map."""
+        return OVERLAY if self.overlay else 1.0
 
 
 def scale_colours(densities: NDArray[np.float64]) -> NDArray[np.uint8]:

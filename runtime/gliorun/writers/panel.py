@@ -13,6 +13,7 @@ from PIL import Image
 from gliorun.density import DensityMap
 from gliorun.hotspots import HotSpot
 from gliorun.reading.slide import Scale
+from gliorun.reading.tissue import Tissue
 from gliorun.squares import Squares, row_name
 from gliorun.writers import hatching, palette
 from gliorun.writers.legend import length
@@ -21,10 +22,12 @@ from gliorun.writers.page import INK, Box, Page, Pixels, text_width
 CAPTION_PT, LABEL_PT = 9.5, 8.0
 HEAD_PT, LETTERS_PT, BAR_PT = 29.0, 13.0, 30.0
 """Room for the caption and the numbers above a panel, the letters beside, the bar below."""
+TAG_INSIDE = 1.4
+"""A field so many times as wide and high as its number has the number inside."""
 GRID, GRID_PT = "#00000055", 0.5
 HALO = "#ffffffdd"
-PALE = 0.3
-"""Contrast that the slide keeps under the map."""
+PALE, SEEN_THROUGH = 0.3, 0.6
+"""Contrast that the grey slide keeps around a map, and under one that is not opaque."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,21 +142,25 @@ class Panel:
     def _room_for_tag(self, box: Box, wide: float, high: float, taken: list[Box]) -> Box | None:
         """Return a place inside the corner of a large field, or outside a small one."""
         left, top, right, bottom = box
-        if right - left > 2 * wide and bottom - top > 2 * high:
+        if min((right - left) / wide, (bottom - top) / high) > TAG_INSIDE:
             return left, top, left + wide, top + high
-        width, height = self.frame.size
-        for x in (left, right, left - wide):
-            for y in (top - high, bottom, top):
-                tag = x, y, x + wide, y + high
-                inside = (
-                    x >= self.left
-                    and y >= self.top
-                    and tag[2] <= self.left + width
-                    and tag[3] <= self.top + height
-                )
-                if inside and not any(_overlap(tag, other) for other in taken):
+        tags = [tag for tag in _around(box, wide, high) if self._holds(tag)]
+        others = [other for other in taken if other is not box]
+        for apart in (high / 2, 0.0):  # a number between two fields could be of either
+            for tag in tags:
+                reach = tag[0] - apart, tag[1] - apart, tag[2] + apart, tag[3] + apart
+                if not any(_overlap(reach, other) for other in others):
                     return tag
         return None
+
+    def _holds(self, box: Box) -> bool:
+        width, height = self.frame.size
+        return (
+            box[0] >= self.left
+            and box[1] >= self.top
+            and box[2] <= self.left + width
+            and box[3] <= self.top + height
+        )
 
 
 def thumbnail_pixels(frame: Frame, overview: Pixels) -> Pixels:
@@ -163,32 +170,51 @@ def thumbnail_pixels(frame: Frame, overview: Pixels) -> Pixels:
     return np.asarray(on_white.convert("RGB").resize(frame.size, Image.Resampling.LANCZOS))
 
 
-def pale(thumbnail: Pixels) -> Pixels:
-    """Return the slide in light grey, so that only the map has colour."""
-    light = 255 - (255 - thumbnail.mean(axis=-1, keepdims=True)) * PALE
+def tissue_pixels(tissue: Tissue, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the tissue, (height, width), at a size of (width, height)."""
+    mask = Image.fromarray(tissue.mask).convert("L").resize(size, Image.Resampling.NEAREST)
+    return np.asarray(mask) > 0
+
+
+def pale(slide: Pixels, contrast: float = PALE) -> Pixels:
+    """Return a slide, (…, 3) uint8 RGB, in light grey, so that only the map has colour."""
+    light = 255 - (255 - slide.mean(axis=-1, keepdims=True)) * contrast
     return np.repeat(light, 3, axis=-1).astype(np.uint8)
 
 
-def map_pixels(frame: Frame, ground: Pixels, palette_name: str, opacity: float) -> Pixels:
-    """Return the map over the ground, (H, W, 3) uint8: every cell a square of whole dots."""
+def map_pixels(
+    frame: Frame, around: Pixels, under: Pixels, palette_name: str, opacity: float
+) -> Pixels:
+    """Return the map, (H, W, 3) uint8: every cell a square of whole dots.
+
+    Pixels of the same shape show `around` its cells and `under` them.
+    """
     density = frame.density
     no_value, line = palette.rgb((palette.NO_VALUE, palette.HATCHING))
     cells = palette.cell_colours(palette_name, density.density)
     cells[np.isin(density.cell_status, hatching.REASONS)] = (*no_value, 255)
-    height, width = ground.shape[:2]
-    dots = _enlarge(cells, frame.cell_dots, height, width)
-    coloured = palette.over(dots[..., :3], ground, opacity)
-    pixels = np.where(dots[..., 3:] > 0, coloured, ground)
-    period = hatching.period(frame.tile_dots)
+    height, width = around.shape[:2]
+    dots = enlarge(cells, frame.cell_dots, height, width)
+    coloured = palette.over(dots[..., :3], under, opacity)
+    pixels = np.where(dots[..., 3:] > 0, coloured, around)
+    period, status = hatching.period(frame.tile_dots), density.cell_status
     for reason in hatching.REASONS:
-        tiles = _enlarge(density.status == reason, frame.tile_dots, height, width)
-        pixels[tiles & hatching.lines(reason, height, width, period)] = line
+        hatched = enlarge(status == reason, frame.cell_dots, height, width)
+        pixels[hatched & hatching.lines(reason, height, width, period)] = line
     return pixels
 
 
-def _enlarge(cells: NDArray[Any], side: int, height: int, width: int) -> NDArray[Any]:
+def enlarge(cells: NDArray[Any], side: int, height: int, width: int) -> NDArray[Any]:
     """Return (height, width) dots, of which each cell takes `side` x `side`."""
     return cells[np.arange(height)[:, None] // side, np.arange(width) // side]
+
+
+def _around(box: Box, wide: float, high: float) -> list[Box]:
+    """Return places for a number at the outside of a field, the best first."""
+    left, top, right, bottom = box
+    beside = [(left, top - high), (left, bottom), (right, top), (left - wide, top)]
+    across = [(x, y) for x in (right, left - wide) for y in (top - high, bottom)]
+    return [(x, y, x + wide, y + high) for x, y in beside + across]
 
 
 def _overlap(one: Box, other: Box) -> bool:

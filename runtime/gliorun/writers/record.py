@@ -19,7 +19,8 @@ from gliorun.card import ModelCard
 from gliorun.density import CLASS_NAMES, NO_CLASS, Status, classify
 from gliorun.hotspots import HotSpot
 from gliorun.nuclei import CountComparison
-from gliorun.pipeline import Settings, SlideDensity
+from gliorun.pipeline import SlideDensity
+from gliorun.settings import Settings
 from gliorun.writers.result import Result
 
 FORMAT = 1
@@ -33,9 +34,11 @@ def run_record(
     properties: Mapping[str, str],
     measured: SlideDensity,
     card: ModelCard,
+    compute: Mapping[str, str],
     settings: Settings,
     hot_spots: tuple[HotSpot, ...],
     started_at: datetime,
+    resumed_tiles: int,
     seconds: Mapping[str, float],
     counts: CountComparison | None = None,
 ) -> dict[str, Any]:
@@ -47,14 +50,17 @@ def run_record(
         objective_power (or null)
     scale : x_mpp, y_mpp (µm per level-0 px), source ("slide" or "--mpp")
     model : name, precision, tile_px, mpp, source_sha256, weights_sha256, parity, intended_use
+    compute : what the model ran on and how
     settings : every setting of the pipeline
     tiles : number of tiles by status
     cells : side_px (model px) and number of cells by class; "no value" is tissue without one
     density : mean (0 to 1, or null) and class_shares (of the valid area, 0 to 1, by class)
     hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, tissue_share
-    nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, rank_correlation; or null
+    nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, other_class_share,
+        rank_correlation; or null
     warnings : list of str
-    seconds : by stage, as given
+    resumed_tiles : number of tiles taken over from a run that was stopped
+    seconds : by stage, as given; without what a run that was stopped took
     versions : by library
     machine : system and processors
 
@@ -66,10 +72,13 @@ def run_record(
         patient.
     measured : SlideDensity
     card : ModelCard
+    compute : mapping of str to str
+        What the engine tells of itself.
     settings : Settings
     hot_spots : tuple of HotSpot
     started_at : datetime
         With a time zone.
+    resumed_tiles : int
     seconds : mapping of str to float
         Duration of each stage.
     counts : CountComparison, optional
@@ -102,6 +111,7 @@ def run_record(
             "parity": card.parity,
             "intended_use": card.intended_use,
         },
+        "compute": dict(compute),
         "settings": asdict(settings),
         "tiles": {kind.name.lower(): int((density.status == kind).sum()) for kind in Status},
         "cells": {
@@ -116,6 +126,7 @@ def run_record(
         "hot_spots": [asdict(spot) for spot in hot_spots],
         "nuclei": None if counts is None else asdict(counts),
         "warnings": list(measured.warnings),
+        "resumed_tiles": resumed_tiles,
         "seconds": {stage: round(duration, 3) for stage, duration in seconds.items()},
         "versions": {
             "gliorun": __version__,

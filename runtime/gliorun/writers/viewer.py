@@ -33,6 +33,7 @@ from PIL import Image
 
 from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.hotspots import HotSpot
+from gliorun.nuclei import NucleusCounts
 from gliorun.reading.slide import Scale
 from gliorun.squares import Squares, row_name
 from gliorun.writers import palette
@@ -74,7 +75,7 @@ same middle as now; in either case a mm along x is as long as a mm along y."""
 
 TOOLTIP = f"""
 <div style="font: 13px/1.5 {FONT}; color: {INK}; padding: 3px 6px">
-  <b>@density{{custom}}</b> &ensp; @kind{{custom}}<br>
+  <b>@density{{custom}}</b> &ensp; @kind{{custom}} &ensp; @nuclei{{custom}}<br>
   square @square{{custom}}<br>
   <span style="color: {QUIET}">x @x{{custom}}, y @y{{custom}} px</span>
 </div>
@@ -83,6 +84,7 @@ TOOLTIP = f"""
 HOVER = {
     "@density": "return value > 1000 ? 'no value' : `${(value / 10).toFixed(1)} %`",
     "@kind": "return names[value]",
+    "@nuclei": "return value < 0 ? '' : value == 1 ? '1 nucleus' : `${value} nuclei`",
     "@square": """
         const row = Math.min(Math.floor(special_vars.y / value), letters.length - 1)
         const column = Math.min(Math.floor(special_vars.x / value), columns - 1)
@@ -140,7 +142,7 @@ def _map(result: Result, colours: tuple[str, ...]) -> figure:
     plot.toolbar.logo = None
     _draw_overview(plot, result.measured.overview, width_mm, height_mm)
     squares = Squares(width_mm, height_mm)
-    _draw_heatmap(plot, result.measured.density, scale, squares, colours)
+    _draw_heatmap(plot, result, squares, colours)
     _hatch(plot, result.measured.density, scale)
     _cover_beyond(plot, width_mm, height_mm)
     _name_squares(plot, squares)
@@ -170,10 +172,9 @@ def _draw_overview(
         )  # fmt: skip
 
 
-def _draw_heatmap(
-    plot: figure, density: DensityMap, scale: Scale, squares: Squares, colours: tuple[str, ...]
-) -> None:
+def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple[str, ...]) -> None:
     """Draw the cells as one image, clear where they have no value, with a tooltip."""
+    density, scale, counts = result.measured.density, result.measured.scale, result.counts
     shown = _coarse_enough(density)
     kinds, names = _kinds(shown)
     cell_l0 = shown.cell_l0
@@ -188,6 +189,7 @@ def _draw_heatmap(
         source={
             "kind": [kinds],
             "density": [_permille(shown)],
+            "nuclei": [_nuclei(shown, counts)],
             "x": [cell_l0[0]],
             "y": [cell_l0[1]],
             "square": [squares.side_mm],
@@ -210,9 +212,10 @@ def _draw_heatmap(
 
 
 def _hatch(plot: figure, density: DensityMap, scale: Scale) -> None:
-    """Hatch the tiles that hold tissue and have no value."""
+    """Hatch the cells of tiles that hold tissue and have no value."""
+    shown = _coarse_enough(density)
     plot.patch(
-        *_outline(lacks_value(density.status), density.grid.tile_l0, scale),
+        *_outline(lacks_value(shown.cell_status), shown.cell_l0, scale),
         fill_color=palette.NO_VALUE,
         fill_alpha=OPACITY,
         line_color=None,
@@ -264,9 +267,7 @@ def _kinds(density: DensityMap) -> tuple[NDArray[np.uint8], list[str]]:
     """
     classes = classify(density.density)
     kinds = np.where(classes >= 0, classes, len(CLASS_NAMES) + density.cell_status)
-    names = [f"class {name}" for name in CLASS_NAMES] + [
-        s.name.lower().replace("_", " ") for s in Status
-    ]
+    names = [f"class {name}" for name in CLASS_NAMES] + [s.words for s in Status]
     names[len(CLASS_NAMES) + Status.MEASURED] = "too little of it on the slide"
     return kinds.astype(np.uint8), names
 
@@ -279,24 +280,34 @@ def _permille(density: DensityMap) -> NDArray[np.uint16]:
     )
 
 
+def _nuclei(shown: DensityMap, counts: NucleusCounts | None) -> NDArray[np.int32]:
+    """Return the nuclei of each cell; -1 where there is no value, or all if none were counted."""
+    if counts is None:
+        return np.full(shown.valid_px.shape, -1, np.int32)
+    (rows, columns), cells = shown.valid_px.shape, counts.per_cell
+    step = len(cells) // rows
+    summed = cells.reshape(rows, step, columns, step).sum(axis=(1, 3))
+    return np.where(np.isnan(shown.density), -1, summed).astype(np.int32)
+
+
 def lacks_value(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which tiles hold tissue and yet were not measured."""
+    """Tell which tiles or cells hold tissue and yet were not measured."""
     return ~np.isin(status, (Status.NO_TISSUE, Status.MEASURED))
 
 
 def _outline(
-    chosen: NDArray[np.bool_], tile_l0: tuple[float, float], scale: Scale
+    chosen: NDArray[np.bool_], cell_l0: tuple[float, float], scale: Scale
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return x and y in mm of one closed line around all chosen tiles.
+    """Return x and y in mm of one closed line around all chosen cells.
 
-    It goes around every run of tiles in a row, from the slide's left edge and back to it along
+    It goes around every run of cells in a row, from the slide's left edge and back to it along
     the run's lower side. A browser fills one line at once, but thousands of closed ones slowly.
     """
     steps = np.diff(np.pad(chosen, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     top, left = np.nonzero(steps == 1)
     right, bottom, edge = np.nonzero(steps == -1)[1], top + 1, np.zeros_like(top)
-    x = np.stack([edge, left, left, right, right, edge], axis=1) * tile_l0[0] * scale.x_mpp
-    y = np.stack([bottom, bottom, top, top, bottom, bottom], axis=1) * tile_l0[1] * scale.y_mpp
+    x = np.stack([edge, left, left, right, right, edge], axis=1) * cell_l0[0] * scale.x_mpp
+    y = np.stack([bottom, bottom, top, top, bottom, bottom], axis=1) * cell_l0[1] * scale.y_mpp
     return (x.ravel() / 1000).astype(np.float32), (y.ravel() / 1000).astype(np.float32)
 
 

@@ -1,0 +1,286 @@
+"""Is this workstation fit to run gliorun? Checks that say what was found and what to do.
+
+Nothing heavy is imported before its own check: that it cannot be is a finding as well.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from gliobench.machine import Machine, describe, memory_bytes, this_machine
+from gliorun.errors import GlioError
+
+OK, WARNING, FAULT = "ok", "warning", "FAULT"
+
+LEAST_OPENSLIDE = Version("4.0.1")
+"""The library itself: two CVEs below."""
+LEAST_MEMORY_GB, GOOD_MEMORY_GB = 3.5, 7.5
+LEAST_DISK_GB, GOOD_DISK_GB = 0.5, 5.0
+GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE = 0.02, 0.5
+GOLDEN_ERROR_POINTS, GOLDEN_CORRELATION = 4.0, 0.95
+"""The model has never seen drawn tissue; a wrong kernel or damaged weights are off by far more."""
+GOLDEN_RUNS = 3
+TILES_A_100MM2 = 6944
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: `verdict` is "ok", "warning" or "FAULT"; `advice` says the way out."""
+
+    name: str
+    verdict: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorFigures:
+    """What `gliobench doctor` found; `minutes_a_100mm2` is None if nothing could be run."""
+
+    checks: tuple[Check, ...]
+    minutes_a_100mm2: float | None
+
+    @property
+    def fit(self) -> bool:
+        """Whether nothing stands against running gliorun here."""
+        return all(check.verdict != FAULT for check in self.checks)
+
+
+def examine(model: Path | None, say: Callable[[str], None]) -> DoctorFigures:
+    """Look at all that gliorun needs, with a model or the shipped one; a fault is a finding."""
+    machine = this_machine()
+    say("versions, processor, memory, disk, caches")
+    checks = [
+        *check_versions(metadata.requires("gliorun") or [], metadata.version),
+        check_openslide(openslide_version()),
+        check_processor(machine),
+        check_memory(memory_bytes()),
+        check_disk(Path(tempfile.gettempdir())),
+        check_cache(cache_folder()),
+    ]
+    say("golden tiles")
+    golden, minutes = check_model(model)
+    return DoctorFigures((*checks, *golden), minutes)
+
+
+def check_versions(
+    requirements: Sequence[str], installed: Callable[[str], str]
+) -> Generator[Check]:
+    """Compare what is installed with the floors of the package, Python's included."""
+    for text in requirements:
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = installed(wanted.name)
+        except metadata.PackageNotFoundError:
+            found = ""
+        if found and wanted.specifier.contains(found, prereleases=True):
+            yield Check(wanted.name, OK, f"{found} ({wanted.specifier})")
+        else:
+            yield Check(
+                wanted.name,
+                FAULT,
+                f"{found or 'not installed'}, needs {wanted.specifier}",
+                f"pip install '{text.split(';')[0].strip()}'",
+            )
+
+
+def openslide_version() -> str:
+    """Return the version of the OpenSlide library that is loaded, or why none is."""
+    try:
+        import openslide
+    except (ImportError, OSError) as error:  # the library itself was not found
+        return str(error)
+    return str(openslide.__library_version__)
+
+
+def check_openslide(version: str) -> Check:
+    """Judge the OpenSlide library, which a system may have in an older version."""
+    advice = "pip install -U openslide-bin"
+    if not version[:1].isdigit():
+        return Check("OpenSlide library", FAULT, f"cannot be loaded: {version}", advice)
+    if Version(version) >= LEAST_OPENSLIDE:
+        return Check("OpenSlide library", OK, version)
+    return Check(
+        "OpenSlide library",
+        FAULT,
+        f"{version}, needs {LEAST_OPENSLIDE}: older ones have known holes (CVE)",
+        advice,
+    )
+
+
+def check_processor(machine: Machine) -> Check:
+    """Judge the instruction sets: without AVX2 it is slow, without VNNI INT8 gains less."""
+    sets = machine.instruction_sets
+    found = describe(machine)
+    if not sets:
+        return Check("processor", OK, f"{found}; this system does not tell its instruction sets")
+    if not {"avx2", "asimd"} & set(sets):
+        return Check("processor", WARNING, found, "no AVX2: expect it to be several times slower")
+    if not {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"} & set(sets):
+        return Check("processor", WARNING, found, "no VNNI: INT8 is hardly faster than FP32 here")
+    return Check("processor", OK, found)
+
+
+def check_memory(size: int | None) -> Check:
+    """Judge the memory of the machine."""
+    if size is None:
+        return Check("memory", OK, "this system does not tell")
+    found = f"{size / 1e9:.1f} GB"
+    if size < LEAST_MEMORY_GB * 1e9:
+        return Check("memory", FAULT, found, "a job takes up to 1 GB; 4 GB is the least")
+    if size < GOOD_MEMORY_GB * 1e9:
+        return Check("memory", WARNING, found, "8 GB leaves room for a viewer beside it")
+    return Check("memory", OK, found)
+
+
+def check_disk(folder: Path) -> Check:
+    """Judge the folder for temporary files, which nucleus masks of a whole slide go through."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"gliorun")
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check(
+            "temporary files", FAULT, f"{folder}: cannot be written ({error.strerror})",
+            "set TMPDIR (Windows: TEMP) to a folder that can be",
+        )  # fmt: skip
+    found = f"{free / 1e9:.1f} GB free in {folder}"
+    if free < LEAST_DISK_GB * 1e9:
+        return Check("temporary files", FAULT, found, f"make {LEAST_DISK_GB:g} GB free")
+    if free < GOOD_DISK_GB * 1e9:
+        return Check("temporary files", WARNING, found, "masks of a large slide may not fit")
+    return Check("temporary files", OK, found)
+
+
+def cache_folder() -> Path | None:
+    """Return where compiled kernels are kept, None if nowhere."""
+    try:
+        from gliorun import kernels
+    except ImportError:
+        return None
+    folder = getattr(getattr(kernels.normalise, "stats", None), "cache_path", None)
+    return None if folder is None else Path(folder)
+
+
+def check_cache(folder: Path | None) -> Check:
+    """Judge the folder of compiled kernels; without one they are compiled at every start."""
+    advice = "every start takes longer; set NUMBA_CACHE_DIR to a folder that can be written"
+    if folder is None:
+        return Check("compiled kernels", WARNING, "no folder can be written", advice)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        found = f"{folder}: cannot be written ({error.strerror})"
+        return Check("compiled kernels", WARNING, found, advice)
+    return Check("compiled kernels", OK, str(folder))
+
+
+def check_model(model: Path | None) -> tuple[list[Check], float | None]:
+    """Run a drawn slide with known densities through the model, and estimate the speed.
+
+    The whole way is checked: OpenSlide decodes it, the kernels normalise it, OpenVINO segments
+    it, and every run must give the same.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
+            return _run_golden(model, Path(folder) / "golden.svs")
+    except (GlioError, ImportError, OSError) as error:
+        advice = "install gliorun again, or convert the model again if it is your own"
+        return [Check("golden tiles", FAULT, str(error), advice)], None
+
+
+def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | None]:
+    import numpy as np
+
+    from gliobench import giant
+    from gliobench.truth import against_cells, read_cells
+    from gliorun.engine import open_model
+    from gliorun.job import DEFAULT_MODEL
+    from gliorun.pipeline import measure
+    from gliorun.reading.slide import Slide
+    from gliorun.settings import Settings
+
+    begun = time.perf_counter()
+    engine = open_model(model or DEFAULT_MODEL)
+    opened_s = time.perf_counter() - begun
+    giant.write_giant(path, giant.Plan(GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE))
+    maps, rates = [], []
+    for _ in range(GOLDEN_RUNS):
+        clock = _Clock()
+        with Slide(path) as slide:
+            measured = measure(slide, engine.card, engine.predict, Settings(), clock.tick)
+        maps.append(measured.density)
+        rates.append(clock.tiles_s)
+    first = maps[0]
+    cells = [
+        (first.cell_box(row, column), float(first.density[row, column]))
+        for row, column in np.ndindex(first.density.shape)
+        if np.isfinite(first.density[row, column])
+    ]
+    found = against_cells(cells, read_cells(giant.truth_path(path)))
+    same = all(np.array_equal(one.density, first.density, equal_nan=True) for one in maps)
+    text = (
+        f"{engine.card.name}, {engine.card.precision}: {found.cells} tiles, mean error "
+        f"{found.mean_error_points:.2f} points, correlation {found.correlation:.3f}, "
+        f"ready in {opened_s:.1f} s"
+    )
+    check = judge_golden(text, found.mean_error_points, found.correlation, same)
+    return [check], TILES_A_100MM2 / float(np.median(rates)) / 60
+
+
+def judge_golden(text: str, error_points: float, correlation: float, same: bool) -> Check:
+    """Judge how far the densities are from those drawn, and whether each run gave the same."""
+    close = error_points <= GOLDEN_ERROR_POINTS and correlation >= GOLDEN_CORRELATION
+    if close and same:
+        return Check("golden tiles", OK, text)
+    why = "" if same else "; not the same in every run"
+    return Check(
+        "golden tiles",
+        FAULT,
+        text + why,
+        f"expected at most {GOLDEN_ERROR_POINTS:g} points and at least {GOLDEN_CORRELATION:g}, "
+        "the same in every run: do not trust results of this machine; update openvino",
+    )
+
+
+class _Clock:
+    """Tiles/s from the first tile to the last."""
+
+    def __init__(self) -> None:
+        self._seen: list[float] = []
+
+    def tick(self, done: int, total: int) -> None:
+        self._seen.append(time.perf_counter())
+
+    @property
+    def tiles_s(self) -> float:
+        return (len(self._seen) - 1) / (self._seen[-1] - self._seen[0])
+
+
+def doctor_markdown(figures: DoctorFigures) -> str:
+    """Return one line a check, and what it comes to."""
+    lines = []
+    for check in figures.checks:
+        lines.append(f"{check.verdict:>7}  {check.name}: {check.found}")
+        if check.advice:
+            lines.append(f"{'':>7}  → {check.advice}")
+    lines.append("")
+    if figures.minutes_a_100mm2 is not None:
+        lines.append(
+            f"A slide with 100 mm² of tissue takes about {figures.minutes_a_100mm2:.1f} min here."
+        )
+    lines.append("Fit to run gliorun." if figures.fit else "Not fit to run gliorun; see FAULT.")
+    return "\n".join(lines)

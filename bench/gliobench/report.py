@@ -1,0 +1,171 @@
+"""What was measured as Markdown: one machine's figures, or several machines side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gliobench.compare import CompareFigures, Row
+from gliobench.document import DISAGREES
+from gliobench.speed import Point, SpeedFigures, Way
+
+MB = 1e6
+NEAR_PEAK = 0.6
+"""Share of the peak from which a network is said to be limited by its operations."""
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Return the median, with minimum and maximum in brackets."""
+    if not values:
+        return "–"
+    median, low, high = float(np.median(values)), min(values), max(values)
+    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def compare_markdown(figures: CompareFigures) -> str:
+    """Return the figures of `gliobench compare`: speed, cost, agreement, and what limits."""
+    reference = figures.rows[0]
+    peaks = ", ".join(f"{peak:.0f} in {kind}" for kind, peak in figures.peaks.items())
+    parts = [
+        f"{figures.tiles} tiles of {figures.source}, {figures.rounds} rounds in turns; median, "
+        "minimum and maximum in brackets.",
+        table(
+            (
+                "backend", "tiles/s", f"× {reference.name}", "CPU s a tile", "start, s",
+                "peak memory", "GMAC a tile", "of the peak",
+            ),
+            (_cost_row(row) for row in figures.rows),
+        ),
+        table(
+            (
+                f"agreement with {reference.name}", "Dice", "density difference: mean", "worst",
+                "same class",
+            ),
+            (_agreement_row(row) for row in figures.rows),
+        ),
+        f"Measured peak of one core, 10⁹ operations/s (a MAC is two): {peaks}. "
+        f"{limit(figures)}",
+    ]  # fmt: skip
+    parts += [f"Left out: {why}." for why in figures.left_out]
+    return "\n\n".join(parts)
+
+
+def limit(figures: CompareFigures) -> str:
+    """Say what would make the fastest backend that agrees faster."""
+    ranked = [row for row in figures.rows if row.agrees and row.peak_share is not None]
+    if not ranked:
+        return ""
+    fastest = max(ranked, key=lambda row: float(np.median(row.tiles_s)))
+    share = fastest.peak_share or 0.0
+    way_out = (
+        "its operations are the limit, so only fewer of them help"
+        if share >= NEAR_PEAK
+        else "memory or small layers are the limit, not its operations alone"
+    )
+    return f"{fastest.name} reaches {share:.0%} of it: {way_out}."
+
+
+def _name(row: Row) -> str:
+    batch = f", batch {row.batch}" if row.batch > 1 else ""
+    return f"{row.name}{batch}" if row.agrees else f"{row.name}{batch} {DISAGREES}"
+
+
+def _cost_row(row: Row) -> Sequence[str]:
+    return (
+        _name(row),
+        spread(row.tiles_s, 1),
+        spread(row.ratios, 2) if row.agrees else "not ranked",
+        spread(row.cpu_s_a_tile, 3),
+        f"{row.start_s:.1f}",
+        memory(row.peak_bytes),
+        "–" if row.gmac is None else f"{row.gmac:.1f}",
+        "–" if row.peak_share is None else f"{row.peak_share:.0%} of {row.precision}",
+    )
+
+
+def _agreement_row(row: Row) -> Sequence[str]:
+    found = row.agreement
+    return (
+        _name(row) if row.same_network else f"{_name(row)} (another network)",
+        f"{found.dice:.4f}",
+        f"{found.density_error_points:.3f} points",
+        f"{found.density_worst_points:.3f}",
+        f"{found.class_agreement:.1%}",
+    )
+
+
+def speed_markdown(figures: SpeedFigures) -> str:
+    """Return the figures of `gliobench speed`: ways, stages, scaling."""
+    gigapixels = figures.width_px * figures.height_px / 1e9
+    job = figures.ways[0]
+    parts = [
+        f"{figures.slide}: {gigapixels:.2f} gigapixels, {figures.tissue_tiles:,} tiles with "
+        f"tissue; {figures.model}, {figures.precision}. {figures.tiles} tiles from the middle of "
+        f"its tissue, {figures.rounds} rounds in turns; median, minimum and maximum in brackets.",
+        table(
+            ("way", "tiles/s", "gliorun is × as fast", "CPU s a tile", "peak memory", "density"),
+            (_way_row(way) for way in figures.ways),
+        ),
+        f"**{figures.seconds_a_100mm2:.0f} s for 100 mm²** of tissue (from "
+        f"{spread(job.tiles_s, 1)} tiles/s, after a start of {spread(figures.start_s, 2)} s).\n"
+        f"Bottleneck: {figures.bottleneck}.",
+        table(
+            ("stage", "CPU ms a tile", "share"),
+            (
+                (name, f"{1000 * seconds:.2f}", f"{seconds / sum(figures.stages.values()):.1%}")
+                for name, seconds in figures.stages.items()
+            ),
+        ),
+    ]
+    for name, points in (
+        ("reader threads", figures.threads),
+        ("requests", figures.requests),
+        ("gigapixels", figures.sizes),
+    ):
+        if points:
+            parts.append(_scaling(name, points))
+    parts += [f"Left out: {why}." for why in figures.left_out]
+    return "\n\n".join(parts)
+
+
+def _way_row(way: Way) -> Sequence[str]:
+    difference = way.density_difference_points
+    ratio = spread(way.ratios, 2) if way.agrees else "not ranked"
+    density = "no masks" if difference is None else f"{difference:.3f} points apart"
+    return (
+        way.name if way.agrees else f"{way.name} {DISAGREES}",
+        spread(way.tiles_s, 1),
+        ratio,
+        spread(way.cpu_s_a_tile, 3),
+        memory(way.peak_bytes),
+        density,
+    )
+
+
+def memory(peak_bytes: int | None) -> str:
+    """Return a peak of memory in MB."""
+    return "–" if peak_bytes is None else f"{peak_bytes / MB:.0f} MB"
+
+
+def _scaling(name: str, points: Sequence[Point]) -> str:
+    head = [name, "tiles/s", "CPU s a tile", "start, s"]
+    own = any(point.peak_bytes is not None for point in points)
+    rows = [
+        [
+            f"{point.setting:g}",
+            spread(point.tiles_s, 1),
+            spread(point.cpu_s_a_tile, 3),
+            spread(point.start_s, 2),
+            *([memory(point.peak_bytes)] if own else []),
+        ]
+        for point in points
+    ]
+    return table([*head, *(["peak memory"] if own else [])], rows)

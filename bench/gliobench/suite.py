@@ -1,0 +1,157 @@
+"""All measurements, one after the other, into one folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gliobench import backends, document, giant, machine
+from gliobench.compare import CompareFigures, compare
+from gliobench.doctor import doctor_markdown, examine
+from gliobench.plots import write_charts
+from gliobench.report import compare_markdown, speed_markdown
+from gliobench.sidebyside import read_all, report_markdown
+from gliobench.speed import SpeedFigures, measure_speed
+from gliobench.ways import Target
+from gliorun.errors import GlioError
+from gliorun.job import DEFAULT_MODEL
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure: tiles and rounds of `compare`, and the budget of `speed`."""
+
+    tiles: int
+    rounds: int
+    budget_s: float
+
+
+QUICK, FULL = Effort(8, 3, 120), Effort(32, 5, 600)
+
+
+def compare_models(
+    model: Path | None,
+    converted: Path | None,
+    further: Sequence[Path],
+    tiles: Path | None,
+    count: int,
+    rounds: int,
+    say: Say,
+) -> CompareFigures:
+    """Compare every way to run a model and further ones; without a model, what ships.
+
+    Raises
+    ------
+    GlioError
+        A file is missing or cannot be used.
+    """
+    if converted is None and model is not None:
+        raise GlioError(f"{model}: a model of your own needs --converted")
+    with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
+        if converted is None:
+            converted = Path(folder) / "converted"
+            backends.convert_reference(converted, tiles, say)
+            further = [DEFAULT_MODEL, *further]
+        chosen, card = backends.backends_of(model or backends.reference_model(), converted)
+        chosen += [backends.further_backend(path, card.tile_px) for path in further]
+        windows, source = backends.comparison_windows(tiles, card)
+        windows = windows[:: max(1, len(windows) // count)][:count]
+        return compare(chosen, windows, source, rounds, say)
+
+
+def speed_of(
+    slide: Path | None,
+    model: Path | None,
+    mpp: float | None,
+    keras_file: Path | None,
+    rounds: int,
+    budget_s: float,
+    say: Say,
+) -> SpeedFigures:
+    """Measure a job on a slide, or on a synthetic one of 0.1 gigapixel."""
+    with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
+        if slide is None:
+            slide = Path(folder) / "synthetic.svs"
+            giant.write_giant(slide, giant.Plan(0.1))
+        return measure_speed(
+            Target(slide, model or DEFAULT_MODEL, mpp),
+            keras_file=keras_file,
+            rounds=rounds,
+            budget_s=budget_s,
+            say=say,
+        )
+
+
+def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effort, say: Say) -> str:
+    """Run doctor, compare, speed and, on labelled tiles, accuracy; return the report.
+
+    `out` gets a JSON file of each, the charts and `report.md`.
+
+    Raises
+    ------
+    GlioError
+        The folder cannot be written, or something cannot be measured.
+    """
+    try:
+        out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise GlioError(f"{out}: cannot be made ({error.strerror})") from error
+    sections: list[str] = []
+    written: list[Path] = []
+
+    def keep(kind: str, values: dict[str, Any], text: str) -> None:
+        written.append(out / f"{kind}.json")
+        document.write(written[-1], values)
+        sections.append(f"## {kind}\n\n{text}")
+
+    say("== doctor")
+    fit = examine(None, say)
+    keep(
+        "doctor", document.as_values(document.seal("doctor"), fit), _indented(doctor_markdown(fit))
+    )
+    say("== compare")
+    networks = compare_models(None, None, (), tiles, effort.tiles, effort.rounds, say)
+    keep(
+        "compare",
+        document.as_values(document.seal("compare"), networks),
+        compare_markdown(networks),
+    )
+    say("== speed")
+    job = speed_of(slide, None, None, None, effort.rounds, effort.budget_s, say)
+    keep("speed", document.as_values(document.seal("speed"), job), speed_markdown(job))
+    if tiles is not None and (tiles / "index.csv").is_file():
+        from gliobench import accuracy, scorecard
+
+        say("== accuracy")
+        results = accuracy.accuracy(
+            tiles,
+            backends.open_segmenters(backends.shipped_models()),
+            sets=(),
+            split="val",
+            colour="card",
+            stress=False,
+            say=say,
+        )
+        keep("accuracy", scorecard.as_values(results, "card"), scorecard.markdown(results))
+    measured = read_all(written)
+    charts = write_charts(out, measured)
+    text = "\n\n".join(
+        [
+            f"# gliobench on {machine.describe()}",
+            report_markdown(measured),
+            *sections,
+            *(f"![{chart.stem}]({chart.name})" for chart in charts),
+        ]
+    )
+    document.write_text(out / "report.md", text)
+    return text
+
+
+def _indented(text: str) -> str:
+    """Return text as a code block of Markdown."""
+    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())

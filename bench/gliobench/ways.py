@@ -1,0 +1,283 @@
+"""The ways to measure the same tiles of a slide, each to be opened in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliobench.backends import keras_script
+from gliorun import colour
+from gliorun.card import ModelCard
+from gliorun.density import DensityMap
+from gliorun.engine import Compute, Engine, open_model
+from gliorun.kernels import OPAQUE
+from gliorun.pipeline import SlideDensity, Tile, measure
+from gliorun.reading.quality import judge, shrink_of
+from gliorun.reading.slide import Rgba, Slide
+from gliorun.reading.tiles import TileSpec
+from gliorun.settings import Settings
+from gliorun.survey import slide_stain, tile_reader
+
+Mask = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in level-0 px."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is measured: a slide with a model (an IR)."""
+
+    slide: Path
+    model: Path
+    mpp: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One turn of one way, clocked inside its process.
+
+    `densities` is the nucleus share of each tile's mask by column and row, empty where there is
+    none; `tissue_tiles` and `size_l0` are the slide's, where the way knows them.
+    """
+
+    tiles: int
+    seconds: float
+    cpu_s: float
+    start_s: float
+    densities: dict[tuple[int, int], float]
+    tissue_tiles: int = 0
+    size_l0: tuple[int, int] = (0, 0)
+
+
+class Part(Slide):
+    """A slide of which only what lies within a box, in level-0 px, shows on its overview.
+
+    So the whole pipeline measures the tiles there and no others.
+    """
+
+    def __init__(self, path: Path, box: Box) -> None:
+        super().__init__(path)
+        self._box = box
+
+    def overview(self, max_px: int) -> Rgba:
+        """Return the overview with glass all around the box."""
+        whole = super().overview(max_px)
+        scale = whole.shape[1] / self.size_l0[0]
+        left, top, right, bottom = (round(edge * scale) for edge in self._box)
+        part = np.full_like(whole, 255)
+        place = np.s_[top:bottom, left:right]
+        part[place] = whole[place]
+        return part
+
+
+def middle_of(tissue: Sequence[TileSpec], count: int) -> Box:
+    """Return a box around the middle of the tissue that holds `count` of its tiles or more."""
+    column, row = (
+        float(np.median([getattr(s, name) for s in tissue])) for name in ("column", "row")
+    )
+
+    def distance(spec: TileSpec) -> float:
+        return max(abs(spec.column - column), abs(spec.row - row))
+
+    reach = sorted(map(distance, tissue))[min(count, len(tissue)) - 1]
+    inside = [spec for spec in tissue if distance(spec) <= reach]
+    return (
+        min(s.x_l0 for s in inside),
+        min(s.y_l0 for s in inside),
+        max(s.x_l0 + s.width_l0 for s in inside),
+        max(s.y_l0 + s.height_l0 for s in inside),
+    )
+
+
+class Middle:
+    """Opens the middle of a slide, with as many tiles as asked for."""
+
+    def __init__(self, target: Target, card: ModelCard) -> None:
+        self.target = target
+        with Slide(target.slide) as slide:
+            measured = measure(slide, card, _none, Settings(mpp=target.mpp))
+            self.size_l0 = slide.size_l0
+        self.tissue = tissue_tiles(measured)
+
+    def open(self, count: int) -> Slide:
+        """Return the part of the slide."""
+        return Part(self.target.slide, middle_of(self.tissue, count))
+
+
+def _none(tiles: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
+    yield from ()
+
+
+def open_job(target: Target) -> Callable[..., Run]:
+    """Return a run of the job: on `tiles` in the middle of a slide, or on all where that is None.
+
+    0 is what comes before the first tile of a whole slide. With `network=False` the tiles are read,
+    judged and normalised only.
+    """
+    engines: dict[int | None, Engine] = {}
+    middle = Middle(target, open_model(target.model).card)
+
+    def run(
+        tiles: int | None,
+        threads: int | None = None,
+        requests: int | None = None,
+        network: bool = True,
+    ) -> Run:
+        if requests not in engines:
+            engines[requests] = open_model(target.model, Compute(requests=requests))
+        engine = engines[requests]
+        densities: dict[tuple[int, int], float] = {}
+        clock = [(time.perf_counter(), time.process_time())]
+
+        def predict(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
+            clock.append((time.perf_counter(), time.process_time()))
+            chosen = islice(some, tiles)
+            for tile, mask in engine.predict(chosen) if network else _unsegmented(chosen):
+                densities[tile.spec.column, tile.spec.row] = float(mask.mean())
+                yield tile, mask
+
+        settings = Settings(mpp=target.mpp, threads=threads)
+        with middle.open(tiles) if tiles else Slide(target.slide) as slide:
+            measure(slide, engine.card, predict, settings)
+        clock.append((time.perf_counter(), time.process_time()))
+        (begun, _), (first, first_cpu), (ended, ended_cpu) = clock
+        return Run(
+            tiles=len(densities),
+            seconds=ended - first,
+            cpu_s=ended_cpu - first_cpu,
+            start_s=first - begun,
+            densities=densities if network else {},
+            tissue_tiles=len(middle.tissue),
+            size_l0=middle.size_l0,
+        )
+
+    return run
+
+
+def _unsegmented(tiles: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
+    for tile in tiles:
+        yield tile, np.zeros_like(tile.valid)
+
+
+def open_network(target: Target) -> Callable[[int], Run]:
+    """Return a run of the network alone on the same tiles, normalised and in memory."""
+    engine = open_model(target.model)
+    middle = Middle(target, engine.card)
+    known: dict[int, Sample] = {}
+
+    def run(tiles: int) -> Run:
+        sample = _sample(known, middle, engine.card, tiles)
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        densities = {
+            (tile.spec.column, tile.spec.row): float(mask.mean())
+            for tile, mask in engine.predict(sample.tiles)
+        }
+        seconds, cpu_s = time.perf_counter() - begun, time.process_time() - begun_cpu
+        return Run(len(densities), seconds, cpu_s, 0.0, densities)
+
+    return run
+
+
+def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
+    """Return a run of the plain script: read a tile, normalise in numpy, predict, next."""
+    segment = keras_script(keras_file)
+    card = open_model(target.model).card
+    middle = Middle(target, card)
+    known: dict[int, Sample] = {}
+
+    def run(tiles: int) -> Run:
+        sample = _sample(known, middle, card, tiles)
+        densities: dict[tuple[int, int], float] = {}
+        with Slide(target.slide) as slide:
+            begun, begun_cpu = time.perf_counter(), time.process_time()
+            for spec in (tile.spec for tile in sample.tiles):
+                rgba = slide.read(spec, card.tile_px)
+                pixels = np.stack([sample.table[c][rgba[..., c]] for c in range(3)], axis=-1)
+                pixels[rgba[..., 3] < OPAQUE] = 255  # outside the slide
+                densities[spec.column, spec.row] = float(segment(pixels).mean())
+            seconds, cpu_s = time.perf_counter() - begun, time.process_time() - begun_cpu
+        return Run(len(densities), seconds, cpu_s, 0.0, densities)
+
+    return run
+
+
+def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
+    """Return what measures the CPU seconds a tile of each stage alone."""
+    engine = open_model(target.model)
+    middle = Middle(target, engine.card)
+
+    def run(tiles: int) -> dict[str, float]:
+        sample = sample_of(middle, engine.card, tiles)
+        specs = [tile.spec for tile in sample.tiles]
+        card, limits, scale = engine.card, Settings().quality, sample.measured.scale
+        shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
+        density = DensityMap(sample.measured.density.grid, card.tile_px, card.tile_px)
+        taken: dict[str, float] = {}
+
+        def timed(stage: str, clock: Callable[[], float], steps: Iterable[Any]) -> list[Any]:
+            begun = clock()
+            done = list(steps)
+            taken[stage] = (clock() - begun) / len(specs)
+            return done
+
+        thread, process = time.thread_time, time.process_time
+        with Slide(target.slide) as slide:
+            rgba = timed("read", thread, (slide.read(spec, card.tile_px) for spec in specs))
+        if limits is not None:
+            timed("quality", thread, (judge(one, shrink, sample.stain, limits) for one in rgba))
+        timed("colour", thread, (colour.normalise(one, sample.table) for one in rgba))
+        masks = timed("network", process, engine.masks([t.pixels for t in sample.tiles]))
+        begun = thread()
+        for tile, mask in zip(sample.tiles, masks, strict=True):
+            density.add(tile.spec, mask, tile.valid)
+        taken["map"] = (thread() - begun) / len(specs)
+        return taken
+
+    return run
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Tiles as the job would give them to the network, and what the slide is normalised with."""
+
+    tiles: list[Tile]
+    measured: SlideDensity
+    stain: colour.StainStatistic | None
+    table: colour.Table
+
+
+def sample_of(middle: Middle, card: ModelCard, count: int) -> Sample:
+    """Return tiles in the middle of a slide, found as the job finds them."""
+    kept: list[Tile] = []
+
+    def keep(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
+        for tile, mask in _unsegmented(islice(some, count)):
+            kept.append(tile)
+            yield tile, mask
+
+    settings = Settings(mpp=middle.target.mpp)
+    with middle.open(count) as slide:
+        measured = measure(slide, card, keep, settings)
+        read = tile_reader(slide, card, measured.scale, settings.quality)
+        stain = slide_stain(read, tissue_tiles(measured))
+    return Sample(kept, measured, stain, colour.table_between(stain, card.colour_target))
+
+
+def _sample(known: dict[int, Sample], middle: Middle, card: ModelCard, count: int) -> Sample:
+    """Return a sample, the last one again if it is of as many tiles."""
+    if count not in known:
+        known.clear()
+        known[count] = sample_of(middle, card, count)
+    return known[count]
+
+
+def tissue_tiles(measured: SlideDensity) -> list[TileSpec]:
+    """Return the tiles of a slide that the job measures."""
+    return [spec for spec in measured.density.grid if measured.tissue.touches(spec)]

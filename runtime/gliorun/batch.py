@@ -1,0 +1,372 @@
+"""Many slides: each one measured once, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gliorun import __version__, job, summary, writers
+from gliorun.atomic import leftovers
+from gliorun.card import sha256_of
+from gliorun.engine import Engine
+from gliorun.errors import GlioError, StalledError
+from gliorun.ledger import MAX_CUT_OFF, RECORDS, Ledger, Record
+from gliorun.pipeline import Progress, Waits
+from gliorun.progress import Reporter
+from gliorun.reading.files import stamp_of
+
+LOCK = ".lock"
+SUMMARY_EVERY_S = 20.0
+"""The tables are written anew after a slide, but not more often than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A slide to be measured, and how; `record` notes that it was started."""
+
+    path: Path
+    plan: job.Plan
+    record: Record
+    before: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a slide could not be measured; `trace` tells where, if that was a bug."""
+
+    reason: str
+    trace: str = ""
+    vanished: bool = False
+    stalled: bool = False
+
+
+Feed = Iterable[Path | None]
+"""Slides in turn; None where there is none at the moment."""
+Ended = tuple[Task, job.Outcome | Failure] | None
+Work = Callable[[Iterable[Task | None]], Generator[Ended]]
+"""Measures slides; yields each when it has ended, and None now and then while nothing has."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many slides of a run were done, failed, or had been done before."""
+
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def suffixes_of(formats: str) -> tuple[str, ...]:
+    """Return the suffixes of outputs named as `png,csv,html`, the thumbnail's added.
+
+    Raises
+    ------
+    GlioError
+        One is unknown, or there is none.
+    """
+    names = [name.strip().lower().removeprefix(".") for name in formats.split(",")]
+    suffixes = tuple(dict.fromkeys(f".{name}" for name in names if name))
+    known = ", ".join(suffix.removeprefix(".") for suffix in writers.WRITERS)
+    if not suffixes:
+        raise GlioError(f"--format: names no output; known: {known}")
+    for suffix in suffixes:
+        if suffix not in writers.WRITERS:
+            raise GlioError(f"--format {suffix.removeprefix('.')}: unknown; known: {known}")
+    return tuple(dict.fromkeys((*suffixes, writers.THUMBNAIL)))
+
+
+def made_with(plan: job.Plan) -> dict[str, Any]:
+    """Return what a result depends on besides its slide, as plain JSON values.
+
+    Raises
+    ------
+    GlioError
+        The model's files cannot be read.
+    """
+    settings = asdict(replace(plan.settings, tissue_mask=None))
+    for name in ("threads", "memory_mb", "tissue_mask"):  # change no byte, and one slide's own
+        del settings[name]
+    values = {
+        "gliorun": __version__,
+        "model": model_sha256(plan.model),
+        "device": f"{plan.compute.device} {plan.compute.precision}",
+        "settings": settings,
+        "look": asdict(plan.look),
+        "hot_spots": [plan.hot_spots, plan.hot_spot_mm2],
+    }
+    return dict(json.loads(json.dumps(values)))
+
+
+def model_sha256(model: Path) -> str:
+    """Return the hash of a model's weights and graph.
+
+    Raises
+    ------
+    GlioError
+        A file is missing.
+    """
+    try:
+        return f"{sha256_of(model.with_suffix('.bin'))}+{sha256_of(model)}"
+    except OSError as error:
+        raise GlioError(f"{model}: cannot be read ({error.strerror}); pass --model") from error
+
+
+@contextmanager
+def opened(
+    folder: Path, suffixes: tuple[str, ...], plan: job.Plan, complain: Callable[[str], None]
+) -> Generator[Ledger]:
+    """Make a folder for the outputs of a plan if need be, and keep every other process out of it.
+
+    Raises
+    ------
+    GlioError
+        The folder cannot be written, another process does so, or there is no such model.
+    """
+    wanted = made_with(plan)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
+    try:
+        lock = FileLock(folder / LOCK, timeout=0).acquire()
+    except Timeout as error:
+        raise GlioError(
+            f"{folder}: another gliorun writes there; stop it, or name another --out-dir"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise GlioError(f"{folder}: cannot be locked for writing ({error})") from error
+    with lock:
+        ledger = Ledger(folder, wanted, suffixes, complain)
+        for left in (*leftovers(folder / summary.TABLE), *leftovers(folder / summary.INDEX)):
+            left.unlink(missing_ok=True)
+        try:
+            yield ledger
+        finally:
+            ledger.tidy()
+
+
+def run(
+    feed: Feed, ledger: Ledger, plan: job.Plan, work: Work, reporter: Reporter, *, retry: bool
+) -> Tally:
+    """Measure the slides of a feed that are due, and keep the tables of the folder up to date.
+
+    With `retry`, slides that failed before are measured again at once. A stop in the middle (any
+    exception) leaves a slide as it was before.
+
+    Raises
+    ------
+    GlioError
+        The folder cannot be written, or the model is unfit; never because of a slide.
+    """
+    return _Run(ledger, plan, reporter, retry).run(feed, work)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run over a feed."""
+
+    ledger: Ledger
+    plan: job.Plan
+    reporter: Reporter
+    retry: bool
+    tally: Tally = field(default_factory=Tally)
+    under_way: dict[str, Task] = field(default_factory=dict)
+    stalled: str = ""
+    summary_due: bool = True
+    summary_at: float = 0.0
+
+    def run(self, feed: Feed, work: Work) -> Tally:
+        self.ledger.forget_vanished()
+        try:
+            with closing(work(self._tasks(feed))) as ended:
+                for pair in ended:
+                    if pair is not None:
+                        self._end(*pair)
+                    if time.monotonic() - self.summary_at > SUMMARY_EVERY_S:
+                        self._refresh_summary()
+        finally:
+            for task in list(self.under_way.values()):
+                self._take_back(task)
+            self._write_summary()
+            tally, index = self.tally, self.ledger.folder / summary.INDEX
+            self.reporter.total(tally.done, tally.failed, tally.skipped, index)
+        if self.stalled:
+            raise StalledError(self.stalled)
+        return self.tally
+
+    def _tasks(self, feed: Feed) -> Generator[Task | None]:
+        """Yield the slides that are due; one that may have ended an earlier run comes last."""
+        suspects: list[Path] = []
+        for path in feed:
+            if path is None:
+                while suspects:
+                    yield from self._task(suspects.pop(0))
+                yield None
+            elif self.ledger.cut_off(path):
+                suspects.append(path)
+            else:
+                yield from self._task(path)
+        for path in suspects:
+            yield from self._task(path)
+
+    def _task(self, path: Path) -> Generator[Task]:
+        settled = self.ledger.settled(path, retry=self.retry, under_way=self.under_way.keys())
+        if settled is not None:
+            self.tally.skipped += 1
+            self.reporter.skipped(path, settled)
+            return
+        cut_off = self.ledger.cut_off(path)
+        record, before = self.ledger.start(path)
+        if cut_off >= MAX_CUT_OFF and not self.retry:
+            reason = f"{path}: {MAX_CUT_OFF} runs in turn were cut off while it was measured"
+            self._end(Task(path, self.plan, record, before), Failure(reason))
+            return
+        plan = replace(self.plan, outputs=self.ledger.made_at(record))
+        task = Task(path, plan, record, before)
+        self.under_way[record.name] = task
+        self.reporter.started(path)
+        yield task
+
+    def _take_back(self, task: Task) -> None:
+        self.ledger.take_back(task.record, task.before)
+        self.under_way.pop(task.record.name, None)
+        self.summary_due = True
+
+    def _end(self, task: Task, outcome: job.Outcome | Failure) -> None:
+        outcome = _if_unchanged(task, outcome)
+        if isinstance(outcome, job.Outcome):
+            try:
+                self.ledger.publish(task.record)
+            except GlioError as error:
+                outcome = Failure(str(error))
+        if isinstance(outcome, Failure) and outcome.vanished and not self.retry:
+            self._take_back(task)  # nothing that anybody could act on
+            self.reporter.complain(outcome.reason)
+            return
+        if isinstance(outcome, Failure):
+            self.stalled = outcome.reason if outcome.stalled else self.stalled
+            record = self.ledger.failed(task.record, outcome.reason, outcome.trace)
+            self.tally.failed += 1
+        else:
+            hint = () if outcome.hint is None else (outcome.hint,)
+            warnings = (*outcome.warnings, *hint)
+            figures, pace = figures_of(outcome.run), pace_of(outcome.run)
+            record = self.ledger.done(task.record, warnings, figures, pace)
+            self.tally.done += 1
+        self.under_way.pop(record.name, None)
+        self.summary_due = True
+        self.reporter.ended(record, outcome.summary if isinstance(outcome, job.Outcome) else "")
+
+    def _refresh_summary(self) -> None:
+        try:
+            self._write_summary()
+        except GlioError as error:  # open in a program; the next slide brings the next chance
+            self.reporter.complain(str(error))
+
+    def _write_summary(self) -> None:
+        self.summary_at = time.monotonic()
+        if self.summary_due:
+            summary.write(self.ledger.folder, list(self.ledger))
+            self.summary_due = False
+
+
+def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | Failure:
+    """Return the outcome, or a failure if the slide is no longer what was measured."""
+    try:
+        unchanged = stamp_of(task.path) == task.record.stamp
+    except OSError:
+        if isinstance(outcome, Failure) and task.record.stamp is not None:
+            return Failure(f"{task.path}: vanished before it was measured", vanished=True)
+        return outcome  # a slide that was read to its end may be taken away
+    if unchanged:
+        return outcome
+    return Failure(f"{task.path}: changed while it was measured; copy it whole, then run again")
+
+
+def figures_of(run: dict[str, Any]) -> dict[str, Any]:
+    """Return what the tables need of a run record; `--format json` writes all of it."""
+    shown = ("density", "tiles", "scale", "seconds", "resumed_tiles")
+    return {
+        **{name: run.get(name) for name in shown},
+        "hot_spots": run.get("hot_spots", [])[:1],
+        "model": {"weights_sha256": run.get("model", {}).get("weights_sha256")},
+    }
+
+
+def pace_of(run: dict[str, Any]) -> dict[str, Any]:
+    """Return tiles, tiles per second and seconds waited by stage, from a run record."""
+    seconds = run["seconds"]
+    waited_s = {stage: seconds.get(f"waiting for {stage}", 0.0) for stage in ("reading", "network")}
+    tiles = run["tiles"]["measured"] - run["resumed_tiles"]
+    return {
+        "tiles": tiles,
+        "tiles_per_s": round(tiles / max(seconds["measure"], 1e-3), 2),
+        "bottleneck": max(waited_s, key=waited_s.__getitem__),
+        "waited_s": waited_s,
+    }
+
+
+Tiles = Callable[[int, int, str], None]
+"""Called with tiles done, tiles in all, and what the run waits for most."""
+Say = Callable[[str], None]
+
+
+def here(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
+    """Return work that is done by this process, a slide at a time."""
+
+    @lru_cache(maxsize=1)
+    def engine() -> Engine:
+        return job.open_engine(plan)
+
+    def work(tasks: Iterable[Task | None]) -> Generator[Ended]:
+        for task in tasks:
+            if task is None:
+                yield None
+                continue
+            engine()  # an unfit model is no fault of the slide
+            waits = Waits()
+            outcome = attempt(task.path, task.plan, engine, _Step(tiles, waits), waits, say)
+            if isinstance(outcome, Failure) and outcome.stalled:
+                engine.cache_clear()
+            yield task, outcome
+
+    return work
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Tells of a tile that is done."""
+
+    tiles: Tiles
+    waits: Waits
+
+    def __call__(self, done: int, total: int) -> None:
+        self.tiles(done, total, self.waits.bottleneck)
+
+
+def attempt(
+    path: Path,
+    plan: job.Plan,
+    engine: Callable[[], Engine],
+    progress: Progress,
+    waits: Waits,
+    say: Say,
+) -> job.Outcome | Failure:
+    """Measure a slide, or tell why that is impossible."""
+    try:
+        return job.measure(path, plan, engine, progress, waits, say)
+    except GlioError as error:
+        return Failure(str(error), stalled=isinstance(error, StalledError))
+    except Exception as error:  # one slide must not stop the rest; the record keeps the traceback
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{path}: {told} (a bug; the traceback is in {RECORDS})"
+        return Failure(reason, traceback.format_exc())

@@ -1,0 +1,127 @@
+"""A cabinet of slides: one command's wish for many, brought to the batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+
+import typer
+
+from gliorun import batch, job
+from gliorun import watch as watching
+from gliorun.errors import GlioError
+from gliorun.progress import Course, JsonLines, Lines, Reporter
+from gliorun.reading.files import absolute, find_slides, stamp_of
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which slides, where to, as what, and on which cluster if any."""
+
+    names: list[str]
+    folder: Path
+    formats: str
+    cluster: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How progress is told."""
+
+    quiet: bool = False
+    json_lines: bool = False
+    verbose: bool = False
+
+    def reporter(self, course: Course, *, dated: bool = False) -> Reporter:
+        """Return who tells it."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal cannot show
+                stream.reconfigure(errors="backslashreplace")
+        if self.json_lines:
+            return JsonLines(course)
+        return Lines(course, quiet=self.quiet, verbose=self.verbose, dated=dated)
+
+
+def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
+    """Measure the slides of a wish and return whether none failed.
+
+    Raises
+    ------
+    GlioError
+        There is no slide, or nothing can be measured or written.
+    """
+    folder = _folder_of(wish)
+    amiss: list[str] = []
+    slides = list(find_slides(wish.names, folder, amiss.append))
+    reporter = voice.reporter(Course({path: _size(path) for path in slides}))
+    if not slides:
+        raise typer.BadParameter("; ".join(amiss))
+    for line in amiss:
+        reporter.complain(line)
+    suffixes = batch.suffixes_of(wish.formats)
+    with (
+        batch.opened(folder, suffixes, plan, reporter.complain) as ledger,
+        _work(wish, plan, reporter) as work,
+    ):
+        tally = batch.run(slides, ledger, plan, work, reporter, retry=True)
+    return not tally.failed
+
+
+def watch(wish: Wish, plan: job.Plan, voice: Voice, settle_s: float) -> None:
+    """Measure slides as they arrive, until a stop is asked for.
+
+    Raises
+    ------
+    GlioError
+        Nothing can be measured or written.
+    """
+    folder = _folder_of(wish)
+    reporter = voice.reporter(Course({}), dated=True)
+    suffixes = batch.suffixes_of(wish.formats)
+    with (
+        suppress(KeyboardInterrupt),  # that is how a watch ends well
+        batch.opened(folder, suffixes, plan, reporter.complain) as ledger,
+        _work(wish, plan, reporter) as work,
+    ):
+        reporter.watching(f"{', '.join(wish.names)}; results go to {folder}")
+        feed = watching.arriving(wish.names, folder, settle_s, ledger.due_again, reporter.complain)
+        batch.run(feed, ledger, plan, work, reporter, retry=False)
+
+
+@contextmanager
+def _work(wish: Wish, plan: job.Plan, reporter: Reporter) -> Iterator[batch.Work]:
+    if wish.cluster is None:
+        yield batch.here(plan, reporter.tiles, reporter.say)
+        return
+    try:
+        from gliorun import cluster
+    except ImportError as error:
+        raise GlioError(
+            f"--cluster needs Dask: pip install 'gliorun[cluster]' ({error})"
+        ) from error
+    with cluster.on(wish.cluster, plan, reporter.complain) as work:
+        yield work
+
+
+def _folder_of(wish: Wish) -> Path:
+    """Return the folder of the outputs; it may not be searched for slides."""
+    folder = absolute(wish.folder)
+    for name in wish.names:
+        path = absolute(name)
+        if path.is_dir() and (path == folder or folder in path.parents):
+            raise typer.BadParameter(
+                f"--out-dir {wish.folder} holds slides that are named; name another folder, "
+                f"such as {path / 'maps'}"
+            )
+    return folder
+
+
+def _size(path: Path) -> int:
+    try:
+        return stamp_of(path).size_bytes
+    except OSError:
+        return 0

@@ -1,0 +1,152 @@
+"""How far the run of a slide has come, kept beside its outputs, so that a killed run goes on.
+
+A folder `.gliorun` holds two files a run, named by a key over slide, model and settings: the map
+so far, and the nucleus masks if an output needs them. Both are gone when the run is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from gliorun.atomic import replacing
+from gliorun.density import DensityMap, Status
+from gliorun.errors import DamagedSlideError, GlioError
+from gliorun.masks import MaskStore
+from gliorun.reading.tiles import TileGrid
+
+FOLDER = ".gliorun"
+SUFFIXES = (".npz", ".masks", ".lock")
+STALE_S = 30 * 86_400
+"""Age at which what a run has left that never went on is removed."""
+MOST_SHARE = 0.02
+"""Share of the time that saving may take; where it takes more, it is done less often."""
+
+
+def key_of(*parts: Any) -> str:
+    """Return a name for all that decides a result: equal parts, equal name."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+
+
+class Checkpoint:
+    """The journal of one run. No result depends on it, so it raises no error.
+
+    Parameters
+    ----------
+    path : Path
+        The archive; the masks lie beside it.
+    every_s : float
+        Seconds between two savings.
+    """
+
+    def __init__(self, path: Path, every_s: float) -> None:
+        self.restored_tiles = 0
+        self.finished = False
+        self._path = path
+        self._every_s = every_s
+        self._due = time.monotonic() + every_s
+        self._masks: MaskStore | None = None
+
+    def mask_store(self, grid: TileGrid, tile_px: int) -> MaskStore:
+        """Return a store of masks that the next run finds again."""
+        self._masks = MaskStore(grid, tile_px, self._path.with_suffix(".masks"))
+        return self._masks
+
+    def restore(self, density: DensityMap) -> None:
+        """Fill an empty map and the masks with what was kept; nothing if it cannot be used.
+
+        Tiles that could not be read are tried again.
+        """
+        try:
+            with np.load(self._path) as kept:
+                nucleus_px, valid_px, status = kept["nucleus_px"], kept["valid_px"], kept["status"]
+                places = kept["places"]
+            if nucleus_px.shape != density.nucleus_px.shape:
+                raise ValueError("of another grid")
+            if self._masks is not None:
+                self._masks.restore(places)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return  # none, or cut short by a power cut: start over
+        status[status == Status.UNREADABLE] = Status.NO_TISSUE
+        density.nucleus_px[:], density.valid_px[:], density.status[:] = nucleus_px, valid_px, status
+        self.restored_tiles = density.known_tiles()
+
+    def note(self, density: DensityMap) -> None:
+        """Save the map if that is due."""
+        if time.monotonic() >= self._due:
+            self.save(density)
+
+    def save(self, density: DensityMap) -> None:
+        """Save the map now, if the disk has room."""
+        started = time.monotonic()
+        with suppress(GlioError), replacing(self._path) as partial:
+            # the masks first: the archive vouches for them
+            places = np.empty((0, 4), np.int64) if self._masks is None else self._masks.places()
+            np.savez(
+                partial,
+                nucleus_px=density.nucleus_px,
+                valid_px=density.valid_px,
+                status=density.status,
+                places=places,
+            )
+        took = time.monotonic() - started
+        self._due = time.monotonic() + max(self._every_s, took / MOST_SHARE)
+
+
+@contextmanager
+def checkpoint(folder: Path, key: str, every_s: float) -> Generator[Checkpoint | None]:
+    """Give the checkpoint of a run whose outputs go to `folder`.
+
+    It is None where nothing can be kept: the folder cannot be written, or another process is at
+    the same run.
+    """
+    home = folder / FOLDER
+    path = home / f"{key}.npz"
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        home.mkdir(exist_ok=True)
+        lock.acquire(timeout=0)
+    except (OSError, Timeout, NotImplementedError):
+        yield None
+        return
+    try:
+        _remove_stale(home, key)
+        kept = Checkpoint(path, every_s)
+        yield kept
+        if kept.finished:
+            path.unlink(missing_ok=True)
+    except DamagedSlideError:
+        _remove(path)
+        raise
+    finally:
+        if not path.exists():
+            _remove(path.with_suffix(".masks"))
+        lock.release()
+        if not path.exists():
+            _remove(path.with_suffix(".lock"))
+            with suppress(OSError):  # other runs are kept there
+                home.rmdir()
+
+
+def _remove_stale(home: Path, key: str) -> None:
+    """Remove what runs left long ago, and a saving of this one that was cut short."""
+    before = time.time() - STALE_S
+    for file in home.iterdir():
+        with suppress(OSError):
+            half = file.name.startswith(f".{key}.")
+            if half or (file.suffix in SUFFIXES and file.stat().st_mtime < before):
+                file.unlink()
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,202 @@
+"""The only module that knows Dask: slides measured by many machines into a shared folder."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future, KilledWorker, get_worker
+
+from gliorun import batch, job
+from gliorun.batch import Ended, Failure, Task
+from gliorun.engine import Engine
+from gliorun.errors import GlioError
+from gliorun.pipeline import Waits
+
+AHEAD = 2
+"""Slides handed out for each worker, so that none stands idle between two."""
+POLL_S = 1.0
+CONNECT_S = 15
+
+_ONE_SLIDE = threading.Lock()
+"""A worker of several threads still measures one slide at a time: the engine takes them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Why a worker cannot give the results that this machine would."""
+
+    worker: str
+    reason: str
+
+
+Answer = job.Outcome | Failure | Unfit
+
+
+@contextmanager
+def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterator[batch.Work]:
+    """Give work that is done by the workers of a scheduler.
+
+    Raises
+    ------
+    GlioError
+        No scheduler answers at the address.
+    """
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a loss is told below
+    try:
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise GlioError(
+            f"--cluster {address}: no scheduler answers; start one with 'dask scheduler', "
+            "and name it as tcp://HOST:8786"
+        ) from error
+    with client:
+        yield _Crew(client, address, plan, complain).work
+
+
+class _Crew:
+    """The workers of a scheduler, and the slides that they have in hand."""
+
+    def __init__(
+        self, client: Client, address: str, plan: job.Plan, complain: Callable[[str], None]
+    ) -> None:
+        self._client = client
+        self._address = address
+        self._wanted = batch.made_with(plan)
+        self._complain = complain
+        self._in_hand: dict[Future, Task] = {}
+        self._alone = False
+        self._woken = threading.Event()
+
+    def work(self, tasks: Iterable[Task | None]) -> Generator[Ended]:
+        """Hand out slides, and yield each when it has ended, in whatever order."""
+        remaining, more = iter(tasks), True
+        try:
+            while more or self._in_hand:
+                room, idle = AHEAD * self._workers() - len(self._in_hand), False
+                while more and room > 0 and not idle:
+                    task = next(remaining, _END)
+                    more, idle = task is not _END, task is None
+                    if isinstance(task, Task):
+                        self._hand_out(task)
+                        room -= 1
+                if not idle:
+                    self._woken.wait(POLL_S)
+                    self._woken.clear()
+                yield from self._ended()
+                yield None
+        finally:
+            self._client.cancel(list(self._in_hand), force=True)
+
+    def _workers(self) -> int:
+        """Return how many workers there are; tell when there are none."""
+        try:
+            workers = len(self._client.nthreads())
+        except (OSError, RuntimeError) as error:
+            raise self._lost() from error
+        if not workers and not self._alone:
+            self._complain(
+                f"{self._address}: has no worker; waiting. Start one with 'dask worker "
+                f"{self._address} --nthreads 1'"
+            )
+        self._alone = not workers
+        return workers
+
+    def _hand_out(self, task: Task) -> None:
+        plan = task.plan
+        own_model = None if plan.model == job.DEFAULT_MODEL else plan.model
+        future = self._client.submit(
+            measure_there, task.path, plan, own_model, self._wanted, pure=False
+        )
+        future.add_done_callback(lambda ended: self._woken.set())
+        self._in_hand[future] = task
+
+    def _ended(self) -> Generator[tuple[Task, job.Outcome | Failure]]:
+        for future in [future for future in self._in_hand if future.done()]:
+            task = self._in_hand.pop(future)
+            answer = self._answer(future, task)
+            future.release()
+            if isinstance(answer, Unfit):
+                self._complain(f"worker {answer.worker}: {answer.reason}; it is let go")
+                self._client.retire_workers([answer.worker])
+                self._hand_out(task)
+            else:
+                yield task, answer
+
+    def _answer(self, future: Future, task: Task) -> Answer:
+        if future.status == "finished":
+            answer: Answer = future.result()
+            return answer
+        if future.status != "error":
+            raise self._lost()
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            return Failure(f"{task.path}: one worker after another was lost while it was measured")
+        raise GlioError(
+            f"--cluster {self._address}: a worker cannot run gliorun "
+            f"({type(error).__name__}: {error}); install gliorun[cluster] on every one"
+        ) from error
+
+    def _lost(self) -> GlioError:
+        return GlioError(
+            f"--cluster {self._address}: the scheduler is gone; the same command goes on where it "
+            "stopped once there is one again"
+        )
+
+
+_END = object()
+"""Stands after the last task."""
+
+
+def measure_there(
+    path: Path, plan: job.Plan, own_model: Path | None, wanted: dict[str, Any]
+) -> Answer:
+    """Measure a slide in a worker, if it would give what the machine that asks would give.
+
+    Parameters
+    ----------
+    path : Path
+    plan : job.Plan
+    own_model : Path, optional
+        None stands for the model that ships, wherever gliorun is installed.
+    wanted : dict
+        What `batch.made_with` gives on the machine that asks.
+    """
+    plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
+    me = get_worker().address
+    try:
+        found = batch.made_with(plan)
+    except GlioError as error:
+        return Unfit(me, str(error))
+    for name, value in wanted.items():
+        if found[name] != value:
+            return Unfit(me, f"its {name} is {found[name]}, wanted is {value}")
+    for folder in {path.parent, *(output.parent for output in plan.outputs)}:
+        if not folder.is_dir():
+            return Unfit(me, f"{folder} is not there; every worker must see the same folders")
+    with _ONE_SLIDE:
+        opened = pickle.dumps(replace(plan, outputs=[]))
+        try:
+            engine = _engine(opened)
+        except GlioError as error:
+            return Unfit(me, str(error))
+        answer = batch.attempt(
+            path, plan, lambda: engine, lambda done, total: None, Waits(), lambda line: None
+        )
+    if isinstance(answer, Failure) and answer.stalled:
+        _engine.cache_clear()
+    return answer
+
+
+@lru_cache(maxsize=1)
+def _engine(plan: bytes) -> Engine:
+    """Return the engine of a pickled plan without outputs; it serves one slide after another."""
+    opened: job.Plan = pickle.loads(plan)
+    return job.open_engine(opened)

@@ -1,0 +1,449 @@
+"""What became of every slide, in one folder, through kills and restarts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from gliorun.atomic import replacing
+from gliorun.errors import GlioError
+from gliorun.reading.files import Stamp, fingerprint_of, stamp_of, title
+
+FORMAT = 1
+RECORDS = "records"
+"""Folder, inside that of the outputs, with one record a slide."""
+MAX_CUT_OFF = 5
+"""A slide is given up when so many runs in turn ended without a word: it may be what ends them."""
+TRY_AGAIN_S = (600.0, 3600.0, 86400.0)
+"""A watch tries a failed slide again after so long, and then no more until it changes."""
+STALE_S = 30 * 86_400
+"""Age at which the checkpoint of a slide that never came back is removed."""
+UNDER_WAY = ".under-way"
+"""Folder, inside that of the outputs, where they are made; they are moved when all are there."""
+TAKEN = ("summary", "index")
+"""Names of the tables beside the outputs."""
+LONGEST = 100
+"""A longer name is cut; file systems end at 255 bytes, and suffixes follow."""
+
+DOUBLE = (".mask", ".nuclei", ".ome", ".qc", ".thumb")
+"""Ends of a name with which `.ome.tif`, say, would mean another output."""
+
+State = Literal["started", "done", "failed"]
+Why = Literal["due", "done", "waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What became of one slide.
+
+    Parameters
+    ----------
+    name : str
+        What its outputs are called.
+    slide : str
+        Where it lay.
+    stamp : Stamp, optional
+        Of its files when it was measured; None where there were none.
+    fingerprint : str
+        Of its files; empty where they could not be read.
+    made_with : dict
+        Model, settings and version, as plain values.
+    state : {"started", "done", "failed"}
+        A slide that stays "started" was cut off by a kill.
+    tries : int
+        Runs in turn that did not end well, the present one included.
+    changed_at : str
+        When the state was reached, ISO 8601, UTC.
+    outputs : tuple of str
+        Files in the folder of the outputs.
+    reason, trace : str
+        Why it failed, in one line; and where, if that was no fault of the slide.
+    same_as : str
+        Another slide with the same content.
+    figures : dict
+        Of the run record, what tables show.
+    pace : dict
+        Tiles per second, and the stage that was waited for most.
+    """
+
+    name: str
+    slide: str
+    stamp: Stamp | None
+    fingerprint: str
+    made_with: dict[str, Any]
+    state: State
+    tries: int
+    changed_at: str
+    outputs: tuple[str, ...] = ()
+    reason: str = ""
+    trace: str = ""
+    same_as: str = ""
+    warnings: tuple[str, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+    pace: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the record as JSON; ASCII, as a file's name may be no text."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Record:
+        """Read a record.
+
+        Raises
+        ------
+        GlioError
+            It is not a record of this format.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT or set(values) != {f.name for f in fields(cls)}:
+                raise ValueError("another format")
+            for name in ("outputs", "warnings"):
+                values[name] = tuple(str(line) for line in values[name])
+            if values["stamp"] is not None:
+                values["stamp"] = Stamp(**{k: int(v) for k, v in values["stamp"].items()})
+            record = cls(**values)
+            record._check()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GlioError(f"not a record of a slide ({error!r})") from error
+        return record
+
+    def _check(self) -> None:
+        """Refuse what `start` never writes: a record may lead to no other folder."""
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} is {getattr(self, name)!r}")
+        if self.state not in ("started", "done", "failed") or self.tries < 1 or not self.name:
+            raise ValueError(f"state {self.state!r}, tries {self.tries}, name {self.name!r}")
+        for output in self.outputs:
+            if Path(output).name != output or not output.startswith(f"{self.name}."):
+                raise ValueError(f"output {output!r}")
+        if datetime.fromisoformat(self.changed_at).tzinfo is None:
+            raise ValueError(f"time {self.changed_at!r}")
+
+
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("name", "slide", "fingerprint", "changed_at"), str),
+    **dict.fromkeys(("reason", "trace", "same_as"), str),
+    **dict.fromkeys(("made_with", "figures", "pace"), dict),
+    "tries": int,
+}
+
+
+class Ledger:
+    """The records of a folder of outputs; one process at a time may change them.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the outputs; it exists.
+    made_with : dict
+        What a result depends on besides the slide, as plain JSON values.
+    suffixes : tuple of str
+        Of the outputs wanted.
+    complain : callable
+        Called with a line where a record cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        made_with: dict[str, Any],
+        suffixes: tuple[str, ...],
+        complain: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.folder = folder
+        self.made_with = made_with
+        self.suffixes = suffixes
+        self._records: dict[str, Record] = {}
+        self._by_slide: dict[str, str] = {}
+        self._by_fingerprint: dict[str, list[str]] = {}
+        records = folder / RECORDS
+        try:
+            records.mkdir(exist_ok=True)
+        except OSError as error:
+            raise GlioError(f"{records}: cannot be made ({error.strerror})") from error
+        self.tidy()
+        for path in sorted(records.glob("*.json")):
+            if path.name.startswith("."):  # half-written when the process was killed
+                path.unlink(missing_ok=True)
+                continue
+            try:
+                record = Record.from_json(path.read_bytes())
+                if record.name != path.stem:
+                    raise GlioError(f"is the record of {record.name}")
+            except (OSError, GlioError) as error:
+                complain(f"{path}: left out, {error}")
+                continue
+            self._keep(record)
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records by name."""
+        return iter(sorted(self._records.values(), key=lambda record: record.name.lower()))
+
+    def _keep(self, record: Record) -> None:
+        before = self._records.get(record.name)
+        if before is not None:
+            self._forget(before)
+        if record.made_with == self.made_with:
+            record = replace(record, made_with=self.made_with)  # thousands share one
+        self._records[record.name] = record
+        self._by_slide[record.slide] = record.name
+        if record.fingerprint:
+            self._by_fingerprint.setdefault(record.fingerprint, []).append(record.name)
+
+    def _forget(self, record: Record) -> None:
+        del self._records[record.name]
+        if self._by_slide.get(record.slide) == record.name:
+            del self._by_slide[record.slide]
+        if record.fingerprint:
+            names = self._by_fingerprint[record.fingerprint]
+            names.remove(record.name)
+            if not names:
+                del self._by_fingerprint[record.fingerprint]
+
+    def _write(self, record: Record) -> Record:
+        with replacing(self._path(record.name)) as partial:
+            partial.write_text(record.to_json(), encoding="ascii", newline="\n")
+        self._keep(record)
+        return record
+
+    def _path(self, name: str) -> Path:
+        return self.folder / RECORDS / f"{name}.json"
+
+    def of(self, slide: Path) -> Record | None:
+        """Return the record of the slide at a place, if there is one."""
+        name = self._by_slide.get(str(slide))
+        return None if name is None else self._records[name]
+
+    def settled(
+        self, slide: Path, *, retry: bool, under_way: Collection[str] = ()
+    ) -> Record | None:
+        """Return the record of a slide that need not be measured now, or None.
+
+        With `retry` every failed slide is to be measured again, else only after a while.
+        A slide that lies elsewhere now, under the same file name, is still the same slide.
+        `under_way` names the records of slides that are being measured.
+        """
+        try:
+            stamp = stamp_of(slide)
+            record = self.of(slide)
+            if record is not None and record.name in under_way:
+                return record
+            if record is None or record.stamp is None or record.stamp != stamp:
+                record = self._same_slide(slide, stamp, fingerprint_of(slide))
+        except OSError:
+            return None  # the run will tell why
+        if record is None or record.made_with != self.made_with:
+            return None
+        if record.state == "done":
+            return record if self._has_outputs(record) else None
+        if record.state == "started":
+            return record if record.name in under_way else None
+        if retry:
+            return None
+        return None if self._try_again(record) else record
+
+    def _same_slide(self, slide: Path, stamp: Stamp, fingerprint: str) -> Record | None:
+        for name in self._by_fingerprint.get(fingerprint, ()):
+            record = self._records[name]
+            if (
+                Path(record.slide).name == slide.name
+                and record.stamp is not None
+                and record.stamp.near(stamp)
+            ):
+                return record
+        return None
+
+    def _has_outputs(self, record: Record) -> bool:
+        wanted = {record.name + suffix for suffix in self.suffixes}
+        return wanted <= set(record.outputs) and all(
+            (self.folder / output).is_file() for output in record.outputs
+        )
+
+    def _try_again(self, record: Record) -> bool:
+        if record.tries > len(TRY_AGAIN_S):
+            return False
+        since = _now() - datetime.fromisoformat(record.changed_at)
+        return since >= timedelta(seconds=TRY_AGAIN_S[record.tries - 1])
+
+    def due_again(self, slide: Path) -> bool:
+        """Return whether a slide failed so long ago that a watch tries it once more."""
+        record = self.of(slide)
+        return record is not None and record.state == "failed" and self._try_again(record)
+
+    def cut_off(self, slide: Path) -> int:
+        """Return how many runs of a slide in turn ended without a word."""
+        record = self.of(slide)
+        return record.tries if record is not None and record.state == "started" else 0
+
+    def start(self, slide: Path) -> tuple[Record, Record | None]:
+        """Note that a slide is being measured; return its record and the one before, if any."""
+        before = self.of(slide)
+        try:
+            stamp, fingerprint = stamp_of(slide), fingerprint_of(slide)
+        except OSError:
+            stamp, fingerprint = None, ""
+        if before is None and stamp is not None:
+            before = self._same_slide(slide, stamp, fingerprint)
+        name = before.name if before is not None else self._free_name(slide, fingerprint)
+        unchanged = before is not None and before.fingerprint == fingerprint
+        tries = before.tries if before is not None and unchanged and before.state != "done" else 0
+        same = [n for n in self._by_fingerprint.get(fingerprint, ()) if n != name]
+        earlier = () if before is None else before.outputs
+        suffixes = tuple(
+            dict.fromkeys((*self.suffixes, *(output[len(name) :] for output in earlier)))
+        )
+        record = Record(
+            name,
+            str(slide),
+            stamp,
+            fingerprint,
+            self.made_with,
+            "started",
+            tries + 1,
+            _stamped(),
+            tuple(name + suffix for suffix in suffixes),
+            same_as=same[0] if same else "",
+        )
+        self._clear(name)
+        try:
+            self._workshop(name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GlioError(f"{self.folder}: cannot be written ({error.strerror})") from error
+        return self._write(record), before
+
+    def _workshop(self, name: str) -> Path:
+        return self.folder / UNDER_WAY / name
+
+    def tidy(self) -> None:
+        """Remove what was made and not published, but what runs that were cut off go on from."""
+        home = self.folder / UNDER_WAY
+        with suppress(OSError):
+            for workshop in list(home.iterdir()):
+                if time.time() - workshop.stat().st_mtime > STALE_S:
+                    shutil.rmtree(workshop, ignore_errors=True)
+                else:
+                    self._clear(workshop.name)
+            home.rmdir()
+
+    def _clear(self, name: str) -> None:
+        """Remove the outputs in the making; a checkpoint, in a folder of its own, stays."""
+        workshop = self._workshop(name)
+        with suppress(OSError):
+            for file in list(workshop.iterdir()):
+                if file.is_file():
+                    file.unlink()
+            workshop.rmdir()
+
+    def made_at(self, record: Record) -> list[Path]:
+        """Return where the outputs of a slide are made."""
+        return [self._workshop(record.name) / output for output in record.outputs]
+
+    def publish(self, record: Record) -> None:
+        """Move the outputs of a slide, which are all made, to where they belong.
+
+        Raises
+        ------
+        GlioError
+            One cannot be replaced: it may be open in a program.
+        """
+        for made in self.made_at(record):
+            output = self.folder / made.name
+            try:
+                os.replace(made, output)
+            except OSError as error:
+                raise GlioError(
+                    f"{output}: cannot be written ({error.strerror}); close it where it is open"
+                ) from error
+
+    def _free_name(self, slide: Path, fingerprint: str) -> str:
+        plain = name = _file_name(title(slide))
+        content = hashlib.sha256(f"{fingerprint} {slide}".encode(errors="replace")).hexdigest()
+        taken = {*TAKEN, *(other.lower() for other in self._records)}
+        digits = 6
+        while name.lower() in taken:
+            name, digits = f"{plain}-{content[:digits]}", digits + 1
+        return name
+
+    def done(
+        self,
+        record: Record,
+        warnings: tuple[str, ...],
+        figures: dict[str, Any],
+        pace: dict[str, Any],
+    ) -> Record:
+        """Note that a slide is measured and its outputs are published."""
+        shutil.rmtree(self._workshop(record.name), ignore_errors=True)
+        return self._write(
+            replace(
+                record,
+                state="done",
+                changed_at=_stamped(),
+                warnings=warnings,
+                figures=figures,
+                pace=pace,
+            )
+        )
+
+    def failed(self, record: Record, reason: str, trace: str = "") -> Record:
+        """Note why a slide could not be measured."""
+        self._clear(record.name)
+        return self._write(
+            replace(
+                record,
+                state="failed",
+                changed_at=_stamped(),
+                reason=reason,
+                trace=trace,
+                outputs=tuple(o for o in record.outputs if (self.folder / o).is_file()),
+            )
+        )
+
+    def forget_vanished(self) -> None:
+        """Drop the starts of slides that are gone: they will not be measured again."""
+        for record in list(self):
+            if record.state != "started" or Path(record.slide).exists():
+                continue
+            if any((self.folder / output).is_file() for output in record.outputs):
+                self.failed(record, f"{record.slide}: vanished before it was measured again")
+            else:
+                self.take_back(record, None)
+
+    def take_back(self, record: Record, before: Record | None) -> None:
+        """Undo a start, as the user stopped the run: it is no try."""
+        self._clear(record.name)
+        if before is not None:
+            self._write(before)
+            return
+        self._forget(record)
+        self._path(record.name).unlink(missing_ok=True)
+
+
+def _file_name(title: str) -> str:
+    """Return a name for files: no control characters, no formula, no suffix that means more."""
+    name = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in title)
+    name = name[:LONGEST].rstrip(". ") or "slide"
+    if name.startswith(("=", "+", "-", "@", ".")):
+        name = f"_{name}"
+    if name.lower().endswith(DOUBLE):
+        name += "_"
+    return name
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _stamped() -> str:
+    return _now().isoformat(timespec="seconds")

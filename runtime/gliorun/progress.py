@@ -1,0 +1,370 @@
+"""What a user, a log file or another program sees of a run over many slides."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from gliorun.ledger import Record
+from gliorun.reading.files import title
+
+ROOMY, NAME = 120, 20
+"""Columns of a terminal that has room for a bar, and those that a slide's name may take in it."""
+EVENT_S = 2.0
+"""Seconds between two events of the same slide."""
+
+
+class Reporter(Protocol):
+    """Is told what happens."""
+
+    def started(self, path: Path) -> None:
+        """A slide is being measured."""
+
+    def tiles(self, done: int, total: int, bottleneck: str) -> None:
+        """Tiles of that slide are done."""
+
+    def ended(self, record: Record, summary: str) -> None:
+        """A slide is done or has failed."""
+
+    def skipped(self, path: Path, record: Record) -> None:
+        """A slide need not be measured, as its record tells."""
+
+    def complain(self, line: str) -> None:
+        """Something is amiss that is no fault of a slide."""
+
+    def watching(self, line: str) -> None:
+        """A watch begins."""
+
+    def say(self, line: str) -> None:
+        """Something was chosen for the machine or the slide."""
+
+    def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
+        """The run is over; `index` shows what came of it."""
+
+
+class Course:
+    """How far a run is, how fast, and how long it will take.
+
+    Parameters
+    ----------
+    sizes : dict of Path to int
+        Bytes of every slide; empty where it is not known what will come.
+    """
+
+    def __init__(self, sizes: dict[Path, int]) -> None:
+        self.slides = len(sizes)
+        self.ended = 0
+        self._sizes = sizes
+        self._left_bytes = sum(sizes.values())
+        self._spent_bytes = 0
+        self._started_s = time.monotonic()
+        self._waited_s: Counter[str] = Counter()
+        self._path: Path | None = None
+        self._tiles = (0, 0)
+        self._tile_s = 0.0
+        self.measured_tiles = 0
+
+    def start(self, path: Path) -> None:
+        """Note that a slide is being measured."""
+        self._path, self._tiles, self._tile_s = path, (0, 0), time.monotonic()
+
+    def step(self, done: int, total: int) -> None:
+        """Note that tiles are done; the clock of a slide starts with its first."""
+        if not self._tiles[0]:
+            self._tile_s = time.monotonic()
+        self._tiles = (done, total)
+
+    def skip(self, path: Path) -> None:
+        """Note that a slide is not measured."""
+        self.ended += 1
+        self._left_bytes -= self._sizes.get(path, 0)
+
+    def end(self, record: Record) -> None:
+        """Note that a slide has ended."""
+        path = Path(record.slide)
+        self.skip(path)
+        if record.state == "done":  # how soon a damaged one fails tells nothing of the others
+            self._spent_bytes += self._sizes.get(path, 0)
+        self._path, self._tiles = None, (0, 0)
+        self.measured_tiles += int(record.pace.get("tiles", 0))
+        self._waited_s.update(record.pace.get("waited_s", {}))
+
+    @property
+    def slide(self) -> Path | None:
+        """The slide that is being measured."""
+        return self._path
+
+    @property
+    def slide_tiles_per_s(self) -> float:
+        """Pace of the slide that is being measured."""
+        elapsed_s = time.monotonic() - self._tile_s
+        return (self._tiles[0] - 1) / elapsed_s if self._tiles[0] > 1 and elapsed_s > 0 else 0.0
+
+    @property
+    def slide_left_s(self) -> float | None:
+        """Seconds until the tiles of the slide are done."""
+        pace = self.slide_tiles_per_s
+        return (self._tiles[1] - self._tiles[0]) / pace if pace else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all is done, as long as a byte takes what it took; None if unknown."""
+        if not self.slides:
+            return None
+        share = self._tiles[0] / self._tiles[1] if self._tiles[1] else 0.0
+        part = share * (self._sizes.get(self._path, 0) if self._path else 0)
+        spent = self._spent_bytes + part
+        if not spent:
+            return None
+        return max(0.0, self._left_bytes - part) * self.elapsed_s / spent
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._started_s
+
+    @property
+    def tiles_per_s(self) -> float:
+        """Tiles per second of the whole run, opening and writing included."""
+        return self.measured_tiles / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that was waited for most; empty before the first tile."""
+        return max(self._waited_s, key=self._waited_s.__getitem__, default="")
+
+
+class Lines:
+    """One line a slide on stdout; on a terminal also a bar on stderr.
+
+    Parameters
+    ----------
+    course : Course
+    quiet : bool
+        Only faults and the total are told.
+    verbose : bool
+        What was chosen is told.
+    dated : bool
+        Every line begins with the time.
+    """
+
+    def __init__(self, course: Course, *, quiet: bool, verbose: bool, dated: bool) -> None:
+        self._course = course
+        self._quiet = quiet
+        self._verbose = verbose
+        self._dated = dated
+        self._out = Console(soft_wrap=True, highlight=False, markup=False)
+        self._err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def _line(self, text: str, console: Console) -> None:
+        stamp = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} "
+        console.print(plain(f"{stamp if self._dated else ''}{text}"))
+
+    def _count(self) -> str:
+        course = self._course
+        return f"[{course.ended}/{course.slides}] " if course.slides else ""
+
+    def started(self, path: Path) -> None:
+        self._course.start(path)
+
+    def tiles(self, done: int, total: int, bottleneck: str) -> None:
+        course = self._course
+        course.step(done, total)
+        if self._quiet or not self._err.is_terminal:
+            return
+        bar = self._open_bar()
+        parts = [f"{done}/{total} tiles", f"{course.slide_tiles_per_s:.1f} tiles/s"]
+        if course.slide_left_s is not None:
+            parts.append(f"{duration(course.slide_left_s)} left")
+        if course.slides > 1 and course.left_s is not None:
+            parts.append(f"{duration(course.left_s)} for all")
+        parts.append(f"{bottleneck}-bound")
+        bar.update(self._task, completed=done, total=total, pace=", ".join(parts))
+
+    def _open_bar(self) -> Progress:
+        if self._bar is None:
+            roomy = self._err.width >= ROOMY
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                *([BarColumn(20)] if roomy else []),
+                TextColumn("{task.fields[pace]}", markup=False),
+                console=self._err,
+                transient=True,
+                redirect_stdout=self._out.is_terminal,
+            )
+            course = self._course
+            name = plain(course.slide.name) if course.slide is not None else ""
+            count = f"[{course.ended + 1}/{course.slides}] " if course.slides else ""
+            short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+            self._task = self._bar.add_task(f"{count}{short}", total=None, pace="")
+            self._bar.start()
+        return self._bar
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def ended(self, record: Record, summary: str) -> None:
+        self._close_bar()
+        self._course.end(record)
+        path = Path(record.slide)
+        named = "" if record.name == title(path) else f" (as {record.name})"
+        label = f"{self._count()}{path.name}{named}"
+        if record.state == "failed":
+            reason = record.reason.removeprefix(f"{path}: ")
+            self._line(f"{label}: failed: {reason}", self._err)
+            return
+        if self._quiet:
+            return
+        parts = [f"{label}: {summary}"]
+        parts.append(f"{record.pace['tiles_per_s']:.1f} tiles/s")
+        parts.append(f"{record.pace['bottleneck']}-bound")
+        if record.warnings:
+            parts.append(f"{len(record.warnings)} warning{'s' * (len(record.warnings) > 1)}")
+        left_s = self._course.left_s
+        if left_s:
+            parts.append(f"{duration(left_s)} left")
+        self._line(", ".join(parts), self._out)
+
+    def skipped(self, path: Path, record: Record) -> None:
+        self._course.skip(path)
+
+    def complain(self, line: str) -> None:
+        self._line(f"gliorun: {line}", self._err)
+
+    def watching(self, line: str) -> None:
+        if not self._quiet:
+            self._line(f"watching {line}", self._err)
+
+    def say(self, line: str) -> None:
+        if self._verbose:
+            self._line(line, self._err)
+
+    def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
+        self._close_bar()
+        course = self._course
+        parts = [f"{done} done, {failed} failed, {skipped} as they were"]
+        if course.measured_tiles:
+            parts.append(f"{course.measured_tiles:,} tiles, {course.tiles_per_s:.1f} tiles/s")
+            parts.append(f"{course.bottleneck}-bound")
+        parts += [duration(course.elapsed_s), f"see {index}"]
+        self._line("; ".join(parts), self._out)
+
+
+class JsonLines:
+    """One JSON object a line on stdout, for another program.
+
+    `event` is "watching", "started", "choice", "tiles", "slide" (done or failed), "skipped",
+    "warning" or "total".
+    """
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self._told_s = float("-inf")
+
+    def _tell(self, event: str, **values: Any) -> None:
+        self._out.out(json.dumps({"event": event, **values}), highlight=False)
+
+    def _where(self) -> dict[str, Any]:
+        course = self._course
+        return {
+            "ended": course.ended,
+            "slides": course.slides or None,
+            "left_s": _rounded(course.left_s),
+        }
+
+    def started(self, path: Path) -> None:
+        self._course.start(path)
+        self._told_s = float("-inf")
+        self._tell("started", slide=str(path))
+
+    def tiles(self, done: int, total: int, bottleneck: str) -> None:
+        course = self._course
+        course.step(done, total)
+        if time.monotonic() - self._told_s >= EVENT_S:
+            self._told_s = time.monotonic()
+            self._tell(
+                "tiles",
+                slide=str(course.slide),
+                done=done,
+                of=total,
+                tiles_per_s=round(course.slide_tiles_per_s, 2),
+                slide_left_s=_rounded(course.slide_left_s),
+                bottleneck=bottleneck,
+                **self._where(),
+            )
+
+    def ended(self, record: Record, summary: str) -> None:
+        self._course.end(record)
+        self._tell(
+            "slide",
+            slide=record.slide,
+            name=record.name,
+            state=record.state,
+            reason=record.reason or None,
+            outputs=list(record.outputs),
+            warnings=list(record.warnings),
+            tiles=record.pace.get("tiles"),
+            tiles_per_s=record.pace.get("tiles_per_s"),
+            bottleneck=record.pace.get("bottleneck"),
+            **self._where(),
+        )
+
+    def skipped(self, path: Path, record: Record) -> None:
+        self._course.skip(path)
+        self._tell(
+            "skipped", slide=str(path), name=record.name, state=record.state, **self._where()
+        )
+
+    def complain(self, line: str) -> None:
+        self._tell("warning", text=line)
+
+    def watching(self, line: str) -> None:
+        self._tell("watching", text=line)
+
+    def say(self, line: str) -> None:
+        self._tell("choice", text=line)
+
+    def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
+        course = self._course
+        self._tell(
+            "total",
+            done=done,
+            failed=failed,
+            skipped=skipped,
+            tiles=course.measured_tiles,
+            tiles_per_s=round(course.tiles_per_s, 2),
+            bottleneck=course.bottleneck or None,
+            seconds=round(course.elapsed_s, 1),
+            index=str(index),
+        )
+
+
+def plain(text: str) -> str:
+    """Return text for one line: what cannot be printed, as in a hostile file name, is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as `12 s`, `3 min 5 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

@@ -1,0 +1,161 @@
+"""Level 0 of a slide that is a TIFF of JPEG tiles, decoded tile by tile.
+
+OpenSlide says what a slide is and how it looks. But it draws every region pixel by pixel onto a
+canvas, which costs three times what decoding does; here the rows of the tiles are copied, to the
+same bytes. `Slide` makes sure of that on every slide, and asks OpenSlide for all that is `None`.
+
+The decoder is simplejpeg's, as it refuses what OpenSlide refuses: to most others, damaged tiles
+that libjpeg only warns of are grey or striped pixels like any others.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import simplejpeg
+import tifffile
+from numpy.typing import NDArray
+
+Rgba = NDArray[np.uint8]
+Place = tuple[int, int, int, int]
+"""Left, top, width and height of a part of level 0 in px."""
+
+JPEG, CONTIGUOUS = 7, 1
+"""Compression and planar configuration of a TIFF."""
+COLOUR_SPACES = {2: "RGB", 6: "YCbCr"}
+"""What the JPEG tiles of a TIFF's photometric interpretation hold."""
+LARGEST_PX = 2048
+"""Side of a tile above which a slide is left to OpenSlide."""
+START_OF_IMAGE = b"\xff\xd8"
+ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+"""A JPEG marker but for its last byte, which is 0 for RGB and 1 for YCbCr."""
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it quotes slides on stderr
+
+
+class JpegTiles:
+    """The JPEG tiles of level 0; all reader threads share them.
+
+    Tiles that stick out of what is read are kept for its neighbours, the latest ones.
+    """
+
+    def __init__(self, path: Path, cache_mb: float) -> None:
+        """Open a TIFF; `cache_mb` bounds the decoded pixels that are kept.
+
+        Raises
+        ------
+        ValueError
+            It is no TIFF whose first page is of JPEG tiles, 8-bit and in colour.
+        """
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            shown = page.is_tiled, page.compression, page.planarconfig, page.samplesperpixel
+            if shown != (True, JPEG, CONTIGUOUS, 3) or page.bitspersample != 8:
+                raise ValueError("not of JPEG tiles in colour")
+            self.size_px: tuple[int, int] = page.imagewidth, page.imagelength
+            self.tile_px: tuple[int, int] = page.tilewidth, page.tilelength
+            self._colour_space = COLOUR_SPACES[page.photometric]
+            self._offsets = np.array(page.dataoffsets, dtype=np.uint64)
+            self._lengths = np.array(page.databytecounts, dtype=np.uint64)
+            tables = page.jpegtables or b""
+        self._columns, self._rows = (
+            -(-side // of_tile) for side, of_tile in zip(self.size_px, self.tile_px, strict=True)
+        )
+        if not len(self._offsets) == len(self._lengths) == self._columns * self._rows > 0:
+            raise ValueError("a list of tiles that is too short or too long")
+        if max(self.tile_px) > LARGEST_PX:
+            raise ValueError("enormous tiles")
+        transform = bytes([self._colour_space == "YCbCr"])
+        self._header = START_OF_IMAGE + tables[2:-2] + ADOBE + transform
+        self._tile_bytes = 4 * self.tile_px[0] * self.tile_px[1]
+        self._most_kept = int(cache_mb * 2**20) // self._tile_bytes
+        self._kept: dict[int, Rgba] = {}
+        self._lock = threading.Lock()
+        self._path = path
+        self._files: list[BinaryIO] = []
+
+    def close(self) -> None:
+        """Close the file; no thread may be reading."""
+        while self._files:
+            self._files.pop().close()
+
+    def samples(self, count: int) -> list[Place]:
+        """Return where some tiles lie: the longest, spread over the slide, and the last one."""
+        parts = np.array_split(np.arange(len(self._lengths)), min(count, len(self._lengths)))
+        chosen = {int(part[self._lengths[part].argmax()]) for part in parts}
+        width, height = self.tile_px
+        return [
+            (index % self._columns * width, index // self._columns * height, width, height)
+            for index in sorted(chosen | {len(self._lengths) - 1})
+        ]
+
+    def read(self, place: Place) -> Rgba | None:
+        """Return a part of level 0, (height, width, 4) uint8 straight RGBA, 0 outside the slide.
+
+        None stands for what is missing, damaged or odd in any way.
+        """
+        left, top, width, height = place
+        right, bottom = min(left + width, self.size_px[0]), min(top + height, self.size_px[1])
+        of_tile = self.tile_px
+        region = np.zeros((height, width, 4), dtype=np.uint8)
+        for row in range(max(top, 0) // of_tile[1], -(-bottom // of_tile[1])):
+            y = row * of_tile[1]
+            low, high = max(top, y), min(bottom, y + of_tile[1])
+            for column in range(max(left, 0) // of_tile[0], -(-right // of_tile[0])):
+                x = column * of_tile[0]
+                start, end = max(left, x), min(right, x + of_tile[0])
+                shared = (end - start, high - low) != of_tile
+                tile = self._tile(row * self._columns + column, shared)
+                if tile is None:
+                    return None
+                region[low - top : high - top, start - left : end - left] = tile[
+                    low - y : high - y, start - x : end - x
+                ]
+        return region
+
+    def _tile(self, index: int, keep: bool) -> Rgba | None:
+        with self._lock:
+            tile = self._kept.pop(index, None)
+            if tile is not None:
+                self._kept[index] = tile  # now the latest
+                return tile
+        try:
+            tile = self._decoded(self._encoded(index))
+        except (OSError, ValueError, OverflowError, RuntimeError):  # of files and simplejpeg
+            return None
+        if keep:
+            with self._lock:
+                self._kept[index] = tile
+                while len(self._kept) > self._most_kept:
+                    del self._kept[next(iter(self._kept))]
+        return tile
+
+    def _encoded(self, index: int) -> bytes:
+        """Read a tile through a file that no other thread is using."""
+        length = int(self._lengths[index])
+        if not len(START_OF_IMAGE) < length <= self._tile_bytes:
+            raise ValueError("missing, or larger than its pixels")
+        try:
+            file = self._files.pop()
+        except IndexError:
+            file = self._path.open("rb")
+        try:
+            file.seek(int(self._offsets[index]))
+            content = file.read(length)
+        finally:
+            self._files.append(file)
+        if len(content) < length or not content.startswith(START_OF_IMAGE):
+            raise ValueError("truncated, or no JPEG")
+        return content
+
+    def _decoded(self, content: bytes) -> Rgba:
+        jpeg = self._header + content[len(START_OF_IMAGE) :]
+        height, width, space, _ = simplejpeg.decode_jpeg_header(jpeg)
+        if (width, height) != self.tile_px or space != self._colour_space:
+            raise ValueError("another size or colour space than its neighbours")
+        pixels: Rgba = simplejpeg.decode_jpeg(jpeg, "RGBA")
+        return pixels

@@ -1,0 +1,73 @@
+"""How a slide is measured: one set of settings, checked once and passed whole."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gliorun.errors import GlioError
+from gliorun.reading.quality import QualityLimits
+
+BYTES_A_PIXEL = 9
+"""Of a tile under way: 4 as it was read, 3 normalised, 1 valid, 1 mask."""
+LEAST_MEMORY_MB = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a slide is measured.
+
+    Parameters
+    ----------
+    mpp : float, optional
+        Micrometres per level-0 pixel, before what the slide says.
+    cell_px : int, optional
+        Side of a cell of the map in model px; one tile by default.
+    threads : int, optional
+        Reader threads; half the processors by default, the network needs the rest.
+    max_bad_tiles : float
+        Share of unreadable tiles past which the slide fails.
+    quality : QualityLimits, optional
+        Which tiles are not measured as they are blurred or show artefacts; None measures all.
+    tissue_mask : Path, optional
+        Image whose pixels above 0 are tissue, instead of what is found on the overview.
+    memory_mb : float
+        Bound on the buffers: half for what is decoded of the file, half for tiles under way.
+    """
+
+    mpp: float | None = None
+    cell_px: int | None = None
+    threads: int | None = None
+    max_bad_tiles: float = 0.05
+    quality: QualityLimits | None = field(default_factory=QualityLimits)
+    tissue_mask: Path | None = None
+    memory_mb: float = 128
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise GlioError(f"threads is {self.threads}; it must be at least 1")
+        if not 0 <= self.max_bad_tiles <= 1:
+            raise GlioError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
+        if self.tissue_mask is not None and not self.tissue_mask.is_file():
+            raise GlioError(f"{self.tissue_mask}: no such tissue mask")
+        if not LEAST_MEMORY_MB <= self.memory_mb < math.inf:
+            raise GlioError(
+                f"memory is {self.memory_mb:g} MB; it must be {LEAST_MEMORY_MB} or more"
+            )
+
+    @property
+    def readers(self) -> int:
+        """Number of reader threads."""
+        return self.threads or max(1, (os.cpu_count() or 1) // 2)
+
+    @property
+    def cache_mb(self) -> float:
+        """Bound on the decoded pixels that are kept for neighbouring tiles."""
+        return self.memory_mb / 2
+
+    def tiles_ahead(self, tile_px: int) -> int:
+        """Return how many tiles of `tile_px` px may be read ahead of the network."""
+        fit = int(self.memory_mb / 2 * 2**20 / (BYTES_A_PIXEL * tile_px**2))
+        return max(1, min(2 * self.readers + 2, fit))

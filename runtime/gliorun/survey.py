@@ -1,0 +1,130 @@
+"""What is known of a slide before its tiles are measured: scale, tissue, stain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+from gliorun import colour
+from gliorun.card import ModelCard
+from gliorun.density import Status
+from gliorun.errors import GlioError, TileReadError
+from gliorun.reading.quality import QualityLimits, judge, shrink_of
+from gliorun.reading.slide import Rgba, Scale, Slide
+from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
+from gliorun.reading.tissue import Tissue, check_light, find_tissue, read_tissue
+from gliorun.settings import Settings
+from gliorun.streams import map_ahead
+
+OVERVIEW_PX = 2048
+STAIN_SAMPLES = 64
+"""Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
+COARSEST = 2.5
+"""A slide may be this many times coarser than the model's pixels; then nuclei are a few px."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """Where the tiles of a slide lie, and `chosen`, those with tissue in the order to read them."""
+
+    scale: Scale
+    grid: TileGrid
+    overview: Rgba
+    tissue: Tissue
+    chosen: list[TileSpec]
+    warnings: tuple[str, ...]
+
+
+def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
+    """Find tissue on the overview of a slide and choose the tiles to measure.
+
+    Raises
+    ------
+    GlioError
+        The slide has no usable scale, is no bright-field image in colour, or has no tissue.
+    """
+    scale = slide.scale(settings.mpp)
+    warnings = tuple(_check_scale(slide, scale, card))
+    grid = tile_grid(slide, card, settings)
+    overview = slide.overview(OVERVIEW_PX)
+    try:
+        check_light(overview)
+    except GlioError as error:
+        raise GlioError(f"{slide.path}: {error}") from error
+    if settings.tissue_mask is None:
+        tissue = find_tissue(overview, slide.size_l0)
+    else:
+        tissue = read_tissue(settings.tissue_mask, slide.size_l0)
+    chosen = in_strips(spec for spec in grid if tissue.touches(spec))
+    if not chosen:
+        raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
+    return Survey(scale, grid, overview, tissue, chosen, warnings)
+
+
+def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
+    """Return the tiles of a slide at the model's scale."""
+    scale = slide.scale(settings.mpp)
+    return TileGrid.over(slide.size_l0, (scale.x_mpp, scale.y_mpp), card.tile_px, card.mpp)
+
+
+ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | Status]
+
+
+def tile_reader(
+    slide: Slide, card: ModelCard, scale: Scale, limits: QualityLimits | None
+) -> ReadTile:
+    """Return a function that reads a tile as scanned, or tells why it cannot be measured.
+
+    Its second argument is the stain of the slide, without which folds are not found.
+    """
+    shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
+
+    def read(spec: TileSpec, stain: colour.StainStatistic | None) -> Rgba | Status:
+        try:
+            rgba = slide.read(spec, card.tile_px)
+        except TileReadError:
+            return Status.UNREADABLE
+        if limits is None:
+            return rgba
+        reason = judge(rgba, shrink, stain, limits).reason
+        return rgba if reason is None else reason
+
+    return read
+
+
+def slide_stain(read: ReadTile, chosen: list[TileSpec]) -> colour.StainStatistic | None:
+    """Return the stain of a slide, from tiles spread evenly over its tissue.
+
+    The network does not run yet, so every processor reads.
+    """
+    threads = os.cpu_count() or 1
+
+    def levels(spec: TileSpec) -> colour.Levels:
+        counts = colour.empty_levels()
+        rgba = read(spec, None)
+        if not isinstance(rgba, Status):  # else it is counted when the tile's turn comes
+            colour.add_levels(rgba, counts)
+        return counts
+
+    counts = colour.empty_levels()
+    some = chosen[:: max(1, len(chosen) // STAIN_SAMPLES)]
+    with closing(map_ahead(levels, some, threads=threads, ahead=2 * threads)) as parts:
+        for part in parts:
+            counts += part
+    return colour.measure(counts)
+
+
+def _check_scale(slide: Slide, scale: Scale, card: ModelCard) -> Generator[str]:
+    coarse = max(scale.x_mpp, scale.y_mpp) / card.mpp
+    if coarse > COARSEST:
+        raise GlioError(
+            f"{slide.path}: {coarse * card.mpp:g} µm/px is too coarse to see nuclei; the model "
+            f"needs {COARSEST * card.mpp:g} µm/px or finer (pass --mpp if the slide is wrong)"
+        )
+    if coarse > 1.3:
+        yield (
+            f"{coarse * card.mpp:g} µm/px is coarser than the model's {card.mpp:g}; "
+            "small nuclei may be missed"
+        )

@@ -1,0 +1,70 @@
+"""gliobench all, with as little effort as there can be: everything is measured and written."""
+
+import pytest
+
+from gliobench import document, sidebyside, suite
+from gliobench.compare import CompareFigures
+from gliobench.speed import SpeedFigures
+from gliorun.errors import GlioError
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, small_slide):
+    out = tmp_path_factory.mktemp("all") / "out"
+    least = suite.Effort(tiles=2, rounds=2, budget_s=45)
+    text = suite.measure_all(out, None, small_slide.path, least, lambda line: None)
+    return out, text
+
+
+def figures(out, kind, of):
+    _, values = document.load(out / f"{kind}.json")
+    return document.read(of, values["figures"], kind)
+
+
+@pytest.mark.slow
+def test_everything_is_written_and_in_the_report(measured):
+    out, text = measured
+    assert {path.name for path in out.iterdir()} == {
+        "doctor.json", "compare.json", "speed.json", "report.md", "speed-A.png", "compare-A.png",
+    }  # fmt: skip
+    assert (out / "report.md").read_text(encoding="utf-8").strip() == text.strip()
+    for part in ("# gliobench on ", "## Machines", "Fit to run gliorun.", "![compare-A]"):
+        assert part in text
+    again = sidebyside.report_markdown(
+        sidebyside.read_all([out / f"{kind}.json" for kind in ("doctor", "compare", "speed")])
+    )
+    assert again in text
+
+
+@pytest.mark.slow
+def test_every_backend_stands_beside_the_reference_and_agrees(measured):
+    found = figures(measured[0], "compare", CompareFigures)
+    names = [row.name for row in found.rows]
+    assert names[0] == "Keras predict"
+    assert {"ONNX Runtime", "OpenVINO FP32", "OpenVINO BF16", "OpenVINO INT8"} <= set(names)
+    assert "Keras XLA" in names or any("XLA" in why for why in found.left_out)
+    assert names[-1] == "models/student.xml, INT8"
+    for row in found.rows:
+        assert len(row.tiles_s) == 2
+        assert row.start_s > 0
+        if row.same_network:
+            assert row.agrees
+            assert row.agreement.dice > 0.95
+            assert row.gmac == found.rows[0].gmac > 1
+
+
+@pytest.mark.slow
+def test_every_way_of_a_job_finds_the_same_densities(measured):
+    found = figures(measured[0], "speed", SpeedFigures)
+    names = [way.name for way in found.ways]
+    assert names[:2] == ["gliorun", "network alone"]
+    assert "Keras script" in names or any("Keras script" in why for why in found.left_out)
+    assert all(way.agrees and len(way.tiles_s) == 2 for way in found.ways)
+    assert found.stages["network"] > found.stages["colour"]
+    assert (found.slide, found.tissue_tiles) == ("small.svs", 11)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GlioError, match="file: cannot be made"):
+        suite.measure_all(tmp_path / "file", None, None, suite.QUICK, print)

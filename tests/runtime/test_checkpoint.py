@@ -1,0 +1,179 @@
+"""What a checkpoint keeps, when it keeps nothing, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliorun.checkpoint import FOLDER, STALE_S, checkpoint, key_of
+from gliorun.density import DensityMap, Status
+from gliorun.errors import DamagedSlideError, GlioError
+from gliorun.reading.tiles import TileGrid
+
+GRID = TileGrid((400, 300), (100.0, 100.0))
+ONES = np.ones((100, 100), np.uint8)
+
+
+def half_measured(masks=None) -> DensityMap:
+    """A map of which a row is measured, a tile blurred and one not to be read."""
+    density = DensityMap(GRID, 100, 50)
+    random = np.random.default_rng(0)
+    for column in range(4):
+        mask = random.integers(0, 2, (100, 100), np.uint8)
+        density.add(GRID.tile(column, 0), mask, ONES)
+        if masks is not None:
+            masks.add(GRID.tile(column, 0), mask, ONES)
+    density.leave_out(GRID.tile(0, 1), Status.BLURRED)
+    density.leave_out(GRID.tile(1, 1), Status.UNREADABLE)
+    return density
+
+
+def restored(folder, key: str, *, with_masks: bool = False):
+    """Return an empty map that a checkpoint was asked to fill, and its masks."""
+    density = DensityMap(GRID, 100, 50)
+    with checkpoint(folder, key, 10) as kept:
+        masks = kept.mask_store(GRID, 100) if with_masks else None
+        kept.restore(density)
+        told = [] if masks is None else [masks.mask(0, column) for column in range(4)]
+        if masks is not None:
+            masks.__exit__()
+        assert kept.restored_tiles == density.known_tiles()
+    return density, told
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_a_map_comes_back_as_it_was_and_what_could_not_be_read_is_tried_again(tmp_path, with_masks):
+    with checkpoint(tmp_path, "key", 10) as kept:
+        masks = kept.mask_store(GRID, 100) if with_masks else None
+        wanted = half_measured(masks)
+        kept.save(wanted)
+        if masks is not None:
+            wanted_masks = [masks.mask(0, column) for column in range(4)]
+            masks.add(GRID.tile(0, 2), ONES, ONES)  # after the saving: cut off again
+            masks.__exit__()
+    density, told = restored(tmp_path, "key", with_masks=with_masks)
+    wanted.status[1, 1] = Status.NO_TISSUE
+    for name in ("nucleus_px", "valid_px", "status"):
+        np.testing.assert_array_equal(getattr(density, name), getattr(wanted, name))
+    if with_masks:
+        np.testing.assert_array_equal(told, wanted_masks)
+
+
+def test_another_key_finds_nothing(tmp_path):
+    with checkpoint(tmp_path, "key", 10) as kept:
+        kept.save(half_measured())
+    density, _ = restored(tmp_path, "other")
+    assert density.known_tiles() == 0
+
+
+def test_equal_parts_have_equal_keys():
+    assert key_of("a", {"b": 1}) == key_of("a", {"b": 1}) != key_of("a", {"b": 2})
+
+
+@pytest.mark.parametrize("length", [0, 10, 400])
+def test_an_archive_cut_short_counts_as_none(tmp_path, length):
+    with checkpoint(tmp_path, "key", 10) as kept:
+        kept.save(half_measured())
+    archive = tmp_path / FOLDER / "key.npz"
+    archive.write_bytes(archive.read_bytes()[:length])
+    density, _ = restored(tmp_path, "key")
+    assert density.known_tiles() == 0
+
+
+def test_masks_cut_short_count_as_none(tmp_path):
+    with checkpoint(tmp_path, "key", 10) as kept, kept.mask_store(GRID, 100) as masks:
+        kept.save(half_measured(masks))
+    (tmp_path / FOLDER / "key.masks").write_bytes(b"")
+    density, _ = restored(tmp_path, "key", with_masks=True)
+    assert density.known_tiles() == 0
+
+
+def test_a_map_of_another_grid_counts_as_none(tmp_path):
+    with checkpoint(tmp_path, "key", 10) as kept:
+        kept.save(DensityMap(GRID, 100, 25))
+    density, _ = restored(tmp_path, "key")
+    assert density.known_tiles() == 0
+
+
+def test_it_is_saved_when_it_is_due_and_not_before(tmp_path):
+    archive = tmp_path / FOLDER / "key.npz"
+    with checkpoint(tmp_path, "key", 1000) as kept:
+        kept.note(half_measured())
+        assert not archive.exists()
+    with checkpoint(tmp_path, "key", 0.001) as kept:
+        time.sleep(0.002)
+        kept.note(half_measured())
+        assert archive.exists()
+
+
+def test_a_run_at_its_end_leaves_nothing(tmp_path):
+    with checkpoint(tmp_path, "key", 10) as kept, kept.mask_store(GRID, 100) as masks:
+        kept.save(half_measured(masks))
+        kept.finished = True
+    assert list(tmp_path.iterdir()) == []
+
+
+def spoil(kept, error: GlioError) -> None:
+    kept.save(half_measured())
+    raise error
+
+
+def test_a_damaged_slide_leaves_nothing(tmp_path):
+    with pytest.raises(DamagedSlideError), checkpoint(tmp_path, "key", 10) as kept:
+        spoil(kept, DamagedSlideError("damaged"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_other_error_leaves_what_was_saved(tmp_path):
+    with pytest.raises(GlioError), checkpoint(tmp_path, "key", 10) as kept:
+        spoil(kept, GlioError("disk full"))
+    assert (tmp_path / FOLDER / "key.npz").exists()
+
+
+def test_of_two_runs_at_once_one_keeps_nothing(tmp_path):
+    with checkpoint(tmp_path, "key", 10) as kept:
+        kept.save(half_measured())
+        with checkpoint(tmp_path, "key", 10) as other:
+            assert other is None
+    assert (tmp_path / FOLDER / "key.npz").exists()
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path):
+    (tmp_path / FOLDER).write_text("in the way")
+    with checkpoint(tmp_path, "key", 10) as kept:
+        assert kept is None
+
+
+def test_what_was_left_long_ago_is_removed(tmp_path):
+    home = tmp_path / FOLDER
+    home.mkdir()
+    for name, age_s in (("old.npz", STALE_S + 60), ("new.npz", 60), (".key.x.npz", 0)):
+        (home / name).touch()
+        os.utime(home / name, (time.time() - age_s,) * 2)
+    with checkpoint(tmp_path, "key", 10):
+        pass
+    assert [path.name for path in home.iterdir()] == ["new.npz"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file size for a full disk")
+def test_a_full_disk_is_no_error_and_keeps_the_earlier_archive(tmp_path):
+    program = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_checkpoint import *
+folder = Path({str(tmp_path)!r})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with checkpoint(folder, "key", 10) as kept:
+    kept.save(half_measured())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+    kept.save(DensityMap(GRID, 100, 50))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    density, _ = restored(tmp_path, "key")
+    assert density.known_tiles() == 5

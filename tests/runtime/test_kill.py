@@ -1,0 +1,100 @@
+"""A run that is killed or stopped goes on, and its table is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import slides
+from gliorun import demo, job
+from gliorun.settings import Settings
+
+WORKER = Path(__file__).resolve().parent.parent / "kill_worker.py"
+COMMAND = [sys.executable, "-c", "from gliorun.cli import run; run()"]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    """40 tiles of tissue."""
+    path = tmp_path_factory.mktemp("large") / "large.svs"
+    demo.write_slide(path, slides.all_tissue(3840, 2400), levels=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(large, tmp_path_factory) -> str:
+    table = tmp_path_factory.mktemp("undisturbed") / "density.csv"
+    plan = job.Plan([table], job.DEFAULT_MODEL, Settings(), checkpoint_s=0)
+    job.run(large, plan, quiet=True)
+    return table.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_fifty_kills_change_no_byte(large, undisturbed, tmp_path):
+    done = subprocess.run(
+        [sys.executable, WORKER, large, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["killed"] == 50
+    assert len(told["resumed"]) > 2
+    assert max(told["resumed"]) > 10
+    assert set(told["tables"]) == {undisturbed}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on_and_does(large, undisturbed, tmp_path, how):
+    table, record = tmp_path / "density.csv", tmp_path / "run.json"
+    words = [*COMMAND, large, "--out", table, "--out", record, "--quiet", "--checkpoint", "0.1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".gliorun/*.npz")):  # until the first checkpoint stands
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "gliorun: stopped; the same command goes on from here\n"
+    assert [path.name for path in tmp_path.iterdir()] == [".gliorun"]
+
+    again = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(record.read_text())["resumed_tiles"] > 0
+    assert table.read_text() == undisturbed
+    assert not (tmp_path / ".gliorun").exists()
+
+
+@pytest.mark.slow
+def test_another_setting_starts_over(large, tmp_path):
+    record = tmp_path / "run.json"
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done, total):
+        if done > 20:
+            raise StoppedError
+
+    def plan(**changes):
+        return job.Plan([record], job.DEFAULT_MODEL, Settings(**changes), checkpoint_s=1000)
+
+    engine = job.open_engine(plan())
+    with pytest.raises(StoppedError):
+        job.measure(large, plan(), lambda: engine, stop)
+    [kept] = tmp_path.glob(".gliorun/*.npz")
+    for changed, resumed in ((plan(quality=None), False), (plan(threads=3), True)):
+        job.measure(large, changed, lambda: engine, lambda done, total: None)
+        assert (json.loads(record.read_text())["resumed_tiles"] > 0) == resumed
+        assert kept.exists() != resumed

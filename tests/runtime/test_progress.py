@@ -1,0 +1,174 @@
+"""What a user, a log and another program are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gliorun import progress
+from gliorun.ledger import Record
+from gliorun.progress import Course, JsonLines, Lines, duration, plain
+
+ONE, TWO, THREE = Path("/x/one.svs"), Path("/x/two.svs"), Path("/x/three.svs")
+PACE = {
+    "tiles": 40,
+    "tiles_per_s": 4.0,
+    "bottleneck": "reading",
+    "waited_s": {"reading": 8.0, "network": 2.0},
+}
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def record(path: Path, state: str = "done", reason: str = "") -> Record:
+    pace = PACE if state == "done" else {}
+    return Record(
+        path.stem, str(path), None, "", {}, state, 1, "2026-01-01T00:00:00+00:00",
+        outputs=(f"{path.stem}.csv",), reason=reason, pace=pace, warnings=("a", "b"),
+    )  # fmt: skip
+
+
+def test_the_time_left_follows_from_the_bytes_that_are_done(clock):
+    course = Course({ONE: 100, TWO: 300, THREE: 600})
+    assert course.left_s is None
+    course.start(ONE)
+    clock.now_s += 10
+    course.end(record(ONE))
+    assert course.left_s == pytest.approx(90)
+    course.skip(THREE)
+    assert course.left_s == pytest.approx(30)
+    course.start(TWO)
+    clock.now_s += 10
+    course.step(1, 2)  # half of its tiles: 150 bytes more
+    assert course.left_s == pytest.approx(150 * 20 / 250)
+
+
+def test_a_slide_that_fails_at_once_does_not_spoil_the_time_left(clock):
+    course = Course({ONE: 1, TWO: 300})
+    course.start(ONE)
+    clock.now_s += 1
+    course.end(record(ONE, "failed", "damaged"))
+    assert course.left_s is None
+
+
+def test_the_pace_of_a_slide_counts_from_its_first_tile(clock):
+    course = Course({})
+    course.start(ONE)
+    clock.now_s += 60  # opening
+    course.step(1, 11)
+    assert course.slide_left_s is None
+    clock.now_s += 2
+    course.step(5, 11)
+    assert course.slide_tiles_per_s == pytest.approx(2)
+    assert course.slide_left_s == pytest.approx(3)
+    assert course.left_s is None  # nobody knows what will come
+
+
+def test_the_bottleneck_is_what_was_waited_for_most(clock):
+    course = Course({ONE: 1})
+    assert course.bottleneck == ""
+    course.end(record(ONE))
+    assert course.bottleneck == "reading"
+
+
+def tell(reporter, clock: Clock) -> None:
+    """Go through a run of three slides."""
+    reporter.started(ONE)
+    for done in range(1, 6):
+        reporter.tiles(done, 5, "reading")
+        clock.now_s += 1
+    reporter.ended(record(ONE), "mean density 5.0 % of 40 tiles, 5.0 s")
+    reporter.started(TWO)
+    reporter.ended(record(TWO, "failed", f"{TWO}: is\nempty"), "")
+    reporter.skipped(THREE, record(THREE))
+    reporter.complain("odd")
+    reporter.say("chosen")
+    reporter.total(1, 1, 1, Path("/m/index.html"))
+
+
+def course() -> Course:
+    return Course({ONE: 100, TWO: 100, THREE: 100})
+
+
+def test_a_log_gets_one_line_a_slide_and_the_total(clock, capsys):
+    tell(Lines(course(), quiet=False, verbose=False, dated=False), clock)
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "[1/3] one.svs: mean density 5.0 % of 40 tiles, 5.0 s, 4.0 tiles/s, reading-bound, "
+        "2 warnings, 10 s left",
+        "1 done, 1 failed, 1 as they were; 40 tiles, 8.0 tiles/s; reading-bound; 5 s; "
+        "see /m/index.html",
+    ]
+    assert printed.err.splitlines() == [r"[2/3] two.svs: failed: is\nempty", "gliorun: odd"]
+
+
+def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
+    tell(Lines(Course({}), quiet=False, verbose=True, dated=True), clock)
+    printed = capsys.readouterr()
+    for line in (*printed.out.splitlines(), *printed.err.splitlines()):
+        assert line[:2] == "20"
+        assert line[10] == " "
+        assert "[" not in line
+    assert printed.err.splitlines()[-1].endswith(" chosen")
+
+
+def test_quiet_tells_faults_and_the_total_only(clock, capsys):
+    tell(Lines(course(), quiet=True, verbose=False, dated=False), clock)
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") == 1
+    assert printed.err.count("\n") == 2
+
+
+def test_another_program_gets_every_event_as_json(clock, capsys):
+    tell(JsonLines(course()), clock)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    events = [json.loads(line) for line in printed.out.splitlines()]
+    assert [event["event"] for event in events] == [
+        "started", "tiles", "tiles", "tiles", "slide", "started", "slide", "skipped", "warning",
+        "choice", "total",
+    ]  # fmt: skip
+    assert [event["done"] for event in events[1:4]] == [1, 3, 5]  # every two seconds
+    assert events[4]["tiles_per_s"] == 4.0
+    assert events[4]["bottleneck"] == "reading"
+    assert events[4]["left_s"] == 10.0
+    assert events[6]["reason"] == f"{TWO}: is\nempty"
+    assert events[-1] | {"seconds": 0} == {
+        "event": "total", "done": 1, "failed": 1, "skipped": 1, "tiles": 40, "tiles_per_s": 8.0,
+        "bottleneck": "reading", "seconds": 0, "index": str(Path("/m/index.html")),
+    }  # fmt: skip
+
+
+def test_what_cannot_be_printed_is_escaped():
+    assert plain("a\nb\x1b[2J\udcff – µ 脑") == r"a\nb\x1b[2J\udcff – µ 脑"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (3599, "59 min 59 s"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_durations_are_read_easily(seconds, text):
+    assert duration(seconds) == text

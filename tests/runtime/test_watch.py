@@ -1,0 +1,260 @@
+"""A slide is handed on when it is whole, once, whatever a scanner or a share does; by a clock of
+the test's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cabinets
+import slides
+from gliorun import watch
+from gliorun.errors import GlioError
+from gliorun.reading.slide import Slide
+
+SETTLE_S = 30.0
+
+
+class Clock:
+    """Time that passes only in sleep."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class Folder:
+    """A watched folder, looked at step by step."""
+
+    def __init__(self, names: list[str], again=lambda path: False) -> None:
+        self.told: list[str] = []
+        self.looks = watch.arriving(names, Path("nowhere"), SETTLE_S, again, self.told.append)
+
+    def look(self, times: int = 1) -> list[Path]:
+        """Look so many times and return what is handed on."""
+        found = []
+        for _ in range(times):
+            while (path := next(self.looks)) is not None:
+                found.append(path)
+        return found
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(watch, "time", clock)
+    return clock
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return cabinets.tiny(tmp_path_factory.mktemp("whole") / "whole.svs")
+
+
+@pytest.fixture
+def incoming(tmp_path) -> Path:
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    return folder
+
+
+SETTLED = watch.POLLS + 1
+PATIENT = watch.POLLS * watch.PATIENCE + 1
+
+
+def test_a_slide_is_handed_on_once_and_not_before_it_has_settled(clock, incoming, whole):
+    path = Path(shutil.copy(whole, incoming / "a.svs"))
+    folder = Folder([str(incoming)])
+    assert folder.look(watch.POLLS) == []
+    assert clock.now_s < SETTLE_S
+    assert folder.look() == [path]
+    assert clock.now_s >= SETTLE_S
+    assert folder.look(PATIENT) == []
+
+
+def test_a_slide_that_grows_is_waited_for(clock, incoming, whole):
+    path, content = incoming / "a.svs", whole.read_bytes()
+    folder = Folder([str(incoming)])
+    for share in (0.2, 0.5, 0.8):
+        path.write_bytes(content[: int(len(content) * share)])
+        assert folder.look(watch.POLLS) == []
+    path.write_bytes(content)
+    assert folder.look(SETTLED) == [path]
+
+
+def test_a_stalled_transfer_is_waited_for_as_it_does_not_open(clock, incoming, whole):
+    path = slides.truncated(incoming / "a.svs", whole, 0.3)
+    folder = Folder([str(incoming)])
+    assert folder.look(3 * SETTLED) == []
+    path.write_bytes(whole.read_bytes())
+    assert folder.look(SETTLED) == [path]
+
+
+def test_what_never_opens_is_handed_on_at_last_so_that_its_reason_is_told(clock, incoming):
+    path = slides.text_file(incoming / "a.svs")
+    folder = Folder([str(incoming)])
+    assert folder.look(PATIENT - 1) == []
+    assert folder.look() == [path]
+    assert folder.look(PATIENT) == []
+
+
+def test_a_file_of_full_size_from_the_start_is_waited_for_as_long_as_it_is_written(
+    clock, incoming, whole
+):
+    """Some copies reserve the whole file first; only its time tells."""
+    content = whole.read_bytes()
+    path = incoming / "a.svs"
+    path.write_bytes(bytes(len(content)))
+    folder = Folder([str(incoming)])
+    for second in range(3):
+        os.utime(path, ns=(0, (second + 1) * 10**9))
+        assert folder.look(watch.POLLS) == []
+    path.write_bytes(content)
+    assert folder.look(SETTLED) == [path]
+
+
+def test_a_slide_that_has_changed_is_handed_on_again(clock, incoming, whole):
+    path = Path(shutil.copy(whole, incoming / "a.svs"))
+    folder = Folder([str(incoming)])
+    assert folder.look(SETTLED) == [path]
+    cabinets.tiny(path, density=0.3)
+    assert folder.look(SETTLED) == [path]
+
+
+def test_a_change_between_the_look_and_the_hand_over_is_noticed(clock, incoming, whole):
+    """The first slide is measured for long; meanwhile the second one is written anew."""
+    paths = [Path(shutil.copy(whole, incoming / f"{name}.svs")) for name in "ab"]
+    folder = Folder([str(incoming)])
+    assert folder.look(watch.POLLS) == []
+    assert next(folder.looks) == paths[0]
+    cabinets.tiny(paths[1], density=0.3)
+    assert next(folder.looks) is None
+    assert folder.look(SETTLED) == [paths[1]]
+
+
+def test_a_slide_that_vanishes_is_forgotten_and_new_when_it_comes_back(clock, incoming, whole):
+    path = Path(shutil.copy(whole, incoming / "a.svs"))
+    folder = Folder([str(incoming)])
+    folder.look(2)
+    path.unlink()
+    assert folder.look(SETTLED) == []
+    shutil.copy(whole, path)
+    assert folder.look(watch.POLLS) == []
+    assert folder.look() == [path]
+
+
+def test_a_renamed_slide_is_another_one(clock, incoming, whole):
+    path = Path(shutil.copy(whole, incoming / "scan.svs"))
+    folder = Folder([str(incoming)])
+    folder.look(2)
+    path.rename(incoming / "S1.svs")
+    assert folder.look(SETTLED) == [incoming / "S1.svs"]
+
+
+def test_a_failed_slide_is_handed_on_again_when_its_time_has_come(clock, incoming, whole):
+    path = Path(shutil.copy(whole, incoming / "a.svs"))
+    due: set[Path] = set()
+    folder = Folder([str(incoming)], again=due.__contains__)
+    assert folder.look(SETTLED) == [path]
+    assert folder.look(5) == []
+    due.add(path)
+    assert folder.look(2) == [path]
+
+
+def test_an_mrxs_is_whole_when_the_folder_beside_it_is(clock, incoming, tmp_path):
+    pixels = slides.all_tissue(800, 600)
+    made = slides.mrxs(tmp_path / "a.mrxs", pixels)
+    with Slide(made) as slide:
+        width, height = slide.size_l0
+        read = slide.overview(max(width, height))[..., :3]
+    assert np.abs(read.astype(int) - pixels[:height, :width]).mean() < 8  # it is a real one
+    folder = Folder([str(incoming)])
+    path = Path(shutil.copy(made, incoming / "a.mrxs"))
+    assert folder.look(3 * SETTLED) == []
+    (incoming / "a").mkdir()
+    for name in ("Slidedat.ini", "Index.dat"):
+        shutil.copy(made.with_suffix("") / name, incoming / "a" / name)
+        assert folder.look(watch.POLLS) == []
+    content = (made.with_suffix("") / "Data0000.dat").read_bytes()
+    for share in (0.3, 0.6, 1):
+        (incoming / "a" / "Data0000.dat").write_bytes(content[: int(len(content) * share)])
+        assert folder.look(watch.POLLS) == []
+    assert folder.look() == [path]
+
+
+def test_a_share_that_goes_and_comes_back_is_told_once_and_no_slide_is_lost(clock, incoming, whole):
+    path = Path(shutil.copy(whole, incoming / "a.svs"))
+    away = incoming.with_name("away")
+    folder = Folder([str(incoming)])
+    incoming.rename(away)
+    assert folder.look(3) == []
+    assert folder.told == [f"{incoming}: not there, or cannot be read; waiting"]
+    away.rename(incoming)
+    assert folder.look(SETTLED) == [path]
+    incoming.rename(away)
+    folder.look(3)
+    assert len(folder.told) == 2
+
+
+def test_a_slow_share_is_not_looked_at_all_the_time(clock, incoming, monkeypatch):
+    def slow(*args):
+        clock.now_s += 1000
+        yield from ()
+
+    monkeypatch.setattr(watch, "find_slides", slow)
+    folder = Folder([str(incoming)])
+    folder.look(2)
+    assert clock.now_s >= 3000  # two looks, and a pause as long as one
+
+
+@pytest.mark.parametrize("settle_s", [0, -1, float("nan")])
+def test_a_settling_time_without_sense_is_refused(settle_s):
+    with pytest.raises(GlioError, match="--settle-s"):
+        next(watch.arriving([], Path(), settle_s, lambda path: False, print))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a stop there is Ctrl-Break to a whole console")
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_watches_tells_a_line_a_slide_and_stops_well(tmp_path, incoming, whole, stop):
+    log, maps = tmp_path / "log.txt", incoming / "maps"
+    words = (incoming, "--out-dir", maps, "--format", "csv", "--watch", "--settle-s", 0.2)
+
+    def until(text: str) -> None:
+        end = time.monotonic() + 120
+        while text not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.05)
+
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*cabinets.COMMAND, *map(str, words)], stdout=stream, stderr=subprocess.STDOUT
+        )
+    try:
+        until("watching")
+        shutil.copy(whole, incoming / "a.svs")
+        slides.text_file(incoming / "b.svs")
+        until("a.svs: mean density")
+        until("b.svs: failed: not a slide")
+        process.send_signal(stop)
+        assert process.wait(60) == 0, log.read_text()
+    finally:
+        process.kill()
+    lines = log.read_text().splitlines()
+    assert len([line for line in lines if ".svs" in line]) == 2
+    assert lines[-1].split(" ", 2)[2].startswith("1 done, 1 failed")
+    assert {name: record.state for name, record in cabinets.records(maps).items()} == {
+        "a": "done", "b": "failed",
+    }  # fmt: skip
