@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY, Compute, open_model
 from gliorun.errors import GlioError
+from gliorun.job import MODELS, REFERENCE_MODEL
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
@@ -207,6 +209,46 @@ def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None])
     convert(reference_model(), out, tiles=tiles, mpp=None, tolerance=Tolerance(), say=say)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A network as INT8, trained or not, and how many weights it has."""
+
+    name: str
+    masks: Masks
+    weights: int
+
+
+def open_candidates(
+    shapes: Iterable[str], windows: list[Pixels], say: Callable[[str], None]
+) -> list[Candidate]:
+    """Open the reference that ships, and after it untrained students.
+
+    Parameters
+    ----------
+    shapes : iterable of str
+        Each "name=value name=value": settings of `glioexport distil --vary`.
+    windows : list of (480, 480, 3) uint8
+        To calibrate on; as no weight of a student means anything, any will do.
+
+    Raises
+    ------
+    GlioError
+        A shape has no such setting, or its values do not fit.
+    """
+    from glioexport.distil import student_settings, write_candidate
+    from glioexport.reference import load_model
+
+    weights = load_model(reference_model()).count_params()
+    found = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
+    for shape in shapes:
+        say(f"converts {shape}")
+        settings = student_settings(shape.split())
+        with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
+            path, weights = write_candidate(settings.network, windows, Path(folder))
+            found.append(Candidate(shape, open_model(path).masks, weights))
+    return found
+
+
 def comparison_windows(tiles: Path | None, card: ModelCard) -> tuple[list[Pixels], str]:
     """Return windows that no training saw, colour-normalised, and where they come from."""
     from glioexport.convert import load_check_tiles
@@ -230,10 +272,8 @@ class Segmenter:
 
 
 def shipped_models() -> list[str]:
-    """Return the models that ship, Keras and IR, and the baseline."""
-    from gliorun.job import DEFAULT_MODEL
-
-    return [str(reference_model()), str(DEFAULT_MODEL), OTSU]
+    """Return the models that ship, the reference in Keras and every IR, and the baseline."""
+    return [str(reference_model()), *map(str, sorted(MODELS.glob("*.xml"))), OTSU]
 
 
 def open_segmenters(models: list[str]) -> list[Segmenter]:

@@ -55,6 +55,33 @@ def compare(
 
 
 @app.command()
+def candidates(
+    shapes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SHAPE",
+            help="An untrained student: 'stem=4 filters=32 levels=3', as for distil --vary.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Tiles a round.", min=1)] = 24,
+    rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 7,
+) -> None:
+    """Put students that are not trained yet beside the reference: how fast would each be?"""
+    from gliobench import backends, machine
+    from gliobench import candidates as untrained
+    from gliorun.demo import demo_density, draw_tissue
+    from gliorun.reading.windows import windows
+
+    tissue = draw_tissue(demo_density(3 * 480, 4 * 480), seed=0).pixels
+    tiles = (list(windows(tissue, 480)) * -(-count // 12))[:count]
+    opened = backends.open_candidates(shapes or untrained.SHAPES, tiles[:4], _say)
+    speeds = untrained.measure(opened, tiles, rounds, _say)
+    typer.echo(f"{machine.describe()}; {count} tiles, {rounds} rounds in turns\n")
+    typer.echo(untrained.table(speeds))
+
+
+@app.command()
 def truth(
     density: Annotated[Path, typer.Argument(help="density.csv that gliorun wrote.")],
     nuclei: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from gliorun.colour import DENSITY_OF_LEVEL
 from gliorun.reading.windows import pad_to
 
 Pixels = NDArray[np.uint8]
+Label = NDArray[Any]
+"""Nuclei, uint8 of 0 and 1, or float32, a teacher's probability of them."""
 
 STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
 """Optical density of haematoxylin, eosin and DAB in R, G and B (Ruifrok, Johnston 2001)."""
@@ -43,9 +46,9 @@ PLAIN = Augmentation(1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 95)
 
 
 def augment(
-    pixels: Pixels, nuclei: Pixels, side: int, how: Augmentation, random: np.random.Generator
-) -> tuple[Pixels, Pixels]:
-    """Return one (side, side, 3) crop and its (side, side) label, both uint8."""
+    pixels: Pixels, nuclei: Label, side: int, how: Augmentation, random: np.random.Generator
+) -> tuple[Pixels, Label]:
+    """Return one (side, side, 3) crop and its (side, side) label, of the types they came in."""
     crop, label = _turn(*_crop(pixels, nuclei, side, how, random), random)
     return _degrade(_stain(crop, how, random), how, random), label
 
@@ -57,8 +60,8 @@ def _factor(
 
 
 def _crop(
-    pixels: Pixels, nuclei: Pixels, side: int, how: Augmentation, random: np.random.Generator
-) -> tuple[Pixels, Pixels]:
+    pixels: Pixels, nuclei: Label, side: int, how: Augmentation, random: np.random.Generator
+) -> tuple[Pixels, Label]:
     covered = round(side / float(_factor(how.scale, random)))
     pixels, nuclei = pad_to(pixels, covered), pad_to(nuclei, covered)
     top = int(random.integers(pixels.shape[0] - covered + 1))
@@ -67,11 +70,12 @@ def _crop(
     crop, label = pixels[place], nuclei[place]
     if covered != side:
         crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BILINEAR))
-        label = np.asarray(Image.fromarray(label).resize((side, side), Image.Resampling.NEAREST))
+        between = Image.Resampling.NEAREST if label.dtype == np.uint8 else Image.Resampling.BILINEAR
+        label = np.asarray(Image.fromarray(label).resize((side, side), between))
     return crop, label
 
 
-def _turn(crop: Pixels, label: Pixels, random: np.random.Generator) -> tuple[Pixels, Pixels]:
+def _turn(crop: Pixels, label: Label, random: np.random.Generator) -> tuple[Pixels, Label]:
     quarters, flip = int(random.integers(4)), bool(random.integers(2))
     crop, label = np.rot90(crop, quarters), np.rot90(label, quarters)
     return (crop[:, ::-1], label[:, ::-1]) if flip else (crop, label)

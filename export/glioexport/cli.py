@@ -12,6 +12,15 @@ from gliorun import commandline
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
 
+Tiles = Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")]
+Precision = Annotated[str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")]
+Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
+]
+
+
 @app.callback()
 def main() -> None:
     """Train the reference network and convert it for the workstation."""
@@ -19,23 +28,18 @@ def main() -> None:
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")],
+    data: Tiles,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model.")],
     recipe: Annotated[str, typer.Option(help="paper (its Table 2) or best.")] = "best",
     filters: Annotated[int, typer.Option(help="Filters of the first level.", min=1)] = 16,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)] = None,
-    precision: Annotated[
-        str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")
-    ] = "float32",
+    epochs: Epochs = None,
+    precision: Precision = "float32",
     no_dropblock: Annotated[bool, typer.Option("--no-dropblock", help="The plain U-net.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.", min=0)] = 1,
     hold_out: Annotated[
         list[str] | None, typer.Option(help="Set to validate on instead of training on it.")
     ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
-    ] = None,
+    vary: Changes = None,
 ) -> None:
     """Train U-net+DropBlock; called again after a kill, it goes on."""
     from dataclasses import replace
@@ -54,6 +58,35 @@ def train(
         settings = varied(settings, change)
     model = train_model(data, out, settings, say=_say, held_out=hold_out or ())
     typer.echo(model)
+
+
+@app.command()
+def distil(
+    data: Tiles,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the student.")],
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Trained model with its card beside it; the reference by default."),
+    ] = None,
+    label_share: Annotated[
+        float, typer.Option(help="Share of the true label in a target, from 0 to 1.")
+    ] = 0.3,
+    turns: Annotated[
+        int, typer.Option(help="Quarter turns in which the teacher sees a tile, 1 to 4.")
+    ] = 4,
+    epochs: Epochs = None,
+    precision: Precision = "float32",
+    seed: Annotated[int, typer.Option(help="Of weights and crops.", min=0)] = 1,
+    vary: Changes = None,
+) -> None:
+    """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
+    from glioexport.distil import Teaching, student_settings
+    from glioexport.distil import distil as teach
+    from glioexport.reference import SHIPPED
+
+    settings = student_settings(vary or (), epochs=epochs, precision=precision, seed=seed)
+    teaching = Teaching(label_share, turns)
+    typer.echo(teach(teacher or SHIPPED, data, out, settings, teaching, say=_say))
 
 
 @app.command()
@@ -91,6 +124,10 @@ def convert(
     trust_h5: Annotated[
         bool, typer.Option("--trust-h5", help="Load an .h5, which can run code (CVE-2025-9905).")
     ] = False,
+    in_float: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Layer that INT8 leaves in float. Repeats."),
+    ] = None,
     any_stain: Annotated[
         bool, typer.Option("--any-stain", help="Take tiles that do not look like H&E.")
     ] = False,
@@ -122,6 +159,7 @@ def convert(
         say=say,
         description=Description(custom, trust_h5, tuple(unet or ()), tile_px, output, pixel_range),
         any_stain=any_stain,
+        in_float=tuple(in_float or ()),
     )
     typer.echo(parity.table(figures))
 

@@ -57,6 +57,7 @@ def convert(
     say: Say,
     description: Description | None = None,
     any_stain: bool = False,
+    in_float: tuple[str, ...] = (),
 ) -> dict[str, Parity]:
     """Convert `path` to ONNX and OpenVINO IR in FP32, FP16 and INT8, into the folder `out`.
 
@@ -80,6 +81,8 @@ def convert(
     description : Description, optional
     any_stain : bool
         Take tiles that do not look like haematoxylin and eosin.
+    in_float : tuple of str
+        Layers that INT8 leaves in float.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def convert(
             },
             **ready.report,
         }
-        return _write_all(work, ready, card, checks, tolerance, report, say)
+        return _write_all(work, ready, card, checks, tolerance, report, in_float, say)
 
 
 def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say: Say) -> _Ready:
@@ -152,6 +155,7 @@ def _write_all(
     checks: CheckTiles,
     tolerance: Tolerance,
     report: dict[str, Any],
+    in_float: tuple[str, ...],
     say: Say,
 ) -> dict[str, Parity]:
     """Write every format into `work`, compare each with Keras, and put the figures into all."""
@@ -178,16 +182,19 @@ def _write_all(
     parity.check(figures, tolerance)
 
     say(f"INT8: calibrates on {len(checks.calibration)} tiles")
-    models["INT8"] = quantise(fp32, checks.calibration)
+    models["INT8"] = quantise(fp32, checks.calibration, in_float)
     figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
     excess = parity.excess(figures["OpenVINO INT8"].agreement, tolerance)
     if excess > 1:
         say(f"INT8 strays {excess:.1f} times too far: looks for layers to leave in float (minutes)")
         models["INT8"] = _controlled(work, fp32, checks.calibration, tolerance, say)
         figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
-        in_float, of = layers_in_float(models["INT8"]), len(layers_in_float(fp32))
-        report["int8_layers_in_float"] = in_float
-        say(f"INT8: {len(in_float)} of {of} layers left in float: {_list(in_float)}")
+    kept = layers_in_float(models["INT8"])
+    if excess > 1 or in_float:
+        report["int8_layers_in_float"] = kept
+        say(
+            f"INT8: {len(kept)} of {len(layers_in_float(fp32))} layers left in float: {_list(kept)}"
+        )
     parity.check(figures, tolerance)
 
     found = {**report, **parity.values(figures)}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +45,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledTile:
-    """A tile in memory: pixels (H, W, 3) uint8 RGB, nuclei (H, W) uint8 of 0 and 1."""
+    """A tile in memory: pixels (H, W, 3) uint8 RGB, nuclei (H, W) uint8 of 0 and 1.
+
+    A teacher's `nuclei` are float32, its probability of nucleus.
+    """
 
     entry: Entry
     pixels: NDArray[np.uint8]
-    nuclei: NDArray[np.uint8]
+    nuclei: NDArray[Any]
 
 
 def read_index(folder: Path) -> list[Entry]:
@@ -113,9 +117,14 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 def read_nuclei(path: Path) -> NDArray[np.uint8]:
     """Read a label image, any value above 0 a nucleus, as (H, W) uint8 of 0 and 1."""
+    return (read_label(path) > 0).astype(np.uint8)
+
+
+def read_label(path: Path) -> NDArray[Any]:
+    """Read a label image, (H, W), with the values it has."""
     try:
         with Image.open(path) as image:
-            return (np.asarray(image) > 0).astype(np.uint8)
+            return np.asarray(image)
     except (OSError, Image.DecompressionBombError) as error:
         raise GlioError(f"{path}: cannot be read as a label image ({error})") from error
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from string import ascii_lowercase
 from typing import Any
 
 import keras
@@ -19,6 +22,11 @@ class UnetShape:
     The paper gives 480 x 480 x 3 input, four down- and four up-samplings, two classes, a rate of
     10 % and blocks of 3 x 3. Filters, two convolutions a level and batch normalisation are our
     choice.
+
+    A student (`glioexport.distil`) has a `stem` above 1: its first convolution steps that far, so
+    that no level works at full resolution, and the last one makes `stem` x `stem` px of each place.
+    With `separable`, a convolution is one over each channel, then one over each place. One class
+    is nucleus alone, by a sigmoid.
     """
 
     height_px: int = 480
@@ -31,9 +39,14 @@ class UnetShape:
     drop_gamma: str = "eq3"
     drop_normalize: bool = True
     batch_norm: bool = True
+    stem: int = 1
+    convolutions: int = 2
+    separable: bool = False
 
     def __post_init__(self) -> None:
-        step = 2**self.levels
+        if self.stem < 1 or self.convolutions < 1:
+            raise ValueError("stem and convolutions must be at least 1")
+        step = self.stem * 2**self.levels
         for side in (self.height_px, self.width_px):
             if side < step or side % step:
                 raise ValueError(f"input side is {side} px; it must be a multiple of {step}")
@@ -43,7 +56,8 @@ class UnetShape:
     @property
     def name(self) -> str:
         """What to call it: "U-net+DropBlock, 16 filters"."""
-        return f"U-net{'+DropBlock' if self.drop_rate else ''}, {self.filters} filters"
+        stem = f", stem {self.stem}" if self.stem > 1 else ""
+        return f"U-net{'+DropBlock' if self.drop_rate else ''}, {self.filters} filters{stem}"
 
 
 def build_unet(
@@ -65,63 +79,122 @@ def build_unet(
         Of the initial weights and of DropBlock.
     """
     shape = shape or UnetShape()
-    seeds = itertools.count(seed)
-
-    def convolve(maps: Any, filters: int, name: str, *, drop: bool) -> Any:
-        maps = layers.Conv2D(
-            filters,
-            3,
-            padding="same",
-            use_bias=not shape.batch_norm,
-            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
-            dtype=precision,
-            name=f"{name}_conv",
-        )(maps)
-        if shape.batch_norm:
-            maps = layers.BatchNormalization(momentum=0.98, dtype=precision, name=f"{name}_norm")(
-                maps
-            )
-        if drop and shape.drop_rate:
-            maps = DropBlock2D(
-                shape.drop_rate,
-                shape.drop_block,
-                gamma=shape.drop_gamma,
-                normalize=shape.drop_normalize,
-                seed=next(seeds),
-                dtype=precision,
-                name=f"{name}_drop",
-            )(maps)
-        return layers.ReLU(dtype=precision, name=f"{name}_relu")(maps)
-
-    def level(maps: Any, filters: int, name: str) -> Any:
-        maps = convolve(maps, filters, f"{name}a", drop=False)
-        return convolve(maps, filters, f"{name}b", drop=True)
-
+    build = _Layers(shape, precision, itertools.count(seed))
     image = layers.Input((shape.height_px, shape.width_px, 3), name="image")
     maps = layers.Rescaling(1 / 255, dtype=precision, name="scale")(image)
+    if shape.stem > 1:
+        maps = build.stem(maps)
     skips = []
     for depth in range(shape.levels):
-        maps = level(maps, shape.filters * 2**depth, f"down{depth + 1}")
+        maps = build.level(maps, shape.filters * 2**depth, f"down{depth + 1}")
         skips.append(maps)
         maps = layers.MaxPooling2D(2, dtype=precision, name=f"pool{depth + 1}")(maps)
-    maps = level(maps, shape.filters * 2**shape.levels, "bottom")
+    maps = build.level(maps, shape.filters * 2**shape.levels, "bottom")
     for depth in reversed(range(shape.levels)):
         maps = layers.Conv2DTranspose(
             shape.filters * 2**depth,
             2,
             strides=2,
-            kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            kernel_initializer=build.start(),
             dtype=precision,
             name=f"upsample{depth + 1}",
         )(maps)
         maps = layers.Concatenate(dtype=precision, name=f"skip{depth + 1}")([skips[depth], maps])
-        maps = level(maps, shape.filters * 2**depth, f"up{depth + 1}")
-    logits = layers.Conv2D(
-        shape.classes,
-        1,
-        kernel_initializer=keras.initializers.HeNormal(next(seeds)),
-        dtype=precision,
-        name="logits",
-    )(maps)
-    softmax = layers.Softmax(dtype="float32", name="probability")(logits)
-    return keras.Model(image, softmax, name=f"unet_{shape.filters}")
+        maps = build.level(maps, shape.filters * 2**depth, f"up{depth + 1}")
+    return keras.Model(image, build.probability(maps), name=f"unet_{shape.filters}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The parts of a U-net; `seeds` gives each random one a seed of its own."""
+
+    shape: UnetShape
+    precision: str
+    seeds: Iterator[int]
+
+    def start(self) -> keras.Initializer:
+        """Return the initial weights of the next layer."""
+        return keras.initializers.HeNormal(next(self.seeds))
+
+    def stem(self, maps: Any) -> Any:
+        """Convolve in steps of `stem` px, each seeing its neighbours too."""
+        step = self.shape.stem
+        maps = self._convolve(maps, self.shape.filters, "stem", 2 * step + 1, step)
+        return layers.ReLU(dtype=self.precision, name="stem_relu")(maps)
+
+    def level(self, maps: Any, filters: int, name: str) -> Any:
+        """Convolve as often as the shape says; DropBlock stands after the last one."""
+        parts = [f"{name}{letter}" for letter in ascii_lowercase[: self.shape.convolutions]]
+        for part in parts:
+            side = 3
+            if self.shape.separable:
+                side, maps = 1, self._of_each_channel(maps, part)
+            maps = self._convolve(maps, filters, part, side)
+            if part == parts[-1] and self.shape.drop_rate:
+                maps = self._drop(maps, part)
+            maps = layers.ReLU(dtype=self.precision, name=f"{part}_relu")(maps)
+        return maps
+
+    def probability(self, maps: Any) -> Any:
+        """Return the output: logits of each pixel, and what makes probabilities of them."""
+        shape = self.shape
+        logits = layers.Conv2D(
+            shape.stem**2 * shape.classes,
+            1,
+            kernel_initializer=self.start(),
+            dtype=self.precision,
+            name="logits",
+        )(maps)
+        if shape.stem > 1:
+            logits = _spread(logits, shape.stem, shape.classes)
+        last = layers.Softmax if shape.classes > 1 else partial(layers.Activation, "sigmoid")
+        return last(dtype="float32", name="probability")(logits)
+
+    def _convolve(self, maps: Any, filters: int, name: str, side: int, step: int = 1) -> Any:
+        maps = layers.Conv2D(
+            filters,
+            side,
+            strides=step,
+            padding="same",
+            use_bias=not self.shape.batch_norm,
+            kernel_initializer=self.start(),
+            dtype=self.precision,
+            name=f"{name}_conv",
+        )(maps)
+        if not self.shape.batch_norm:
+            return maps
+        norm = layers.BatchNormalization(momentum=0.98, dtype=self.precision, name=f"{name}_norm")
+        return norm(maps)
+
+    def _of_each_channel(self, maps: Any, name: str) -> Any:
+        return layers.DepthwiseConv2D(
+            3,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=self.start(),
+            dtype=self.precision,
+            name=f"{name}_depthwise",
+        )(maps)
+
+    def _drop(self, maps: Any, name: str) -> Any:
+        return DropBlock2D(
+            self.shape.drop_rate,
+            self.shape.drop_block,
+            gamma=self.shape.drop_gamma,
+            normalize=self.shape.drop_normalize,
+            seed=next(self.seeds),
+            dtype=self.precision,
+            name=f"{name}_drop",
+        )(maps)
+
+
+def _spread(maps: Any, side: int, channels: int) -> Any:
+    """Make `side` x `side` px of the channels of each place: (N, H, W, side * side * channels).
+
+    Two reshapes and a transpose, as Keras has no layer for it (Shi et al., "Real-Time Single
+    Image ... Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016).
+    """
+    _, height, width, _ = maps.shape
+    maps = layers.Reshape((height, width, side, side, channels), name="spread_split")(maps)
+    maps = layers.Permute((1, 3, 2, 4, 5), name="spread_turn")(maps)
+    return layers.Reshape((height * side, width * side, channels), name="spread_join")(maps)

@@ -22,22 +22,40 @@ HEADROOM = 0.7
 WEIGHTED = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
 
 
-def quantise(model: Any, windows: list[Pixels]) -> Any:
+def quantise(model: Any, windows: list[Pixels], in_float: Iterable[str] = ()) -> Any:
     """Return an INT8 version of `model`, calibrated on (H, W, 3) uint8 windows.
+
+    Layers named in `in_float` are left as they are.
 
     Raises
     ------
     GlioError
-        There is no window to calibrate on.
+        There is no window to calibrate on, or no such layer with weights.
     """
     nncf, calibration = _calibration(windows)
+    kept = _operations_of(model, set(in_float))
     with redirect_stdout(sys.stderr):  # its progress bar is talk, not a result
         return nncf.quantize(
             model.clone(),
             calibration,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(windows),
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
         )
+
+
+def _operations_of(model: Any, layers: set[str]) -> list[str]:
+    """Return the names of the weighted operations of some layers."""
+    found = {
+        op.get_friendly_name(): _layer_of(op)
+        for op in model.get_ordered_ops()
+        if op.get_type_name() in WEIGHTED
+    }
+    unknown = layers - set(found.values())
+    if unknown:
+        known = ", ".join(dict.fromkeys(found.values()))
+        raise GlioError(f"no layer {', '.join(sorted(unknown))} to leave in float; known: {known}")
+    return [name for name, layer in found.items() if layer in layers]
 
 
 def quantise_with_control(model: Any, windows: list[Pixels], misses: Misses) -> Any:

@@ -16,6 +16,7 @@ from glioexport.scores import ARGMAX, nucleus, output_of
 from gliorun.card import ModelCard
 from gliorun.errors import GlioError
 
+SHIPPED = Path(__file__).parent / "weights" / "reference.keras"
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -149,8 +149,8 @@ def varied(settings: TrainSettings, change: str) -> TrainSettings:
 class EntropyAndDice(keras.losses.Loss):
     """Cross-entropy, with a share of soft Dice of the nucleus class.
 
-    Takes labels (N, H, W) of 0 and 1 and probabilities (N, H, W, 2). A share of 0 is plain
-    softmax cross-entropy, as in the paper.
+    Takes labels (N, H, W) from 0 to 1 and probabilities (N, H, W, 1 or 2), nucleus last. A share
+    of 0 is plain cross-entropy, as in the paper.
     """
 
     def __init__(self, dice_share: float = 0.0, name: str = "loss", **loss: Any) -> None:
@@ -159,7 +159,7 @@ class EntropyAndDice(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         nuclei = ops.cast(y_true, "float32")
-        probability = ops.cast(y_pred, "float32")[..., 1]
+        probability = ops.cast(y_pred, "float32")[..., -1]
         entropy = ops.mean(ops.binary_crossentropy(nuclei, probability))
         if not self.dice_share:
             return entropy
@@ -169,6 +169,34 @@ class EntropyAndDice(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dice_share": self.dice_share}
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The lines of an index to train on and to validate on, and the colour of their slides."""
+
+    train: list[Entry]
+    val: list[Entry]
+    statistics: dict[str, colour.StainStatistic]
+
+    def mean_colour(self) -> colour.StainStatistic:
+        """Return the mean over the slides that are trained on."""
+        groups = sorted({entry.stain_group for entry in self.train} & set(self.statistics))
+        return colour.mean_statistic(self.statistics[group] for group in groups)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """Tiles to train on and tiles to validate on, in the colour of `target`."""
+
+    tiles: list[LabelledTile]
+    checks: list[LabelledTile]
+    target: colour.StainStatistic | None
+
+    def licences(self) -> list[dict[str, str]]:
+        """Return the sets that are trained on with their licences, as plain values."""
+        sources = sorted({(tile.entry.set, tile.entry.licence) for tile in self.tiles})
+        return [{"set": name, "licence": licence} for name, licence in sources]
 
 
 def train(
@@ -191,38 +219,72 @@ def train(
     GlioError
         The data are unusable, or `out` holds a training with other settings.
     """
-    entries = read_index(data)
     held_out = set(held_out)
-    chosen = [e for e in entries if e.split == "train" and e.set not in held_out]
-    checked = [e for e in entries if e.split == "val" or e.set in held_out]
+    chosen = choose(data, held_out)
+    claim(out, {**settings.as_values(), "held_out": sorted(held_out)})
+    lessons = load_lessons(chosen, chosen.mean_colour() if settings.recipe.match_colour else None)
+    baseline = otsu_baseline(lessons.checks, say)
+    final = run_epochs(out, settings, lessons, say=say, threads=threads)
+    move_threshold(final, settings)
+    return save_trained(final, out, settings, lessons, baseline)
+
+
+def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
+    """Take the splits `train` and `val` of `data`; sets in `held_out` are validated on.
+
+    Raises
+    ------
+    GlioError
+        A split is empty or without tissue, or there is no such set to hold out.
+    """
+    held_out = set(held_out)
+    entries = read_index(data)
     unknown = held_out - {e.set for e in entries}
     if unknown:
         raise GlioError(f"{data}: has no set {', '.join(sorted(unknown))} to hold out")
-    if not chosen or not checked:
+    train = [e for e in entries if e.split == "train" and e.set not in held_out]
+    val = [e for e in entries if e.split == "val" or e.set in held_out]
+    if not train or not val:
         raise GlioError(f"{data}: needs tiles of the split train and of the split val")
     statistics = stain_statistics(entries)
-    groups = {e.stain_group for e in chosen} & set(statistics)
-    if not groups:
+    if not any(e.stain_group in statistics for e in train):
         raise GlioError(f"{data}: no tile to train on holds enough tissue")
-    _claim(out, {**settings.as_values(), "held_out": sorted(held_out)})
-    target = None
-    if settings.recipe.match_colour:
-        target = colour.mean_statistic(statistics[group] for group in sorted(groups))
-    tiles = load_tiles(chosen, statistics, target)
-    checks = load_tiles(checked, statistics, target)
+    return Chosen(train, val, statistics)
 
-    side = settings.recipe.crop_px
-    steps = max(1, round(sum(t.nuclei.size for t in tiles) / side**2 / settings.recipe.batch))
-    model, averaged, history = _resume(out, settings, steps)
+
+def load_lessons(chosen: Chosen, target: colour.StainStatistic | None) -> Lessons:
+    """Read the chosen tiles, in the colour of `target`."""
+    train, val = (load_tiles(e, chosen.statistics, target) for e in (chosen.train, chosen.val))
+    return Lessons(train, val, target)
+
+
+def otsu_baseline(checks: list[LabelledTile], say: Callable[[str], None]) -> dict[str, Agreement]:
+    """Compare the haematoxylin threshold, what one would otherwise use, with the labels."""
     baseline = compare_by_set(
         checks, lambda t: haematoxylin_otsu(read_rgba(t.entry.image)[..., :3])
     )
     for name, plain in baseline.items():
         say(f"haematoxylin Otsu on {name}: Dice {plain.dice:.3f}")
-    for epoch in range(len(history), settings.recipe.epochs):
+    return baseline
+
+
+def run_epochs(
+    out: Path,
+    settings: TrainSettings,
+    lessons: Lessons,
+    *,
+    say: Callable[[str], None],
+    threads: int,
+) -> keras.Model:
+    """Train from the newest checkpoint in `out` to the last epoch; return the averaged model."""
+    recipe = settings.recipe
+    pixels = sum(tile.nuclei.size for tile in lessons.tiles)
+    steps = max(1, round(pixels / recipe.crop_px**2 / recipe.batch))
+    model, averaged, history = _resume(out, settings, steps)
+    for epoch in range(len(history), recipe.epochs):
         started = time.monotonic()
-        loss = _one_epoch(model, averaged, tiles, settings, epoch, steps, threads, say)
-        figures = validate(averaged, checks)
+        loss = _one_epoch(model, averaged, lessons.tiles, settings, epoch, steps, threads, say)
+        figures = compare_by_set(lessons.checks, mask_of_tile(averaged))
         history.append(
             {
                 "epoch": epoch + 1,
@@ -237,12 +299,12 @@ def train(
         )
         _save_checkpoint(out, model, averaged, history)
         dices = ", ".join(f"{name} {f.dice:.3f}" for name, f in figures.items())
-        left_min = history[-1]["seconds"] * (settings.recipe.epochs - epoch - 1) / 60
+        left_min = history[-1]["seconds"] * (recipe.epochs - epoch - 1) / 60
         say(
-            f"epoch {epoch + 1}/{settings.recipe.epochs}: loss {loss:.4f}, "
+            f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.4f}, "
             f"validation Dice {dices}, {left_min:.0f} min left"
         )
-    return _finish(out, averaged, settings, target, chosen, checks, baseline)
+    return averaged
 
 
 def compare_by_set(
@@ -255,11 +317,11 @@ def compare_by_set(
     return {name: agreement(of_set) for name, of_set in pairs.items()}
 
 
-def validate(model: keras.Model, tiles: Iterable[LabelledTile]) -> dict[str, Agreement]:
-    """Segment labelled tiles, colour-normalised already, and compare with the labels."""
+def mask_of_tile(model: keras.Model) -> Callable[[LabelledTile], NDArray[np.uint8]]:
+    """Return what segments a tile, colour-normalised already, of any size."""
     predict = mask_predictor(model)
     side = model.input_shape[1]
-    return compare_by_set(tiles, lambda tile: segment(tile.pixels, predict, side))
+    return lambda tile: segment(tile.pixels, predict, side)
 
 
 def draw_batch(
@@ -319,7 +381,7 @@ def _average(averaged: keras.Model, model: keras.Model, keep: float) -> None:
             mean.assign(keep * mean + (1 - keep) * ops.cast(newest, mean.dtype))
 
 
-def _claim(out: Path, values: dict[str, Any]) -> None:
+def claim(out: Path, values: dict[str, Any]) -> None:
     """Take `out` for this training, or check that it is already this training's."""
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "settings.json"
@@ -392,35 +454,39 @@ def _save_checkpoint(
         _averaged_beside(checkpoint).unlink(missing_ok=True)
 
 
-def _finish(
-    out: Path,
-    final: keras.Model,
-    settings: TrainSettings,
-    target: colour.StainStatistic | None,
-    chosen: list[Entry],
-    checks: list[LabelledTile],
-    baseline: dict[str, Agreement],
-) -> Path:
-    """Save the averaged model, float32, with its threshold in the last bias, and its card."""
+def move_threshold(model: keras.Model, settings: TrainSettings) -> None:
+    """Move the recipe's threshold into the last bias, so that nucleus begins at 1/2."""
     odds = np.log(settings.recipe.threshold / (1 - settings.recipe.threshold))
-    bias = final.get_layer("logits").bias
-    bias.assign(np.asarray(bias) - np.array([0.0, odds], dtype=np.float32))
-    figures = validate(final, checks)
+    bias = model.get_layer("logits").bias
+    of_nucleus = np.arange(bias.shape[0]) % settings.shape.classes == settings.shape.classes - 1
+    bias.assign(np.asarray(bias) - of_nucleus * np.float32(odds))
+
+
+def save_trained(
+    final: keras.Model,
+    out: Path,
+    settings: TrainSettings,
+    lessons: Lessons,
+    baseline: dict[str, Agreement],
+    further: Mapping[str, Any] | None = None,
+) -> Path:
+    """Save the trained model and its card, which also says what is in `further`."""
+    figures = compare_by_set(lessons.checks, mask_of_tile(final))
     path = out / "model.keras"
     with replacing(path) as partial:
         final.save(partial)
-    sources = sorted({(e.set, e.licence) for e in chosen})
     card = ModelCard(
         name=settings.network.name,
         tile_px=settings.shape.height_px,
         mpp=MPP,
-        colour_target=target,
+        colour_target=lessons.target,
         source_sha256=sha256_of(path),
         training={
-            "data": [{"set": name, "licence": licence} for name, licence in sources],
+            "data": lessons.licences(),
             "settings": settings.as_values(),
             "validation": {name: asdict(f) for name, f in figures.items()},
             "haematoxylin_otsu": {name: asdict(f) for name, f in baseline.items()},
+            **(further or {}),
         },
     )
     with replacing(path.with_suffix(".json")) as partial:

@@ -89,7 +89,11 @@ def main(
         float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="IR (.xml) made by 'glioexport convert'.")
+        Path | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="student (the default), reference, or an IR (.xml) of 'glioexport convert'.",
+        ),
     ] = None,
     cell_px: Annotated[
         int | None, typer.Option(help="Side of a map cell in model pixels; divides the tile.")
@@ -203,7 +207,7 @@ def main(
     )
     plan = job.Plan(
         out or [],
-        model or job.DEFAULT_MODEL,
+        job.model_path(model),
         settings,
         compute,
         Look(palette, overlay),

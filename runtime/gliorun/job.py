@@ -28,7 +28,28 @@ from gliorun.settings import Settings
 from gliorun.survey import tile_grid
 from gliorun.writers.record import run_record
 
-DEFAULT_MODEL = Path(__file__).parent / "models" / "nucleus.xml"
+MODELS = Path(__file__).parent / "models"
+REFERENCE_MODEL = MODELS / "reference.xml"
+STUDENT_MODEL = MODELS / "student.xml"
+DEFAULT_MODEL = STUDENT_MODEL
+
+
+def model_path(named: Path | None) -> Path:
+    """Return the IR for what `--model` says: a file, or the name of a model that ships.
+
+    Raises
+    ------
+    GlioError
+        It is neither.
+    """
+    if named is None:
+        return DEFAULT_MODEL
+    shipped = {path.stem: path for path in sorted(MODELS.glob("*.xml"))}
+    if str(named) in shipped:
+        return shipped[str(named)]
+    if not named.suffix:
+        raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(shipped)}")
+    return named
 
 
 @dataclass(frozen=True, slots=True)

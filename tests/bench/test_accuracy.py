@@ -4,13 +4,14 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gliobench.accuracy import TileSet, accuracy, choose, normaliser, seen, trained_on
-from gliobench.backends import Segmenter, open_segmenters, reference_model, shipped_models
+from gliobench.backends import OTSU, Segmenter, open_segmenters, reference_model, shipped_models
 from gliobench.stains import COMPARED, RATIO
 from gliobench.stress import CHANGES
 from glioexport.dataset import load_tiles, read_index, stain_statistics
@@ -212,11 +213,11 @@ def test_colours_scales_and_models_that_do_not_fit_are_refused(drawn):
 
 
 @pytest.mark.slow
-def test_the_figures_of_the_shipped_card_come_out_again(shared_data):
-    reference, _, otsu = open_segmenters(shipped_models())
-    results = run(shared_data, reference, otsu)
-    kept = reference.card.training
+def test_the_figures_of_the_shipped_cards_come_out_again(shared_data):
+    student = reference_model().with_name("student.keras")
+    results = run(shared_data, *open_segmenters([str(reference_model()), str(student), OTSU]))
     for result in results:
+        kept = (result.model.card or results[0].model.card).training
         source = "haematoxylin_otsu" if result.model.name == "otsu" else "validation"
         wanted = kept[source][result.tiles.name]
         assert result.figures.mean.dice == pytest.approx(wanted["dice"], abs=2e-3)
@@ -276,4 +277,5 @@ def test_help_says_why_accuracy_is_not_enough():
 
 def test_the_shipped_models_are_there():
     assert reference_model().is_file()
-    assert [name.rpartition(".")[2] for name in shipped_models()] == ["keras", "xml", "otsu"]
+    names = [Path(name).name for name in shipped_models()]
+    assert names == ["reference.keras", "reference.xml", "student.xml", "otsu"]

@@ -100,11 +100,11 @@ def test_a_model_given_twice_is_refused(tmp_path):
 def test_models_are_called_by_what_tells_them_apart(tmp_path):
     for run in ("run1", "run2"):
         (tmp_path / run).mkdir()
-        for name in ("nucleus.xml", "nucleus.bin"):
+        for name in ("reference.xml", "reference.bin"):
             shutil.copy(Path(backends.shipped_models()[1]).with_name(name), tmp_path / run)
-    paths = [str(tmp_path / run / "nucleus.xml") for run in ("run1", "run2")]
-    assert [m.name for m in open_segmenters(paths[:1])] == ["nucleus.xml"]
-    assert [m.name for m in open_segmenters(paths)] == ["run1/nucleus.xml", "run2/nucleus.xml"]
+    paths = [str(tmp_path / run / "reference.xml") for run in ("run1", "run2")]
+    assert [m.name for m in open_segmenters(paths[:1])] == ["reference.xml"]
+    assert [m.name for m in open_segmenters(paths)] == ["run1/reference.xml", "run2/reference.xml"]
 
 
 @pytest.mark.slow

@@ -71,12 +71,12 @@ def test_the_findings_are_written(fit_machine):
 
 
 def test_a_damaged_model_is_not_fit_and_named(tmp_path):
-    for name in ("nucleus.xml", "nucleus.bin"):
+    for name in ("student.xml", "student.bin"):
         shutil.copy(DEFAULT_MODEL.with_name(name), tmp_path)
-    content = bytearray((tmp_path / "nucleus.bin").read_bytes())
+    content = bytearray((tmp_path / "student.bin").read_bytes())
     content[len(content) // 2] ^= 0xFF
-    (tmp_path / "nucleus.bin").write_bytes(content)
-    result = as_typed("doctor", "--model", tmp_path / "nucleus.xml")
+    (tmp_path / "student.bin").write_bytes(content)
+    result = as_typed("doctor", "--model", tmp_path / "student.xml")
     assert result.returncode == 1
     assert "FAULT  golden tiles" in result.stdout
     assert "does not match its card" in result.stdout

@@ -36,8 +36,11 @@ def own_lines(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if line and not line.startswith(noise)]
 
 
-def test_training_on_a_missing_folder_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
-    done = glioexport("train", "none", "--out", "out", cwd=tmp_path)
+@pytest.mark.parametrize("command", ["train", "distil"])
+def test_training_on_a_missing_folder_is_one_line_and_writes_nothing(
+    tmp_path: Path, command: str
+) -> None:
+    done = glioexport(command, "none", "--out", "out", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
     assert own_lines(done.stderr) == [
@@ -73,6 +76,30 @@ def test_an_option_out_of_range_is_refused_without_a_traceback(
     assert done.returncode in (1, 2)
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--label-share", "2"], "label share is 2.0; it must lie from 0 to 1"),
+        (["--turns", "5"], "turns is 5; there are 1 to 4"),
+        (["--vary", "stem=7"], "stem=7: the default is 4 (input side is 480 px"),
+        (["--teacher", "none.keras"], "none.keras: no such file"),
+    ],
+)
+def test_every_wrong_word_of_distil_is_one_line_and_writes_nothing(
+    type_here, tmp_path: Path, small_tiles: Path, words: list[str], named: str
+) -> None:
+    import glioexport.cli
+
+    code, out, lines = type_here(
+        glioexport.cli.run, "distil", small_tiles, "--out", tmp_path / "out", *words
+    )
+    assert (code, out) == (1, "")
+    assert len(lines) == 1
+    assert lines[0].startswith("glioexport: ")
+    assert named in lines[0]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
@@ -163,7 +190,7 @@ def test_from_a_keras_file_that_is_not_ours_in_shape_to_a_heatmap_as_in_the_read
     assert max(float(row["density"] or 0) for row in rows) > 0.02
 
 
-def test_help_names_both_commands_without_loading_tensorflow(tmp_path: Path) -> None:
+def test_help_names_the_commands_without_loading_tensorflow(tmp_path: Path) -> None:
     check = (
         "import sys\nfrom glioexport.cli import run\n"
         "try:\n    run()\nexcept SystemExit as end:\n    code = end.code\n"
@@ -175,5 +202,5 @@ def test_help_names_both_commands_without_loading_tensorflow(tmp_path: Path) -> 
         cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "train" in done.stdout
-    assert "convert" in done.stdout
+    for command in ("train", "distil", "convert", "clean", "annotate", "masks"):
+        assert command in done.stdout

@@ -18,7 +18,6 @@ import pytest
 from keras import layers
 
 import glioexport
-import gliorun
 from glioexport import ir, onnx_model, parity
 from glioexport.checktiles import load_check_tiles
 from glioexport.convert import FILES, convert
@@ -31,14 +30,15 @@ from gliorun.agreement import agreement
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY, open_model
 from gliorun.errors import GlioError
+from gliorun.job import MODELS, model_path
 
 from .foreign import dark_unet, darkness_mask
 from .small import SIDE, Converted, drawn_windows
 
 LOOSE = Tolerance(density_points=100, class_agreement=0)
 RANDOM = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
-WEIGHTS = Path(glioexport.__file__).parent / "weights" / "reference.keras"
-SHIPPED = Path(gliorun.__file__).parent / "models" / "nucleus.xml"
+WEIGHTS = Path(glioexport.__file__).parent / "weights"
+SHIPPED = ("reference", "student")
 
 slow = pytest.mark.slow
 
@@ -504,39 +504,59 @@ def test_a_graph_with_a_random_operation_is_refused_by_name(kind: str) -> None:
 # what ships
 
 
-def test_the_shipped_ir_was_converted_from_the_shipped_weights() -> None:
-    card = open_model(SHIPPED).card
-    assert card.source_sha256 == sha256_of(WEIGHTS)
-    beside = ModelCard.from_json(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+def weights_of(name: str) -> Path:
+    return WEIGHTS / f"{name}.keras"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_ir_was_converted_from_the_shipped_weights(name: str) -> None:
+    weights, card = weights_of(name), open_model(model_path(Path(name))).card
+    assert card.source_sha256 == sha256_of(weights)
+    beside = ModelCard.from_json(weights.with_suffix(".json").read_text(encoding="utf-8"))
     assert beside.source_sha256 == card.source_sha256
     assert (card.precision, card.mpp, card.tile_px) == ("INT8", beside.mpp, beside.tile_px)
     assert card.colour_target == beside.colour_target
     assert card.training == beside.training
+    assert 0 < card.parity["OpenVINO INT8"]["density_error_points"] <= 0.3
 
 
-def test_the_shipped_weights_are_the_papers_network() -> None:
-    model = load_model(WEIGHTS)
+def test_the_shipped_reference_is_the_papers_network() -> None:
+    model = load_model(weights_of("reference"))
     assert model.input_shape == (None, 480, 480, 3)
     drops = [layer for layer in model.layers if isinstance(layer, DropBlock2D)]
     assert {(d.rate, d.block_size, d.normalize) for d in drops} == {(0.1, 3, True)}
     assert len(drops) == 9
 
 
+def test_the_shipped_student_was_taught_by_the_shipped_reference_in_the_same_colour() -> None:
+    reference, student = (open_model(model_path(Path(name))).card for name in SHIPPED)
+    assert student.training["distilled_from"]["sha256"] == sha256_of(weights_of("reference"))
+    assert student.colour_target == reference.colour_target
+    assert load_model(weights_of("student")).output_shape == (None, 480, 480, 1)
+
+
+def test_the_models_that_ship_stay_below_forty_megabytes() -> None:
+    assert {path.stem for path in MODELS.glob("*.xml")} == set(SHIPPED)
+    assert sum(file.stat().st_size for file in (*WEIGHTS.iterdir(), *MODELS.iterdir())) < 40e6
+
+
 @slow
-def test_the_shipped_ir_agrees_with_keras_on_synthetic_windows() -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_ir_agrees_with_keras_on_synthetic_windows(name: str) -> None:
     windows = drawn_windows(seed=3, side=480)
-    expected = list(mask_predictor(load_model(WEIGHTS), batch=1)(windows))
+    expected = list(mask_predictor(load_model(weights_of(name)), batch=1)(windows))
     assert np.mean(expected) > 0.02
-    found = agreement(zip(open_model(SHIPPED).masks(windows), expected, strict=True))
+    found = agreement(zip(open_model(model_path(Path(name))).masks(windows), expected, strict=True))
     assert found.dice_pooled > 0.97
     assert found.density_error_points <= 0.5
 
 
 @slow
-def test_the_shipped_ir_agrees_with_keras_on_real_tiles(shared_data: Path) -> None:
-    checks = load_check_tiles(shared_data, open_model(SHIPPED).card)
-    windows = checks.comparison[::3][:10]
-    expected = list(mask_predictor(load_model(WEIGHTS), batch=1)(windows))
-    found = agreement(zip(open_model(SHIPPED).masks(windows), expected, strict=True))
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_ir_agrees_with_keras_on_real_tiles(name: str, shared_data: Path) -> None:
+    engine = open_model(model_path(Path(name)))
+    windows = load_check_tiles(shared_data, engine.card).comparison[::3][:10]
+    expected = list(mask_predictor(load_model(weights_of(name)), batch=1)(windows))
+    found = agreement(zip(engine.masks(windows), expected, strict=True))
     assert found.dice > 0.95
     assert found.density_error_points <= 0.5

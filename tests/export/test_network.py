@@ -150,3 +150,43 @@ def test_mixed_bfloat16_takes_the_weights_and_agrees_with_float32() -> None:
     found = mixed(image, training=False)
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
     assert np.abs(found.numpy() - whole(image, training=False).numpy()).mean() < 0.02
+
+
+def test_a_student_works_at_the_stems_resolution_and_answers_at_full() -> None:
+    model = build_unet(UnetShape(64, 96, 4, 2, classes=1, drop_rate=0.0, stem=4))
+    assert model.get_layer("down1b_relu").output.shape[1:] == (16, 24, 4)
+    assert model.output_shape == (None, 64, 96, 1)
+    assert all(layer.output.shape[1:3] != (64, 96) for layer in model.layers[3:-3])
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_every_place_of_the_stem_becomes_its_own_pixels(classes: int) -> None:
+    model = build_unet(UnetShape(16, 24, 2, 1, classes=classes, drop_rate=0.0, stem=4))
+    channels, spread = model.get_layer("logits"), model.get_layer("probability").input
+    both = keras.Model(model.inputs, [channels.output, spread])
+    coarse, fine = both.predict_on_batch(image_of(UnetShape(16, 24, 2, 1)))
+    for row, column in ((0, 0), (5, 9), (15, 23)):
+        offset = (row % 4 * 4 + column % 4) * classes
+        np.testing.assert_array_equal(
+            fine[:, row, column], coarse[:, row // 4, column // 4, offset : offset + classes]
+        )
+
+
+def test_separable_convolutions_are_one_for_each_channel_then_one_for_each_place() -> None:
+    model = build_unet(UnetShape(32, 32, 4, 2, drop_rate=0.0, stem=2, separable=True))
+    plain = build_unet(UnetShape(32, 32, 4, 2, drop_rate=0.0, stem=2))
+    assert model.get_layer("down1a_depthwise").kernel.shape == (3, 3, 4, 1)
+    assert model.get_layer("down2a_conv").kernel.shape == (1, 1, 4, 8)
+    assert model.count_params() < plain.count_params() / 2
+
+
+def test_a_level_has_the_convolutions_asked_for() -> None:
+    names = {layer.name for layer in build_unet(UnetShape(32, 32, 4, 2, convolutions=1)).layers}
+    assert "down1a_conv" in names
+    assert "down1b_conv" not in names
+    assert "down1a_drop" in names
+
+
+def test_a_stem_that_does_not_divide_the_tile_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 48"):
+        UnetShape(480 + 16, 480 + 16, levels=4, stem=3)

@@ -53,6 +53,18 @@ def test_plain_int8_keeps_every_layer_quantised_and_finds_the_same_pixels(tmp_pa
     assert parity.excess(found, TOLERANCE) <= 1
 
 
+def test_layers_named_to_stay_in_float_do_and_no_other(tmp_path: Path) -> None:
+    int8 = quantise(converted(tmp_path), drawn_windows(seed=1), ["down0", "rise1"])
+    assert layers_in_float(int8) == ["down0", "rise1"]
+
+
+def test_a_layer_to_leave_in_float_that_is_not_there_is_named_with_those_that_are(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(GlioError, match=r"no layer stem to leave in float; known: down0, down1"):
+        quantise(converted(tmp_path), drawn_windows(seed=1), ["stem"])
+
+
 def test_float_layers_are_named_in_order(tmp_path: Path) -> None:
     assert layers_in_float(converted(tmp_path)) == [
         "down0", "down1", "bottom", "rise1", "up1", "rise0", "up0", "last"

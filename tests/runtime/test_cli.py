@@ -14,7 +14,8 @@ from PIL import Image, ImageFilter
 
 import slides
 from gliorun import cli, demo
-from gliorun.job import DEFAULT_MODEL
+from gliorun.errors import GlioError
+from gliorun.job import DEFAULT_MODEL, REFERENCE_MODEL, model_path
 
 DEMO_ERROR = 0.02
 """Bound on the mean absolute error of a cell's density; 0.013 was measured, all of it too high."""
@@ -170,6 +171,21 @@ def test_an_output_with_an_unknown_suffix(type_here, tmp_path, small_slide):
 def test_one_bad_output_stops_the_good_one_too(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--out", tmp_path / "a.doc")
     refused(answer, "a.doc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_ships_goes_by_its_name():
+    assert model_path(None) == DEFAULT_MODEL
+    assert model_path(Path("student")) == DEFAULT_MODEL
+    assert model_path(Path("reference")) == REFERENCE_MODEL
+    assert model_path(Path("reference.xml")) == Path("reference.xml")  # a file, wherever it lies
+    with pytest.raises(GlioError, match="no such model"):
+        model_path(Path("deep/reference"))
+
+
+def test_a_model_of_no_known_name(type_here, tmp_path, small_slide):
+    answer = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--model", "best")
+    refused(answer, "best: no such model; pass a file (.xml) or reference or student")
     assert list(tmp_path.iterdir()) == []
 
 

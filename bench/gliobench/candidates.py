@@ -1,0 +1,96 @@
+"""Students before they are trained: how fast would each be, as INT8 on this machine?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gliobench.backends import Candidate, Masks, Pixels
+from gliobench.report import spread
+from gliorun.errors import GlioError
+
+SHAPES = (
+    "stem=4 filters=32 levels=2",
+    "stem=4 filters=32 levels=3",
+    "stem=4 filters=32 levels=3 convolutions=1",
+    "stem=4 filters=32 levels=3 separable=true",
+    "stem=4 filters=16 levels=3",
+    "stem=2 filters=16 levels=3",
+    "stem=2 filters=16 levels=3 convolutions=1",
+    "stem=2 filters=16 levels=4",
+)
+"""What is measured unless others are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One candidate's figures, a value a round: `cpu_ms` of all cores together, for a tile."""
+
+    name: str
+    weights: int
+    tiles_s: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+
+
+def measure(
+    candidates: list[Candidate], windows: list[Pixels], rounds: int, say: Callable[[str], None]
+) -> list[Speed]:
+    """Run every candidate on all windows, `rounds` times in turns, after one warm-up.
+
+    Time on the cores says more than time on the clock where others use the machine as well.
+
+    Raises
+    ------
+    GlioError
+        There is no window, or fewer than one round.
+    """
+    if not windows or rounds < 1:
+        raise GlioError("candidates need at least one tile and one round")
+    for candidate in candidates:
+        _run(candidate.masks, windows[:4])
+    taken: dict[str, list[tuple[float, float]]] = {c.name: [] for c in candidates}
+    for turn in range(rounds):
+        say(f"round {turn + 1}/{rounds}")
+        for candidate in candidates:
+            taken[candidate.name].append(_run(candidate.masks, windows))
+    return [
+        Speed(
+            candidate.name,
+            candidate.weights,
+            tuple(len(windows) / wall for wall, _ in taken[candidate.name]),
+            tuple(1000 * cpu / len(windows) for _, cpu in taken[candidate.name]),
+        )
+        for candidate in candidates
+    ]
+
+
+def _run(masks: Masks, windows: list[Pixels]) -> tuple[float, float]:
+    """Return seconds on the clock and on all cores."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in masks(windows):
+        pass
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def table(speeds: list[Speed]) -> str:
+    """Return the figures as a Markdown table; the last columns compare with the first line.
+
+    Median, with minimum and maximum in brackets.
+    """
+    first = speeds[0]
+    lines = [
+        f"| INT8 | weights | tiles/s | ms of a core a tile | × {first.name}, by the clock "
+        "| by the cores |",
+        "|---|---|---|---|---|---|",
+    ]
+    for speed in speeds:
+        clock = (np.array(speed.tiles_s) / first.tiles_s).tolist()
+        cores = (np.array(first.cpu_ms) / speed.cpu_ms).tolist()
+        lines.append(
+            f"| {speed.name} | {speed.weights:,} | {spread(speed.tiles_s, 0)} "
+            f"| {spread(speed.cpu_ms, 1)} | {spread(clock, 2)} | {spread(cores, 2)} |"
+        )
+    return "\n".join(lines)

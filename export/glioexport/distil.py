@@ -1,0 +1,212 @@
+"""Distillation: a small, fast student learns what a trained network says of every pixel."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glioexport import ir, onnx_model
+from glioexport.augment import Augmentation
+from glioexport.dataset import MPP, LabelledTile, read_label
+from glioexport.loading import load_network
+from glioexport.network import UnetShape, build_unet
+from glioexport.quantise import quantise
+from glioexport.reference import card_beside, predict_values
+from glioexport.scores import probability, up_to_logits
+from glioexport.train import (
+    Recipe,
+    TrainSettings,
+    choose,
+    claim,
+    compare_by_set,
+    load_lessons,
+    mask_of_tile,
+    move_threshold,
+    otsu_baseline,
+    run_epochs,
+    save_trained,
+    varied,
+)
+from gliorun.atomic import replacing
+from gliorun.card import ModelCard
+from gliorun.errors import GlioError
+from gliorun.reading.windows import segment
+
+STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)
+"""As INT8 five times as fast as the reference, with as many weights; see the model card."""
+RECIPE = Recipe(
+    "adam", 3e-3, True, 0.0, True, Augmentation(), crop_px=256, average=0.998, batch=8, epochs=30
+)
+ANSWERS = "teacher"
+"""Folder beside the checkpoints for the teacher's answers: grey images, 255 is nucleus."""
+
+Say = Callable[[str], None]
+Pixels = NDArray[np.uint8]
+
+
+def student_settings(
+    changes: Iterable[str] = (),
+    *,
+    epochs: int | None = None,
+    precision: str = "float32",
+    seed: int = 1,
+) -> TrainSettings:
+    """Return how a student is trained, with some settings, each "name=value", of its own."""
+    settings = TrainSettings(RECIPE, STUDENT, precision, seed)
+    if epochs is not None:
+        settings = varied(settings, f"epochs={epochs}")
+    for change in changes:
+        settings = varied(settings, change)
+    return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """How the student is told.
+
+    A pixel's target is the teacher's probability of nucleus, mixed with `label_share` of the true
+    label. The teacher sees a tile in `turns` positions a quarter turn apart, and the mean counts.
+    """
+
+    label_share: float = 0.3
+    turns: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_share <= 1:
+            raise GlioError(f"label share is {self.label_share}; it must lie from 0 to 1")
+        if not 1 <= self.turns <= 4:
+            raise GlioError(f"turns is {self.turns}; there are 1 to 4")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Teacher:
+    """A trained network: its card, and the probability of nucleus that it sees in an image.
+
+    `answer` takes (H, W, 3) uint8 of any size and gives (H, W) uint8, 255 being certainty.
+    """
+
+    card: ModelCard
+    answer: Callable[[Pixels], Pixels]
+
+
+def open_teacher(path: Path) -> Teacher:
+    """Load a teacher: what `glioexport.loading.load_network` takes, with its card beside it.
+
+    Raises
+    ------
+    GlioError
+        It cannot be loaded, has no card, or works at another scale than tiles are trained at.
+    """
+    network = load_network(path)
+    card = card_beside(path)
+    if card is None:
+        raise GlioError(f"{path}: no card beside it; a teacher's card names its colour target")
+    if card.mpp != MPP:
+        raise GlioError(f"{path}: works at {card.mpp} µm per pixel; a student is taught at {MPP}")
+
+    def of_windows(windows: Iterable[Pixels]) -> Iterable[Pixels]:
+        for values in predict_values(network.model, windows, 1):
+            yield np.rint(255 * probability(values, network.output)[0]).astype(np.uint8)
+
+    return Teacher(
+        replace(card, source_sha256=network.sha256),
+        lambda image: segment(image, of_windows, network.side_px),
+    )
+
+
+def distil(
+    path: Path,
+    data: Path,
+    out: Path,
+    settings: TrainSettings,
+    teaching: Teaching,
+    *,
+    say: Say,
+    threads: int = 1,
+) -> Path:
+    """Teach a student what the network `path` says; return the student's `.keras` file.
+
+    It is taught on the split `train` of `data`, unlabelled regions included. The split `val` is
+    for validation alone: neither its images nor its labels teach. `out` is what
+    `glioexport.train.train` makes of it, with the teacher's answers in the folder `teacher`, and
+    a call after a kill goes on as there.
+
+    Raises
+    ------
+    GlioError
+        The teacher or the data are unusable, or `out` holds another training.
+    """
+    chosen = choose(data)
+    teacher = open_teacher(path)
+    source = {"name": teacher.card.name, "sha256": teacher.card.source_sha256}
+    claim(out, {**settings.as_values(), "teaching": asdict(teaching), "teacher": source})
+    lessons = load_lessons(chosen, teacher.card.colour_target)
+    baseline = otsu_baseline(lessons.checks, say)
+    taught = ask(teacher, lessons.tiles, out / ANSWERS, teaching, say)
+    student = run_epochs(out, settings, replace(lessons, tiles=taught), say=say, threads=threads)
+    move_threshold(student, settings)
+    by_teacher = [replace(tile, nuclei=_mask(teacher, tile)) for tile in lessons.checks]
+    agreement = compare_by_set(by_teacher, mask_of_tile(student))
+    further = {
+        "distilled_from": {
+            **source,
+            "data": teacher.card.training.get("data", []),
+            "teaching": asdict(teaching),
+            "agreement": {name: asdict(figures) for name, figures in agreement.items()},
+        }
+    }
+    return save_trained(student, out, settings, lessons, baseline, further)
+
+
+def ask(
+    teacher: Teacher, tiles: list[LabelledTile], folder: Path, teaching: Teaching, say: Say
+) -> list[LabelledTile]:
+    """Return the tiles with what the student shall say of them, (H, W) float32, as nuclei.
+
+    An answer of the teacher that lies in `folder`, named after the hash of the pixels, is not
+    asked for again.
+    """
+    folder.mkdir(exist_ok=True)
+    taught = []
+    for number, tile in enumerate(tiles, 1):
+        path = folder / f"{hashlib.sha256(tile.pixels.tobytes()).hexdigest()[:24]}.png"
+        if not path.exists():
+            say(f"the teacher looks at tile {number}/{len(tiles)}")
+            with replacing(path) as partial:
+                Image.fromarray(_mean_answer(teacher, tile.pixels, teaching.turns)).save(partial)
+        answer = read_label(path).astype(np.float32) / 255
+        target = answer + np.float32(teaching.label_share) * (tile.nuclei - answer)
+        taught.append(replace(tile, nuclei=target))
+    return taught
+
+
+def _mean_answer(teacher: Teacher, pixels: Pixels, turns: int) -> Pixels:
+    """Return the mean answer, (H, W) uint8, over an image in several positions."""
+    answers = [np.rot90(teacher.answer(np.rot90(pixels, k)), -k) for k in range(turns)]
+    return np.rint(np.mean(answers, axis=0, dtype=np.float32)).astype(np.uint8)
+
+
+def _mask(teacher: Teacher, tile: LabelledTile) -> Pixels:
+    """Return the teacher's mask of a tile, (H, W) uint8 of 0 and 1."""
+    return (teacher.answer(tile.pixels) > 127).astype(np.uint8)
+
+
+def write_candidate(shape: UnetShape, windows: list[Pixels], folder: Path) -> tuple[Path, int]:
+    """Write an untrained student into `folder` as INT8; return its path and number of weights.
+
+    It is as fast as a trained one.
+    """
+    model = build_unet(shape)
+    logits, output = up_to_logits(model, "sigmoid" if shape.classes == 1 else "softmax")
+    onnx_model.write_onnx(logits, output, folder / "candidate.onnx")
+    int8 = quantise(ir.read_onnx(folder / "candidate.onnx"), windows)
+    path = folder / "candidate.xml"
+    card = ModelCard(shape.name, shape.height_px, MPP, colour_target=None, precision="INT8")
+    ir.write_ir(int8, card, path)
+    return path, model.count_params()
