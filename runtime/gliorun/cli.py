@@ -141,6 +141,12 @@ def main(
             help="Of a hybrid processor: any, performance or efficiency.", rich_help_panel=MACHINE
         ),
     ] = "any",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of layers that are not INT8: f32, bf16, or auto.", rich_help_panel=MACHINE
+        ),
+    ] = "auto",
     memory: Annotated[
         float, typer.Option(help="Bound on the buffers in MB.", rich_help_panel=MACHINE)
     ] = 128,
@@ -203,6 +209,7 @@ def main(
         streams=streams,
         threads=network_threads,
         cores=cores,
+        precision=precision,
         timeout_s=timeout,
     )
     plan = job.Plan(

@@ -211,7 +211,7 @@ def _checkpoint(
         slide.fingerprint(),
         engine.card.to_json(),
         plan.compute.device,
-        plan.compute.precision,
+        engine.choices().get("precision"),
         asdict(replace(settings, threads=None, memory_mb=Settings().memory_mb, tissue_mask=None)),
         mask,
         keeps_masks,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,20 @@ def test_the_engine_tells_what_it_runs_on():
         "threads": "1",
         "cores": "ANY_CORE",
     }
+
+
+def test_a_float_model_runs_in_bf16_where_the_processor_has_it_and_an_int8_one_does_not():
+    auto = Compute(precision="auto")
+    card = open_model(DEFAULT_MODEL).card
+    for precision, able, chosen in (
+        ("FP32", ["FP32", "BF16"], "bf16"),
+        ("FP16", ["BF16"], "bf16"),
+        ("FP32", ["FP32"], "f32"),
+        ("INT8", ["FP32", "BF16"], "f32"),
+    ):
+        told = auto.properties(replace(card, precision=precision), able)
+        assert told["INFERENCE_PRECISION_HINT"] == chosen
+    assert open_model(DEFAULT_MODEL, auto).choices()["precision"] == "f32"
 
 
 @pytest.mark.parametrize("device", ["NONSENSE", "MULTI:NONSENSE", "GPU.7"])
