@@ -15,7 +15,13 @@ from gliorun.ledger import RECORDS, Record
 from gliorun.progress import Course, Lines
 from gliorun.settings import Settings
 
-COMMAND = [sys.executable, "-c", "from gliorun.cli import run; run()"]
+PROGRAM = """
+import signal
+from gliorun.cli import run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what runs in a background ignores
+run()
+"""
+COMMAND = [sys.executable, "-c", PROGRAM]
 TINY_PX = (300, 260)
 CSV = (".csv",)
 

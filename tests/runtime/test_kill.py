@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+import cabinets
 import slides
 from gliorun import demo, job
 from gliorun.settings import Settings
 
 WORKER = Path(__file__).resolve().parent.parent / "kill_worker.py"
-COMMAND = [sys.executable, "-c", "from gliorun.cli import run; run()"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,17 @@ def test_fifty_kills_change_no_byte(large, undisturbed, tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_how_to_go_on_and_does(large, undisturbed, tmp_path, how):
     table, record = tmp_path / "density.csv", tmp_path / "run.json"
-    words = [*COMMAND, large, "--out", table, "--out", record, "--quiet", "--checkpoint", "0.1"]
+    words = [
+        *cabinets.COMMAND,
+        large,
+        "--out",
+        table,
+        "--out",
+        record,
+        "--quiet",
+        "--checkpoint",
+        "0.1",
+    ]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob(".gliorun/*.npz")):  # until the first checkpoint stands
         assert process.poll() is None
