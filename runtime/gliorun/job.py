@@ -112,6 +112,7 @@ def measure(
     GlioError
         Something the user can act on; then no output has been touched.
     """
+    _check_sources_stay(path, plan)
     writers.check_outputs(plan.outputs)
     suffixes = {writers.suffix_of(output) for output in plan.outputs}
     keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
@@ -174,6 +175,15 @@ def measure(
         f"{measured.density.measured_tiles():,} tiles{_densest(spots)}, {watch.total_s():.1f} s"
     )
     return Outcome(summary, measured.warnings, _hint(spots, plan), record)
+
+
+def _check_sources_stay(path: Path, plan: Plan) -> None:
+    """Refuse an output that would take the place of what is read."""
+    sources = [path] if plan.settings.tissue_mask is None else [path, plan.settings.tissue_mask]
+    for output in plan.outputs:
+        for source in sources:
+            if output.exists() and source.exists() and output.samefile(source):
+                raise GlioError(f"{output}: is read by this run; name another file to write")
 
 
 def _checkpoint(

@@ -173,6 +173,17 @@ def test_one_bad_output_stops_the_good_one_too(type_here, tmp_path, small_slide)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [("{a}",), ("{slide}", "--tissue-mask", "{a}")])
+def test_an_output_never_takes_the_place_of_what_is_read(type_here, tmp_path, small_slide, words):
+    read = tmp_path / "a.ome.tif"
+    read.write_bytes(small_slide.path.read_bytes())
+    (tmp_path / "sub").mkdir()
+    named = [word.format(a=read, slide=small_slide.path) for word in words]
+    answer = type_here(*named, "--out", tmp_path / "sub" / ".." / "a.ome.tif")
+    refused(answer, "a.ome.tif: is read by this run; name another file")
+    assert read.read_bytes() == small_slide.path.read_bytes()
+
+
 def test_a_model_that_is_not_ours(type_here, tmp_path, small_slide):
     model = tmp_path / "model.xml"
     model.write_text("<net/>")
