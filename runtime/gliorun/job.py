@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from gliorun import __version__, demo, writers
 from gliorun import pipeline as line
@@ -87,11 +88,10 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     with _progress(console, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
     for warning in outcome.warnings:
-        console.print(
-            f"[yellow]warning:[/] {path.name}: {warning}", highlight=False, soft_wrap=True
-        )
+        told = Text.assemble(("warning:", "yellow"), f" {path.name}: {warning}")
+        console.print(told, soft_wrap=True)
     if outcome.hint:
-        console.print(f"{path.name}: {outcome.hint}", highlight=False, soft_wrap=True)
+        console.print(Text(f"{path.name}: {outcome.hint}"), soft_wrap=True)
     return f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}"
 
 

@@ -92,6 +92,14 @@ def test_a_small_slide_is_measured_and_its_summary_stands_on_stdout(
     assert np.abs(found - truth).mean() < DEMO_ERROR
 
 
+def test_brackets_in_a_name_are_told_as_they_are(type_here, tmp_path, small_slide):
+    path = tmp_path / "a[red].svs"
+    path.write_bytes(small_slide.path.read_bytes())
+    _, _, err = type_here(path, "--out", tmp_path / "a.csv", "--mpp", 0.4)
+    assert "warning: a[red].svs: 0.4 µm/px is coarser" in err
+    assert "\na[red].svs: no field of 1 mm²" in err
+
+
 def test_requests_and_threads_change_no_byte(type_here, tmp_path, small_slide):
     one, many = tmp_path / "one.csv", tmp_path / "many.csv"
     for table, number in ((one, 1), (many, 4)):
