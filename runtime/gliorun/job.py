@@ -24,6 +24,7 @@ from gliorun.errors import GlioError
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.progress import plain
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.survey import tile_grid
@@ -87,12 +88,13 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     waits = line.Waits()
     with _progress(console, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
+    name = plain(path.name)
     for warning in outcome.warnings:
-        told = Text.assemble(("warning:", "yellow"), f" {path.name}: {warning}")
+        told = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
         console.print(told, soft_wrap=True)
     if outcome.hint:
-        console.print(Text(f"{path.name}: {outcome.hint}"), soft_wrap=True)
-    return f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}"
+        console.print(Text(f"{name}: {outcome.hint}"), soft_wrap=True)
+    return plain(f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}")
 
 
 def measure(
@@ -118,6 +120,7 @@ def measure(
     keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
     started_at = datetime.now(timezone.utc)
     watch, waits = _Stopwatch(), waits or line.Waits()
+    name = plain(path.name)  # no text otherwise, if it is in another encoding than the system's
     with ExitStack() as held:
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
         engine = engine_of()
@@ -152,7 +155,7 @@ def measure(
             comparison = compare_counts(counts, measured.density, measured.scale)
         watch.lap("summarise")
         record = run_record(
-            slide_name=path.name,
+            slide_name=name,
             properties=slide.properties,
             measured=measured,
             card=engine.card,
@@ -165,7 +168,7 @@ def measure(
             | {"waiting for reading": waits.reading_s, "waiting for network": waits.network_s},
             counts=comparison,
         )
-        result = writers.Result(path.name, measured, engine.card, spots, record, masks, counts)
+        result = writers.Result(name, measured, engine.card, spots, record, masks, counts)
         for output in plan.outputs:
             writers.write(output, result, plan.look)
         if journal is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import re
 import subprocess
 import sys
@@ -98,6 +100,18 @@ def test_brackets_in_a_name_are_told_as_they_are(type_here, tmp_path, small_slid
     _, _, err = type_here(path, "--out", tmp_path / "a.csv", "--mpp", 0.4)
     assert "warning: a[red].svs: 0.4 µm/px is coarser" in err
     assert "\na[red].svs: no field of 1 mm²" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there a name is always text")
+def test_a_name_in_another_encoding_is_escaped_in_every_output(type_here, tmp_path, small_slide):
+    path = tmp_path / os.fsdecode(b"\xff\x1b.svs")
+    path.write_bytes(small_slide.path.read_bytes())
+    suffixes = (".png", ".html", ".csv", ".json", ".geojson", ".ome.tif", ".mask.ome.tif")
+    outputs = [tmp_path / f"{os.fsdecode(bytes([0xFE]))}{suffix}" for suffix in suffixes]
+    code, out, _ = type_here(path, *(word for output in outputs for word in ("--out", output)))
+    assert code == 0
+    assert r"\udcfe.png" in out
+    assert json.loads(outputs[3].read_text(encoding="utf-8"))["slide"]["name"] == r"\udcff\x1b.svs"
 
 
 def test_requests_and_threads_change_no_byte(type_here, tmp_path, small_slide):
