@@ -77,7 +77,7 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     Raises
     ------
     GlioError
-        Something the user can act on; then no output has been touched.
+        Something the user can act on; where the disk fills up, outputs before that one are there.
     """
     console = Console(stderr=True, quiet=quiet)
 
@@ -112,7 +112,7 @@ def measure(
     Raises
     ------
     GlioError
-        Something the user can act on; then no output has been touched.
+        Something the user can act on; where the disk fills up, outputs before that one are there.
     """
     _check_sources_stay(path, plan)
     writers.check_outputs(plan.outputs)
@@ -202,6 +202,7 @@ def _checkpoint(
         slide.path.resolve(),
         slide.fingerprint(),
         engine.card.to_json(),
+        sha256_of(plan.model),
         plan.compute.device,
         plan.compute.precision,
         asdict(replace(settings, threads=None, memory_mb=Settings().memory_mb, tissue_mask=None)),
