@@ -108,14 +108,15 @@ def _work(wish: Wish, plan: job.Plan, reporter: Reporter) -> Iterator[batch.Work
 
 
 def _folder_of(wish: Wish) -> Path:
-    """Return the folder of the outputs; it may not be searched for slides."""
+    """Return the folder of the outputs; no slide may lie there, as one might be written over."""
     folder = absolute(wish.folder)
+    real = folder.resolve()
     for name in wish.names:
-        path = absolute(name)
-        if path.is_dir() and (path == folder or folder in path.parents):
+        path, real_path = absolute(name), absolute(name).resolve()
+        if folder in (path, *path.parents) or real in (real_path, *real_path.parents):
             raise typer.BadParameter(
                 f"--out-dir {wish.folder} holds slides that are named; name another folder, "
-                f"such as {path / 'maps'}"
+                f"such as {folder / 'maps'}"
             )
     return folder
 

@@ -123,7 +123,7 @@ def checkpoint(folder: Path, key: str, every_s: float) -> Generator[Checkpoint |
         kept = Checkpoint(path, every_s)
         yield kept
         if kept.finished:
-            path.unlink(missing_ok=True)
+            _remove(path)
     except DamagedSlideError:
         _remove(path)
         raise

@@ -143,7 +143,7 @@ class Engine:
         def take_oldest() -> tuple[T, Mask]:
             tile, _, request = under_way[0]
             with _named_failure():
-                self._wait(request)
+                self._wait(request, self._deadline())
             under_way.popleft()
             free.append(request)
             return tile, request.get_output_tensor().data[0].copy()
@@ -167,12 +167,15 @@ class Engine:
         finally:
             for _, _, request in under_way:
                 request.cancel()
+            deadline = self._deadline()  # one for all: each of them may hang
             for _, _, request in under_way:
                 with suppress(RuntimeError, StalledError):  # cancelled, or it never comes back
-                    self._wait(request)
+                    self._wait(request, deadline)
 
-    def _wait(self, request: ov.InferRequest) -> None:
-        deadline = time.monotonic() + self._timeout_s
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout_s
+
+    def _wait(self, request: ov.InferRequest, deadline: float) -> None:
         while not request.wait_for(POLL_MS):
             if time.monotonic() > deadline:
                 raise StalledError(

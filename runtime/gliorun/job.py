@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from gliorun import __version__, demo, writers
 from gliorun import pipeline as line
@@ -23,6 +24,7 @@ from gliorun.errors import GlioError
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.progress import plain
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.survey import tile_grid
@@ -96,7 +98,7 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     Raises
     ------
     GlioError
-        Something the user can act on; then no output has been touched.
+        Something the user can act on; where the disk fills up, outputs before that one are there.
     """
     console = Console(stderr=True, quiet=quiet)
 
@@ -107,13 +109,13 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     waits = line.Waits()
     with _progress(console, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
+    name = plain(path.name)
     for warning in outcome.warnings:
-        console.print(
-            f"[yellow]warning:[/] {path.name}: {warning}", highlight=False, soft_wrap=True
-        )
+        told = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
+        console.print(told, soft_wrap=True)
     if outcome.hint:
-        console.print(f"{path.name}: {outcome.hint}", highlight=False, soft_wrap=True)
-    return f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}"
+        console.print(Text(f"{name}: {outcome.hint}"), soft_wrap=True)
+    return plain(f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}")
 
 
 def measure(
@@ -131,13 +133,15 @@ def measure(
     Raises
     ------
     GlioError
-        Something the user can act on; then no output has been touched.
+        Something the user can act on; where the disk fills up, outputs before that one are there.
     """
+    _check_sources_stay(path, plan)
     writers.check_outputs(plan.outputs)
     suffixes = {writers.suffix_of(output) for output in plan.outputs}
     keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
     started_at = datetime.now(timezone.utc)
     watch, waits = _Stopwatch(), waits or line.Waits()
+    name = plain(path.name)  # no text otherwise, if it is in another encoding than the system's
     with ExitStack() as held:
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
         engine = engine_of()
@@ -172,7 +176,7 @@ def measure(
             comparison = compare_counts(counts, measured.density, measured.scale)
         watch.lap("summarise")
         record = run_record(
-            slide_name=path.name,
+            slide_name=name,
             properties=slide.properties,
             measured=measured,
             card=engine.card,
@@ -185,7 +189,7 @@ def measure(
             | {"waiting for reading": waits.reading_s, "waiting for network": waits.network_s},
             counts=comparison,
         )
-        result = writers.Result(path.name, measured, engine.card, spots, record, masks, counts)
+        result = writers.Result(name, measured, engine.card, spots, record, masks, counts)
         for output in plan.outputs:
             writers.write(output, result, plan.look)
         if journal is not None:
@@ -195,6 +199,15 @@ def measure(
         f"{measured.density.measured_tiles():,} tiles{_densest(spots)}, {watch.total_s():.1f} s"
     )
     return Outcome(summary, measured.warnings, _hint(spots, plan), record)
+
+
+def _check_sources_stay(path: Path, plan: Plan) -> None:
+    """Refuse an output that would take the place of what is read."""
+    sources = [path] if plan.settings.tissue_mask is None else [path, plan.settings.tissue_mask]
+    for output in plan.outputs:
+        for source in sources:
+            if output.exists() and source.exists() and output.samefile(source):
+                raise GlioError(f"{output}: is read by this run; name another file to write")
 
 
 def _checkpoint(
@@ -210,6 +223,7 @@ def _checkpoint(
         slide.path.resolve(),
         slide.fingerprint(),
         engine.card.to_json(),
+        sha256_of(plan.model),
         plan.compute.device,
         engine.choices().get("precision"),
         asdict(replace(settings, threads=None, memory_mb=Settings().memory_mb, tissue_mask=None)),

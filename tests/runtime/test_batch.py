@@ -560,6 +560,8 @@ def test_a_stalled_network_fails_one_slide_and_ends_the_process_after_the_rest(t
         (("a.svs", "--out-dir", "m", "--tissue-mask", "t.png"), "--tissue-mask is of one slide"),
         (("nothing/*.svs", "--out-dir", "m"), "no slide found"),
         ((".", "--out-dir", "."), "name another folder"),
+        (("a.svs", "--out-dir", "."), "name another folder"),
+        (("scans/**/*.svs", "--out-dir", "scans"), "name another folder"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_makes_nothing(tmp_path, words, said):

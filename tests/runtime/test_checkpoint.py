@@ -119,6 +119,12 @@ def test_a_run_at_its_end_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_removed_spoils_no_run(tmp_path):
+    with checkpoint(tmp_path, "key", 10) as kept:
+        (tmp_path / FOLDER / "key.npz").mkdir()  # as a file that another program holds open
+        kept.finished = True
+
+
 def spoil(kept, error: GlioError) -> None:
     kept.save(half_measured())
     raise error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import re
 import subprocess
 import sys
@@ -91,6 +93,26 @@ def test_a_small_slide_is_measured_and_its_summary_stands_on_stdout(
     assert len(cells) == 11
     assert np.corrcoef(found, truth)[0, 1] > 0.95
     assert np.abs(found - truth).mean() < DEMO_ERROR
+
+
+def test_brackets_in_a_name_are_told_as_they_are(type_here, tmp_path, small_slide):
+    path = tmp_path / "a[red].svs"
+    path.write_bytes(small_slide.path.read_bytes())
+    _, _, err = type_here(path, "--out", tmp_path / "a.csv", "--mpp", 0.4)
+    assert "warning: a[red].svs: 0.4 µm/px is coarser" in err
+    assert "\na[red].svs: no field of 1 mm²" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there a name is always text")
+def test_a_name_in_another_encoding_is_escaped_in_every_output(type_here, tmp_path, small_slide):
+    path = tmp_path / os.fsdecode(b"\xff\x1b.svs")
+    path.write_bytes(small_slide.path.read_bytes())
+    suffixes = (".png", ".html", ".csv", ".json", ".geojson", ".ome.tif", ".mask.ome.tif")
+    outputs = [tmp_path / f"{os.fsdecode(bytes([0xFE]))}{suffix}" for suffix in suffixes]
+    code, out, _ = type_here(path, *(word for output in outputs for word in ("--out", output)))
+    assert code == 0
+    assert r"\udcfe.png" in out
+    assert json.loads(outputs[3].read_text(encoding="utf-8"))["slide"]["name"] == r"\udcff\x1b.svs"
 
 
 def test_requests_and_threads_change_no_byte(type_here, tmp_path, small_slide):
@@ -187,6 +209,17 @@ def test_a_model_of_no_known_name(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--model", "best")
     refused(answer, "best: no such model; pass a file (.xml) or reference or student")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("{a}",), ("{slide}", "--tissue-mask", "{a}")])
+def test_an_output_never_takes_the_place_of_what_is_read(type_here, tmp_path, small_slide, words):
+    read = tmp_path / "a.ome.tif"
+    read.write_bytes(small_slide.path.read_bytes())
+    (tmp_path / "sub").mkdir()
+    named = [word.format(a=read, slide=small_slide.path) for word in words]
+    answer = type_here(*named, "--out", tmp_path / "sub" / ".." / "a.ome.tif")
+    refused(answer, "a.ome.tif: is read by this run; name another file")
+    assert read.read_bytes() == small_slide.path.read_bytes()
 
 
 def test_a_model_that_is_not_ours(type_here, tmp_path, small_slide):

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openvino as ov
@@ -168,6 +170,24 @@ def test_an_inference_that_hangs_is_given_up_by_name(engine, tiles):
     hanging = Engine(HangingModel(), engine.card, requests=2, timeout_s=0.01)
     with pytest.raises(StalledError, match=r"not come back within 0\.01 s"):
         list(hanging.predict(tiles))
+
+
+def test_all_inferences_that_hang_are_given_up_together(engine, tiles, monkeypatch):
+    waits = 0
+
+    def wait_for(request, timeout_ms):
+        nonlocal waits
+        waits += 1
+        return False
+
+    seconds = count()  # one passes at every look
+    monkeypatch.setattr(HangingRequest, "wait_for", wait_for)
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr("gliorun.engine.time", clock)
+    hanging = Engine(HangingModel(), engine.card, requests=4, timeout_s=10)
+    with pytest.raises(StalledError):
+        list(hanging.predict(tiles))
+    assert waits < 3 * 10  # one timeout to notice, one for all of them
 
 
 def test_a_command_with_an_inference_that_hangs_ends(tmp_path):

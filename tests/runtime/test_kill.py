@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,3 +109,24 @@ def test_another_setting_starts_over(large, tmp_path):
         job.measure(large, changed, lambda: engine, lambda done, total: None)
         assert (json.loads(record.read_text())["resumed_tiles"] > 0) == resumed
         assert kept.exists() != resumed
+
+
+@pytest.mark.parametrize(("altered", "taken_over"), [(False, True), (True, False)])
+def test_another_graph_of_the_same_weights_starts_over(small_slide, tmp_path, altered, taken_over):
+    for suffix in (".xml", ".bin"):
+        shutil.copy(job.DEFAULT_MODEL.with_suffix(suffix), tmp_path / f"model{suffix}")
+    model = tmp_path / "model.xml"
+    plan = job.Plan([tmp_path / "a.csv"], model, Settings())
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.measure(small_slide.path, plan, lambda: job.open_engine(plan), stop)
+    if altered:
+        model.write_text(model.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    outcome = job.measure(
+        small_slide.path, plan, lambda: job.open_engine(plan), lambda done, total: None
+    )
+    assert (outcome.run["resumed_tiles"] > 0) is taken_over
