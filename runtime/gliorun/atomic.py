@@ -30,7 +30,7 @@ def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
         )
         os.close(number)
     except OSError as error:
-        raise GlioError(f"{path}: cannot be written ({error.strerror})") from error
+        raise cannot_write(path, error) from error
     partial = Path(name)
     try:
         yield partial
@@ -40,9 +40,14 @@ def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
             partial.chmod(0o666 & ~_umask())
             os.replace(partial, path)
     except OSError as error:
-        raise GlioError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise cannot_write(path, error) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> GlioError:
+    """Return the fault that a file cannot be written."""
+    return GlioError(f"{path}: cannot be written ({error.strerror or error})")
 
 
 def _umask() -> int:

@@ -112,14 +112,16 @@ def checkpoint(folder: Path, key: str, every_s: float) -> Generator[Checkpoint |
     home = folder / FOLDER
     path = home / f"{key}.npz"
     lock = FileLock(path.with_suffix(".lock"))
-    try:
+    locked = False
+    with suppress(OSError, Timeout, NotImplementedError):
         home.mkdir(exist_ok=True)
         lock.acquire(timeout=0)
-    except (OSError, Timeout, NotImplementedError):
+        locked = True
+        _remove_stale(home, key)
+    if not locked:
         yield None
         return
     try:
-        _remove_stale(home, key)
         kept = Checkpoint(path, every_s)
         yield kept
         if kept.finished:

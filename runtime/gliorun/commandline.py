@@ -8,11 +8,19 @@ import typer
 
 from gliorun.errors import GlioError, StalledError
 
+EXPORT = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "nncf", "skimage", "scipy")
+"""What the extra `export` installs."""
+
 
 def run(app: typer.Typer, name: str) -> None:
     """Run a command; a fault the user can act on is one line and exit code 1."""
     try:
         app()
+    except ModuleNotFoundError as error:
+        if error.name not in EXPORT:
+            raise
+        typer.echo(f"{name}: {error.name} is missing; pip install 'gliorun[export]'", err=True)
+        raise SystemExit(1) from error
     except GlioError as error:
         typer.echo(f"{name}: {error}", err=True)
         if isinstance(error, StalledError):

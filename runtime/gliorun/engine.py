@@ -254,7 +254,7 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
     except RuntimeError as error:
         here = ", ".join(core.available_devices)
         raise GlioError(
-            f"{path}: cannot run on device {compute.device}; this machine has {here}"
+            f"{compute.device}: no such device, or not for {path.name}; this machine has {here}"
         ) from error
     requests = compute.requests
     if requests is None:

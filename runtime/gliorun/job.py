@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gliorun import __version__, demo, writers
-from gliorun import pipeline as line
+from gliorun import __version__, demo, pipeline, writers
 from gliorun.card import sha256_of
 from gliorun.checkpoint import Checkpoint, checkpoint, key_of
 from gliorun.engine import Compute, Engine, open_model
@@ -98,7 +97,7 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     Raises
     ------
     GlioError
-        Something the user can act on; where the disk fills up, outputs before that one are there.
+        Something the user can act on; every output is then as it was before.
     """
     console = Console(stderr=True, quiet=quiet)
 
@@ -106,7 +105,7 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
         if verbose:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    waits = line.Waits()
+    waits = pipeline.Waits()
     with _progress(console, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
     name = plain(path.name)
@@ -122,8 +121,8 @@ def measure(
     path: Path,
     plan: Plan,
     engine_of: Callable[[], Engine],
-    progress: line.Progress,
-    waits: line.Waits | None = None,
+    progress: pipeline.Progress,
+    waits: pipeline.Waits | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Measure a slide with the engine that `engine_of` gives and write the outputs.
@@ -133,14 +132,14 @@ def measure(
     Raises
     ------
     GlioError
-        Something the user can act on; where the disk fills up, outputs before that one are there.
+        Something the user can act on; every output is then as it was before.
     """
     _check_sources_stay(path, plan)
     writers.check_outputs(plan.outputs)
     suffixes = {writers.suffix_of(output) for output in plan.outputs}
     keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
     started_at = datetime.now(timezone.utc)
-    watch, waits = _Stopwatch(), waits or line.Waits()
+    watch, waits = _Stopwatch(), waits or pipeline.Waits()
     name = plain(path.name)  # no text otherwise, if it is in another encoding than the system's
     with ExitStack() as held:
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
@@ -151,7 +150,7 @@ def measure(
             masks = held.enter_context(_mask_store(slide, engine, plan, journal))
         _tell(say, plan, slide, engine, journal)
         watch.lap("open")
-        measured = line.measure(
+        measured = pipeline.measure(
             slide,
             engine.card,
             engine.predict,
@@ -163,6 +162,8 @@ def measure(
         )
         watch.lap("measure")
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
+        if journal is not None:
+            journal.save(measured.density)  # a disk that is full now costs no tile
         spots = find_hot_spots(
             measured.density,
             measured.scale,
@@ -190,8 +191,7 @@ def measure(
             counts=comparison,
         )
         result = writers.Result(name, measured, engine.card, spots, record, masks, counts)
-        for output in plan.outputs:
-            writers.write(output, result, plan.look)
+        writers.write(plan.outputs, result, plan.look)
         if journal is not None:
             journal.finished = True
     summary = (
@@ -305,7 +305,7 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
 
 
 @contextmanager
-def _progress(console: Console, waits: line.Waits) -> Generator[line.Progress]:
+def _progress(console: Console, waits: pipeline.Waits) -> Generator[pipeline.Progress]:
     bar = Progress(
         TextColumn("tiles"),
         BarColumn(),
@@ -326,7 +326,9 @@ def _progress(console: Console, waits: line.Waits) -> Generator[line.Progress]:
                 shown.enter_context(bar)
             elapsed = time.monotonic() - started
             pace = ""
-            if elapsed > 0:
+            if done == total:
+                pace = "writing"
+            elif elapsed > 0:
                 pace = f"{(done - done_before) / elapsed:.1f} tiles/s, {waits.bottleneck}-bound"
             bar.update(task, completed=done, total=total, pace=pace)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ class SlideDensity:
     warnings: tuple[str, ...]
 
 
+T = TypeVar("T")
 Predict = Callable[[Iterable[Tile]], Generator[tuple[Tile, NDArray[np.uint8]]]]
 Progress = Callable[[int, int], None]
 """Called with tiles done and tiles in all."""
@@ -77,10 +78,26 @@ class Journal(Protocol):
 
 @dataclass(slots=True)
 class Waits:
-    """Seconds that a run has waited so far for tiles to be read and for the network."""
+    """Seconds that a run has waited so far for tiles to be read and for the network.
+
+    `masks_s` is what it has waited for the next mask, reading included.
+    """
 
     reading_s: float = 0.0
-    network_s: float = 0.0
+    masks_s: float = 0.0
+
+    @property
+    def network_s(self) -> float:
+        """Seconds waited for the network alone."""
+        return self.masks_s - self.reading_s
+
+    def add_reading(self, seconds: float) -> None:
+        """Count a wait for a tile."""
+        self.reading_s += seconds
+
+    def add_masks(self, seconds: float) -> None:
+        """Count a wait for a mask."""
+        self.masks_s += seconds
 
     @property
     def bottleneck(self) -> str:
@@ -120,23 +137,21 @@ def measure(
     loaded = map_ahead(load, todo, threads=settings.readers, ahead=ahead)
 
     def fit() -> Generator[Tile]:
-        for tile in _timed(loaded, waits):
+        for tile in _timed(loaded, waits.add_reading):
             if isinstance(tile, Tile):
                 yield tile
             else:
                 density.leave_out(tile.spec, tile.reason)
                 _check_bad_tiles(slide, density, len(found.chosen), settings.max_bad_tiles)
 
-    started = time.monotonic()
     try:
         with closing(loaded), closing(predict(fit())) as predictions:
-            for tile, mask in predictions:
+            for tile, mask in _timed(predictions, waits.add_masks):
                 if keep is not None:
                     keep(tile.spec, mask, tile.valid)
                 density.add(tile.spec, mask, tile.valid)
                 if journal is not None:
                     journal.note(density)
-                waits.network_s = time.monotonic() - started - waits.reading_s
                 progress(density.known_tiles(), len(found.chosen))
     except DamagedSlideError:
         raise
@@ -181,12 +196,12 @@ def _loader(
     return load
 
 
-def _timed(loaded: Iterable[Tile | LeftOut], waits: Waits) -> Generator[Tile | LeftOut]:
-    """Yield what is loaded and add up how long each took to come."""
+def _timed(items: Iterable[T], add: Callable[[float], None]) -> Generator[T]:
+    """Yield items, and add up the seconds that each took to come."""
     asked = time.monotonic()
-    for tile in loaded:
-        waits.reading_s += time.monotonic() - asked
-        yield tile
+    for item in items:
+        add(time.monotonic() - asked)
+        yield item
         asked = time.monotonic()
 
 

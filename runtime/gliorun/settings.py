@@ -15,6 +15,13 @@ BYTES_A_PIXEL = 9
 LEAST_MEMORY_MB = 16
 
 
+def processors() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a slide is measured.
@@ -60,7 +67,7 @@ class Settings:
     @property
     def readers(self) -> int:
         """Number of reader threads."""
-        return self.threads or max(1, (os.cpu_count() or 1) // 2)
+        return self.threads or max(1, processors() // 2)
 
     @property
     def cache_mb(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from gliorun.reading.quality import QualityLimits, judge, shrink_of
 from gliorun.reading.slide import Rgba, Scale, Slide
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.reading.tissue import Tissue, check_light, find_tissue, read_tissue
-from gliorun.settings import Settings
+from gliorun.settings import Settings, processors
 from gliorun.streams import map_ahead
 
 OVERVIEW_PX = 2048
@@ -99,7 +98,7 @@ def slide_stain(read: ReadTile, chosen: list[TileSpec]) -> colour.StainStatistic
 
     The network does not run yet, so every processor reads.
     """
-    threads = os.cpu_count() or 1
+    threads = processors()
 
     def levels(spec: TileSpec) -> colour.Levels:
         counts = colour.empty_levels()

@@ -127,7 +127,7 @@ def test_a_float_model_runs_in_bf16_where_the_processor_has_it_and_an_int8_one_d
 
 @pytest.mark.parametrize("device", ["NONSENSE", "MULTI:NONSENSE", "GPU.7"])
 def test_a_device_that_is_not_there_is_named_beside_those_that_are(device):
-    with pytest.raises(GlioError, match=rf"cannot run on device {device}; this machine has CPU"):
+    with pytest.raises(GlioError, match=rf"{device}: no such device, .* this machine has CPU"):
         open_model(DEFAULT_MODEL, Compute(device=device))
 
 

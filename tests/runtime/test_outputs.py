@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -129,13 +131,13 @@ def result(small_slide):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_one_line_and_the_earlier_file_stays(result, tmp_path, name):
     path = tmp_path / name
-    writers.write(path, result, writers.Look())
+    writers.write([path], result, writers.Look())
     earlier = path.read_bytes()
     with (
         disk_of(len(earlier) // 2),
         pytest.raises(GlioError, match=f"{name}: cannot be written [^\n]*$"),
     ):
-        writers.write(path, result, writers.Look())
+        writers.write([path], result, writers.Look())
     assert path.read_bytes() == earlier
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -158,3 +160,20 @@ def test_a_full_disk_ends_the_command_with_one_line(small_slide, tmp_path):
     assert kept.read_text(encoding="utf-8") == "earlier"
     left = {file.name for file in tmp_path.iterdir()}
     assert left - {".gliorun"} == {kept.name}  # the tiles that were measured are kept there
+
+
+def test_of_several_outputs_none_takes_its_place_if_one_cannot_be_written(
+    small_slide, tmp_path, monkeypatch
+):
+    result = runs.dark_run(small_slide.path, Settings())
+    first, second = tmp_path / "a.csv", tmp_path / "b.geojson"
+    first.write_text("earlier")
+
+    def full(path, result, look):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setitem(writers.WRITERS, ".geojson", full)
+    with pytest.raises(GlioError, match=r"b\.geojson: cannot be written \(No space left"):
+        writers.write([first, second], result, writers.Look())
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+    assert first.read_text() == "earlier"

@@ -238,6 +238,14 @@ def test_a_dicom_slide_is_read_by_its_folder_or_a_file_of_it(tmp_path, named):
     assert np.abs(found[..., :3].astype(int) - drawn[:480, 480:960]).mean() < 5
 
 
+def test_a_folder_of_two_dicom_slides_is_refused(tmp_path):
+    folder = slides.dicom(tmp_path / "one", slides.all_tissue(600, 300))
+    other = slides.dicom(tmp_path / "two", slides.all_tissue(600, 300))
+    (other / "level0.dcm").rename(folder / "other.dcm")
+    with pytest.raises(GlioError, match="one: holds several DICOM slides"):
+        Slide(folder)
+
+
 @pytest.mark.parametrize("kind", ["width", "height"])
 def test_a_slide_whose_tiles_do_not_make_up_its_size_is_refused(tmp_path, small_slide, kind):
     path = tmp_path / "liar.svs"

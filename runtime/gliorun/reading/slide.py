@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,8 @@ SMALLEST_PX = 64
 """Side below which a block of an overview that cannot be read is given up."""
 UNREAD = 1
 """Alpha of overview pixels that cannot be read."""
+DICOM_SERIES = "dicom.SeriesInstanceUID"
+"""Property that all files of a DICOM slide share."""
 PLAIN_VENDORS = ("aperio", "generic-tiff")
 """Vendors, as OpenSlide names them, whose TIFF tiles lie side by side as in any TIFF."""
 PROOFS = 12
@@ -292,9 +295,21 @@ def _resampled(pixels: Rgba, side_px: int) -> Rgba:
 
 
 def dicom_in(folder: Path) -> Path | None:
-    """Return a file of a DICOM slide in a folder, None without one; OpenSlide finds the others."""
+    """Return a file of a DICOM slide in a folder, None without one; OpenSlide finds the others.
+
+    Raises
+    ------
+    GlioError
+        The folder holds several slides.
+    """
+    found: dict[str, Path] = {}
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    return next((f for f in files if openslide.OpenSlide.detect_format(f) == "dicom"), None)
+    for file in [f for f in files if openslide.OpenSlide.detect_format(f) == "dicom"]:
+        with suppress(openslide.OpenSlideError), openslide.OpenSlide(file) as slide:
+            found.setdefault(slide.properties[DICOM_SERIES], file)
+        if len(found) > 1:
+            raise GlioError(f"{folder}: holds several DICOM slides; give each a folder of its own")
+    return next(iter(found.values()), None)
 
 
 def _file_of(path: Path) -> Path:

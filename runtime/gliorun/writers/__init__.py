@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-from gliorun.atomic import replacing
+from gliorun.atomic import cannot_write, replacing
 from gliorun.errors import GlioError
 from gliorun.writers import csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Look
@@ -101,7 +102,11 @@ def check_outputs(paths: list[Path]) -> None:
             partial.touch()
 
 
-def write(path: Path, result: Result, look: Look) -> None:
-    """Write one output; on an error the earlier file, if any, stays."""
-    with replacing(path) as partial:
-        WRITERS[suffix_of(path)](partial, result, look)
+def write(paths: list[Path], result: Result, look: Look) -> None:
+    """Write all outputs aside, then put them in place; on an error the earlier files stay."""
+    with ExitStack() as files:
+        for path, partial in [(path, files.enter_context(replacing(path))) for path in paths]:
+            try:
+                WRITERS[suffix_of(path)](partial, result, look)
+            except OSError as error:
+                raise cannot_write(path, error) from error
