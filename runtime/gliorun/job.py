@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gliorun import __version__, demo, writers
+from gliorun import __version__, about, demo, writers
 from gliorun import pipeline as line
 from gliorun.card import sha256_of
 from gliorun.checkpoint import Checkpoint, checkpoint, key_of
@@ -23,12 +23,13 @@ from gliorun.errors import GlioError
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.progress import tiles
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.survey import tile_grid
 from gliorun.writers.record import run_record
 
-DEFAULT_MODEL = Path(__file__).parent / "models" / "nucleus.xml"
+DEFAULT_MODEL = about.MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,8 @@ def measure(
             journal.finished = True
     summary = (
         f"mean density {100 * measured.density.mean_density():.1f} % of "
-        f"{measured.density.measured_tiles():,} tiles{_densest(spots)}, {watch.total_s():.1f} s"
+        f"{tiles(measured.density.measured_tiles())}{_densest(spots)}, "
+        f"{watch.total_s():.1f} s"
     )
     return Outcome(summary, measured.warnings, _hint(spots, plan), record)
 
