@@ -267,7 +267,7 @@ def test_hostile_names_are_shown_and_break_nothing(tmp_path, capsys, name, calle
 )  # fmt: skip
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows few of these names")
 def test_windows_can_hold_the_outputs_of_every_name(tmp_path, name):
-    """As pathlib knows Windows; a folder of a hundred characters leaves room for them."""
+    """As pathlib knows Windows; a folder of ninety characters leaves room for them."""
     slide = put(tmp_path / name)
     with batch.opened(tmp_path / "maps", cabinets.CSV, cabinets.plan(), print) as ledger:
         record, _ = ledger.start(slide)
