@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gliorun import about
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY, Compute, open_model
 from gliorun.errors import GlioError
-from gliorun.job import MODELS, REFERENCE_MODEL
+from gliorun.job import REFERENCE_MODEL
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
@@ -273,7 +274,7 @@ class Segmenter:
 
 def shipped_models() -> list[str]:
     """Return the models that ship, the reference in Keras and every IR, and the baseline."""
-    return [str(reference_model()), *map(str, sorted(MODELS.glob("*.xml"))), OTSU]
+    return [str(reference_model()), *map(str, sorted(about.MODELS.glob("*.xml"))), OTSU]
 
 
 def open_segmenters(models: list[str]) -> list[Segmenter]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.metadata import version
+from pathlib import Path
 
 from gliorun import __version__
+
+MODELS = Path(__file__).parent / "models"
+"""Those that ship."""
+MODEL = MODELS / "student.xml"
+"""The one that runs where none is named."""
 
 LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "simplejpeg", "numba", "numpy")
 
 
 def versions() -> str:
-    """Return one line with the versions of gliorun and of the libraries it computes with."""
+    """Return one line: gliorun's version, its model's hash, and what it computes with."""
+    weights = hashlib.sha256(MODEL.with_suffix(".bin").read_bytes()).hexdigest()
     found = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return f"gliorun {__version__} ({found})"
+    return f"gliorun {__version__} (model {MODEL.stem} {weights[:12]}, {found})"

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gliorun.errors import GlioError
+
+WAYS_OUT = {
+    errno.ENOENT: "make its folder first",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+ANOTHER_PLACE = "name a folder that you may write to"
 
 
 @contextmanager
@@ -22,41 +31,48 @@ def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
     Raises
     ------
     GlioError
-        The folder does not exist or cannot be written, or the disk is full.
+        The folder does not exist or cannot be written, the disk is full, or `path` is open in a
+        program.
     """
+    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        number, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
-        )
-        os.close(number)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    partial = Path(name)
-    try:
+        partial.touch(exist_ok=False)
         yield partial
         if keep:
             with partial.open("rb+") as written:
                 os.fsync(written.fileno())
-            partial.chmod(0o666 & ~_umask())
-            os.replace(partial, path)
+            move(partial, path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # must not hide what went wrong
+            partial.unlink(missing_ok=True)
+
+
+def move(made: Path, path: Path) -> None:
+    """Give a file that is made its name, in place of an earlier one.
+
+    Raises
+    ------
+    GlioError
+        It cannot be replaced: Windows refuses that of a file that is open.
+    """
+    try:
+        os.replace(made, path)
+    except OSError as error:
+        raise GlioError(
+            f"{path}: cannot be written ({error.strerror or error}); close it where it is open, "
+            "then run again"
+        ) from error
 
 
 def cannot_write(path: Path, error: OSError) -> GlioError:
-    """Return the fault that a file cannot be written."""
-    return GlioError(f"{path}: cannot be written ({error.strerror or error})")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Return what to say of a file or folder that cannot be written, with the way out."""
+    way_out = WAYS_OUT.get(error.errno or 0, ANOTHER_PLACE)
+    return GlioError(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
 
 
 def leftovers(path: Path) -> list[Path]:
     """Return the temporary files that `replacing(path)` left when its process was killed."""
-    left = re.compile(re.escape(f".{path.stem}.") + "[a-z0-9_]{8}" + re.escape(path.suffix))
+    left = re.compile(re.escape(f".{path.stem}.") + "[0-9a-f]{8}" + re.escape(path.suffix))
     return [file for file in path.parent.iterdir() if left.fullmatch(file.name)]

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gliorun import __version__, job, summary, writers
-from gliorun.atomic import leftovers
+from gliorun.atomic import cannot_write, leftovers
 from gliorun.card import sha256_of
 from gliorun.engine import Engine
 from gliorun.errors import GlioError, StalledError
@@ -135,7 +135,7 @@ def opened(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise cannot_write(folder, error) from error
     try:
         lock = FileLock(folder / LOCK, timeout=0).acquire()
     except Timeout as error:
@@ -143,7 +143,9 @@ def opened(
             f"{folder}: another gliorun writes there; stop it, or name another --out-dir"
         ) from error
     except (OSError, NotImplementedError) as error:
-        raise GlioError(f"{folder}: cannot be locked for writing ({error})") from error
+        raise GlioError(
+            f"{folder}: cannot be locked for writing ({error}); name another --out-dir"
+        ) from error
     with lock:
         ledger = Ledger(folder, wanted, suffixes, complain)
         for left in (*leftovers(folder / summary.TABLE), *leftovers(folder / summary.INDEX)):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
 
 import typer
@@ -38,9 +36,6 @@ class Voice:
 
     def reporter(self, course: Course, *, dated: bool = False) -> Reporter:
         """Return who tells it."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal cannot show
-                stream.reconfigure(errors="backslashreplace")
         if self.json_lines:
             return JsonLines(course)
         return Lines(course, quiet=self.quiet, verbose=self.verbose, dated=dated)

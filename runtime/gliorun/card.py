@@ -81,7 +81,8 @@ class ModelCard:
                 raise GlioError(f"model card: not of format {FORMAT}; convert the model again")
             unknown = set(values) - {f.name for f in fields(cls)}
             if unknown:
-                raise GlioError(f"model card: unknown entries {', '.join(sorted(unknown))}")
+                names = ", ".join(sorted(unknown))
+                raise GlioError(f"model card: unknown entries {names}; convert the model again")
             target = values["colour_target"]
             if target is not None:
                 target = StainStatistic(
@@ -92,7 +93,9 @@ class ModelCard:
             values["tile_px"], values["mpp"] = int(values["tile_px"]), float(values["mpp"])
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GlioError(f"model card: cannot be read ({error!r})") from error
+            raise GlioError(
+                f"model card: cannot be read ({error!r}); convert the model again"
+            ) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from gliorun import commandline
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer()
 
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -18,6 +18,16 @@ EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.c
 MANY_SLIDES = "Many slides (all of it goes with --out-dir)"
 MACHINE = "This machine (each follows from it where you do not say)"
 MANY = "gliorun scans/ --out-dir maps/"
+EXAMPLES = f"""\
+gliorun maps the nucleus density of slides:
+  {EXAMPLE}
+  {MANY}
+  gliorun --demo --out heatmap.png
+'gliorun --help' lists all it can do."""
+EXIT_CODES = (
+    "Exit code 0: done. 1: a slide or the model cannot be used, or some of many slides failed. "
+    f"2: wrong usage. {STOPPED}: stopped."
+)
 FORMATS = "png,csv,html"
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
@@ -34,7 +44,10 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command(help=f"Map the nucleus density of slides.\n\nOne: {EXAMPLE}\n\nMany: {MANY} [--watch]")
+@app.command(
+    help=f"Map the nucleus density of slides.\n\nOne: {EXAMPLE}\n\nMany: {MANY} [--watch]",
+    epilog=EXIT_CODES,
+)
 def main(
     slides: Annotated[
         list[str] | None,
@@ -183,9 +196,17 @@ def main(
     ] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show versions.", callback=_show_version, is_eager=True),
+        typer.Option(
+            "--version",
+            help="Show versions and the model's hash.",
+            callback=_show_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
+    if not (slides or out or out_dir or demo):
+        typer.echo(EXAMPLES, err=True)
+        raise typer.Exit(2)
     _check_usage(slides, out, out_dir, demo=demo)
     many = {
         "--format": formats is not None,

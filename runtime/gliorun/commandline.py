@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -14,6 +16,9 @@ EXPORT = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "nncf", "skim
 
 def run(app: typer.Typer, name: str) -> None:
     """Run a command; a fault the user can act on is one line and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ModuleNotFoundError as error:

@@ -63,7 +63,10 @@ class DensityMap:
 
     def __init__(self, grid: TileGrid, tile_px: int, cell_px: int) -> None:
         if cell_px < 1 or tile_px % cell_px:
-            raise GlioError(f"a cell of {cell_px} px does not divide the tile of {tile_px} px")
+            raise GlioError(
+                f"a cell of {cell_px} px does not divide the tile of {tile_px} px; pass "
+                f"a --cell-px that does, such as {tile_px // 2}"
+            )
         self.grid = grid
         self.tile_px = tile_px
         self.cell_px = cell_px

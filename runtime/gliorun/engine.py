@@ -196,7 +196,9 @@ def _named_failure() -> Generator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise GlioError(f"inference failed: {error}") from error
+        raise GlioError(
+            f"inference failed: {error}; run again, with --device CPU if it was another"
+        ) from error
 
 
 class _Window:
@@ -238,12 +240,16 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
     weights = path.with_suffix(".bin")
     for file in (path, weights):
         if not file.is_file():
-            raise GlioError(f"{file}: no such model file")
+            raise GlioError(
+                f"{file}: no such model file; --model takes an .xml with its .bin beside it"
+            )
     core = ov.Core()
     try:
         model = core.read_model(path)
     except RuntimeError as error:
-        raise GlioError(f"{path}: not an OpenVINO model, or damaged") from error
+        raise GlioError(
+            f"{path}: not an OpenVINO model, or damaged; convert the model again"
+        ) from error
     card = read_card(model, path)
     if sha256_of(weights) != card.weights_sha256:
         raise GlioError(f"{weights}: does not match its card; convert the model again")
@@ -271,4 +277,7 @@ def _check_shape(model: ov.Model, card: ModelCard, path: Path) -> None:
             or tuple(port[0].get_shape()) != shape
             or port[0].get_element_type() != ov.Type.u8
         ):
-            raise GlioError(f"{path}: its input or output is not uint8 {shape}")
+            raise GlioError(
+                f"{path}: its input or output is not uint8 {shape}; make it with "
+                "'glioexport convert'"
+            )

@@ -47,7 +47,9 @@ class HotSpot:
 def check_fields(count: int, area_mm2: float) -> None:
     """Raise GlioError unless the number of fields and their area are above 0."""
     if not (math.isfinite(area_mm2) and area_mm2 > 0) or count < 1:
-        raise GlioError(f"{count} fields of {area_mm2:g} mm²: both must be above 0")
+        raise GlioError(
+            f"{count} fields of {area_mm2:g} mm²: --hot-spots and --hot-spot-mm2 must be above 0"
+        )
 
 
 def find_hot_spots(

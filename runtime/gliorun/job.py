@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gliorun import __version__, demo, pipeline, writers
+from gliorun import __version__, about, demo, pipeline, writers
 from gliorun.card import sha256_of
 from gliorun.checkpoint import Checkpoint, checkpoint, key_of
 from gliorun.engine import Compute, Engine, open_model
@@ -23,16 +23,14 @@ from gliorun.errors import GlioError
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
-from gliorun.progress import plain
+from gliorun.progress import plain, tiles
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.survey import tile_grid
 from gliorun.writers.record import run_record
 
-MODELS = Path(__file__).parent / "models"
-REFERENCE_MODEL = MODELS / "reference.xml"
-STUDENT_MODEL = MODELS / "student.xml"
-DEFAULT_MODEL = STUDENT_MODEL
+REFERENCE_MODEL = about.MODELS / "reference.xml"
+DEFAULT_MODEL = about.MODEL
 
 
 def model_path(named: Path | None) -> Path:
@@ -45,7 +43,7 @@ def model_path(named: Path | None) -> Path:
     """
     if named is None:
         return DEFAULT_MODEL
-    shipped = {path.stem: path for path in sorted(MODELS.glob("*.xml"))}
+    shipped = {path.stem: path for path in sorted(about.MODELS.glob("*.xml"))}
     if str(named) in shipped:
         return shipped[str(named)]
     if not named.suffix:
@@ -196,7 +194,8 @@ def measure(
             journal.finished = True
     summary = (
         f"mean density {100 * measured.density.mean_density():.1f} % of "
-        f"{measured.density.measured_tiles():,} tiles{_densest(spots)}, {watch.total_s():.1f} s"
+        f"{tiles(measured.density.measured_tiles())}{_densest(spots)}, "
+        f"{watch.total_s():.1f} s"
     )
     return Outcome(summary, measured.warnings, _hint(spots, plan), record)
 

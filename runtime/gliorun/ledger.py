@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -14,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from gliorun.atomic import replacing
+from gliorun.atomic import cannot_write, move, replacing
 from gliorun.errors import GlioError
 from gliorun.reading.files import Stamp, fingerprint_of, stamp_of, title
 
@@ -31,8 +30,13 @@ UNDER_WAY = ".under-way"
 """Folder, inside that of the outputs, where they are made; they are moved when all are there."""
 TAKEN = ("summary", "index")
 """Names of the tables beside the outputs."""
-LONGEST = 100
-"""A longer name is cut; file systems end at 255 bytes, and suffixes follow."""
+LONGEST = 64
+"""A longer name is cut. Windows ends a path at 260 characters, and the name stands in it twice."""
+DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", "conin$", "conout$"]
+    + [f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"]
+)
+"""Names that Windows takes for devices, whatever the suffix."""
 
 DOUBLE = (".mask", ".nuclei", ".ome", ".qc", ".thumb")
 """Ends of a name with which `.ome.tif`, say, would mean another output."""
@@ -172,7 +176,7 @@ class Ledger:
         try:
             records.mkdir(exist_ok=True)
         except OSError as error:
-            raise GlioError(f"{records}: cannot be made ({error.strerror})") from error
+            raise cannot_write(records, error) from error
         self.tidy()
         for path in sorted(records.glob("*.json")):
             if path.name.startswith("."):  # half-written when the process was killed
@@ -320,7 +324,7 @@ class Ledger:
         try:
             self._workshop(name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise GlioError(f"{self.folder}: cannot be written ({error.strerror})") from error
+            raise cannot_write(self.folder, error) from error
         return self._write(record), before
 
     def _workshop(self, name: str) -> Path:
@@ -359,13 +363,7 @@ class Ledger:
             One cannot be replaced: it may be open in a program.
         """
         for made in self.made_at(record):
-            output = self.folder / made.name
-            try:
-                os.replace(made, output)
-            except OSError as error:
-                raise GlioError(
-                    f"{output}: cannot be written ({error.strerror}); close it where it is open"
-                ) from error
+            move(made, self.folder / made.name)
 
     def _free_name(self, slide: Path, fingerprint: str) -> str:
         plain = name = _file_name(title(slide))
@@ -431,10 +429,11 @@ class Ledger:
 
 
 def _file_name(title: str) -> str:
-    """Return a name for files: no control characters, no formula, no suffix that means more."""
+    """Return a name for files: plain characters, no formula, no device, no suffix in its end."""
     name = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in title)
     name = name[:LONGEST].rstrip(". ") or "slide"
-    if name.startswith(("=", "+", "-", "@", ".")):
+    device = name.partition(".")[0].rstrip(" ").lower() in DEVICES
+    if device or name.startswith(("=", "+", "-", "@", ".")):
         name = f"_{name}"
     if name.lower().endswith(DOUBLE):
         name += "_"

@@ -8,7 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +45,13 @@ class MaskStore:
         try:
             # unbuffered, so that a full disk shows when a mask is added
             if path is None:
-                file = tempfile.TemporaryFile(prefix="gliorun-masks-", buffering=0)  # noqa: SIM115
+                file: Any = tempfile.TemporaryFile(prefix="gliorun-masks-", buffering=0)  # noqa: SIM115
             else:
                 path.touch()
                 file = path.open("rb+", buffering=0)
         except OSError as error:
             raise self._not_kept(error) from error
-        self._file = cast(BinaryIO, file)
+        self._file: BinaryIO = file
         self._places: dict[tuple[int, int], Sequence[int]] = {}
 
     def __enter__(self) -> MaskStore:

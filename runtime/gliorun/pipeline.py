@@ -210,7 +210,7 @@ def _check_bad_tiles(slide: Slide, density: DensityMap, tiles: int, most: float)
     if unreadable > most * tiles:
         raise DamagedSlideError(
             f"{slide.path}: {unreadable} of {tiles} tiles cannot be read, more than "
-            f"--max-bad-tiles {most:g} allows; the file is damaged"
+            f"--max-bad-tiles {most:g} allows; the file is damaged, copy it again"
         )
 
 

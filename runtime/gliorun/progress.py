@@ -255,7 +255,7 @@ class Lines:
         course = self._course
         parts = [f"{done} done, {failed} failed, {skipped} as they were"]
         if course.measured_tiles:
-            parts.append(f"{course.measured_tiles:,} tiles, {course.tiles_per_s:.1f} tiles/s")
+            parts.append(f"{tiles(course.measured_tiles)}, {course.tiles_per_s:.1f} tiles/s")
             parts.append(f"{course.bottleneck}-bound")
         parts += [duration(course.elapsed_s), f"see {index}"]
         self._line("; ".join(parts), self._out)
@@ -354,6 +354,11 @@ class JsonLines:
 def plain(text: str) -> str:
     """Return text for one line: what cannot be printed, as in a hostile file name, is escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def tiles(number: int) -> str:
+    """Return a number of tiles as `1 tile` or `1,234 tiles`."""
+    return f"{number:,} tile{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -58,7 +58,7 @@ class Settings:
         if not 0 <= self.max_bad_tiles <= 1:
             raise GlioError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
         if self.tissue_mask is not None and not self.tissue_mask.is_file():
-            raise GlioError(f"{self.tissue_mask}: no such tissue mask")
+            raise GlioError(f"{self.tissue_mask}: no such tissue mask; check its name")
         if not LEAST_MEMORY_MB <= self.memory_mb < math.inf:
             raise GlioError(
                 f"memory is {self.memory_mb:g} MB; it must be {LEAST_MEMORY_MB} or more"

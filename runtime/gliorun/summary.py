@@ -32,10 +32,10 @@ Row = dict[str, Any]
 def write(folder: Path, records: list[Record]) -> None:
     """Write both tables; each appears whole."""
     rows = [(record, _row(record)) for record in records]
-    with replacing(folder / TABLE) as partial:
-        _write_table(partial, [row for _, row in rows])
     with replacing(folder / INDEX) as partial:
         _write_index(partial, rows)
+    with replacing(folder / TABLE) as partial:  # last: a spreadsheet may hold it open
+        _write_table(partial, [row for _, row in rows])
 
 
 def _write_table(path: Path, rows: list[Row]) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image, ImageFilter
 
 import slides
 from gliorun import cli, demo
+from gliorun.card import sha256_of
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL, REFERENCE_MODEL, model_path
 
@@ -138,7 +140,7 @@ def refused(answer: tuple[int, str, str], *parts: str) -> None:
 
 def test_no_such_slide(type_here, tmp_path):
     answer = type_here(tmp_path / "gone.svs", "--out", tmp_path / "a.csv")
-    refused(answer, "gone.svs: no such file")
+    refused(answer, "gone.svs: no such file; check its name")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,7 +153,7 @@ def test_a_text_file_for_a_slide(type_here, tmp_path):
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
 def test_a_truncated_slide(type_here, tmp_path, small_slide, share):
     path = slides.truncated(tmp_path / "cut.svs", small_slide.path, share)
-    refused(type_here(path, "--out", tmp_path / "a.csv"), "cut.svs: ", "damaged")
+    refused(type_here(path, "--out", tmp_path / "a.csv"), "cut.svs: ", "damaged", "copy it again")
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -246,10 +248,19 @@ def test_values_without_sense(type_here, tmp_path, small_slide, option, value):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_typed_shows_examples(type_here):
+    code, out, err = type_here()
+    assert code == 2
+    assert out == ""
+    lines = err.splitlines()
+    assert [line.split() for line in lines[1:-1]] == [
+        words.split() for words in (cli.EXAMPLE, cli.MANY, "gliorun --demo --out heatmap.png")
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "name one slide, or --demo"),
         (("--demo",), "say where to, with --out"),
         (("a.svs",), "say where to, with --out"),
         (("a.svs", "--demo", "--out", "a.csv"), "name one slide, or --demo"),
@@ -270,6 +281,9 @@ def test_the_version_names_the_libraries_of_a_result(type_here):
     assert out.startswith("gliorun ")
     assert out.count("\n") == 1
     assert "openvino 2" in out
+    assert "openslide-bin 4" in out
+    weights = sha256_of(DEFAULT_MODEL.with_suffix(".bin"))
+    assert f"model student {weights[:12]}," in out
     assert "numba 0." in out
 
 
@@ -287,6 +301,7 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert "--out" in done.stdout
+    assert "2: wrong usage. 130: stopped." in " ".join(done.stdout.split())
     assert "heavy: []" in done.stdout
 
 
@@ -375,3 +390,44 @@ def test_a_slide_still_being_written_is_refused_and_later_measured(
     path.write_bytes(whole)
     assert type_here(path, "--out", table, "--quiet")[0] == 0
     assert len(densities(table)) == 11
+
+
+def test_a_name_that_the_log_s_encoding_lacks_is_escaped(tmp_path):
+    """As where Windows sends the output of a task to a file."""
+    folder = tmp_path / "切片 ü"
+    folder.mkdir()
+    slide = folder / "Schnitt 三.svs"
+    demo.write_slide(slide, slides.all_tissue(300, 260), levels=1)
+    done = subprocess.run(
+        [*COMMAND, str(slide), "--out", str(folder / "a.csv"), "--quiet"],
+        capture_output=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"\\u5207\\u7247 \xfc" in done.stdout
+    assert (folder / "a.csv").is_file()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_options_and_leaves_files_to_itself(tmp_path):
+    command = tmp_path / "gliorun"
+    command.write_text(f"#!{sys.executable}\nfrom gliorun.cli import run\nrun()\n")
+    command.chmod(0o755)
+    script = """
+        eval "$(_GLIORUN_COMPLETE=source_bash gliorun)"
+        complete -p gliorun
+        for word in --hot-spot- sli; do
+            COMP_WORDS=(gliorun $word) COMP_CWORD=1
+            _gliorun_completion gliorun
+            echo "$word:" "${COMPREPLY[@]}"
+        done
+    """
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip
+    how, options, files = done.stdout.splitlines()
+    assert "-o default" in how
+    assert options.split() == ["--hot-spot-:", "--hot-spot-mm2"]
+    assert files == "sli:"

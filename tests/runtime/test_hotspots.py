@@ -198,7 +198,8 @@ def test_a_field_is_square_in_mm_where_pixels_are_not():
     ("area", "count"), [(0.0, 5), (-1.0, 5), (float("nan"), 5), (float("inf"), 5), (1.0, 0)]
 )
 def test_refuses_an_area_or_a_count_that_is_not_above_zero(area, count):
-    with pytest.raises(GlioError, match=f"{count} fields of .* mm²: both must be above 0"):
+    said = f"{count} fields of .* mm²: --hot-spots and --hot-spot-mm2 must be above 0"
+    with pytest.raises(GlioError, match=said):
         find_hot_spots(whole_tiles([[0.1]]), SQUARE, area_mm2=area, count=count)
 
 

@@ -46,7 +46,9 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=False
     )
-    assert done.stdout == f"{path}: cannot be read (Permission denied)\n", done.stderr
+    assert (
+        done.stdout == f"{path}: cannot be read (Permission denied); check that you may read it\n"
+    ), done.stderr
 
 
 def test_a_text_file_is_no_slide(tmp_path):

@@ -69,7 +69,9 @@ class Slide:
             self._file = _file_of(path)
             check_tiles(self._file)
         except OSError as error:
-            raise GlioError(f"{path}: cannot be read ({error.strerror})") from error
+            raise GlioError(
+                f"{path}: cannot be read ({error.strerror}); check that you may read it"
+            ) from error
         self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
         self._lock = threading.Lock()
         self._handle = self._open()
@@ -90,10 +92,13 @@ class Slide:
             return handle
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise GlioError(
-                f"{self.path}: not a slide that OpenSlide can read, or damaged"
+                f"{self.path}: not a slide that OpenSlide can read, or damaged; if it is one, "
+                "copy it again"
             ) from error
         except openslide.OpenSlideError as error:
-            raise GlioError(f"{self.path}: damaged or truncated ({error})") from error
+            raise GlioError(
+                f"{self.path}: damaged or truncated ({error}); copy it again"
+            ) from error
 
     def __enter__(self) -> Slide:
         return self
@@ -315,7 +320,7 @@ def dicom_in(folder: Path) -> Path | None:
 def _file_of(path: Path) -> Path:
     """Return the file that OpenSlide opens for a slide's path."""
     if not path.exists():
-        raise GlioError(f"{path}: no such file")
+        raise GlioError(f"{path}: no such file; check its name, and that its disk is there")
     found = dicom_in(path) if path.is_dir() else path
     if found is None:
         raise GlioError(f"{path}: a folder without a DICOM slide; name a slide")

@@ -46,5 +46,5 @@ def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> Non
         if code in page.tags and page.tags[code].count != tiles:
             raise GlioError(
                 f"{path}: damaged: {page.imagewidth} x {page.imagelength} px need {tiles} tiles, "
-                f"the file lists {page.tags[code].count}"
+                f"the file lists {page.tags[code].count}; copy it again"
             )

@@ -163,12 +163,14 @@ def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
         with Image.open(path) as image:
             mask = np.asarray(image.convert("L")) > 0
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise GlioError(f"{path}: not an image that can be read ({error})") from error
+        raise GlioError(
+            f"{path}: not an image that can be read ({error}); --tissue-mask takes a PNG or TIFF"
+        ) from error
     height, width = mask.shape
     if abs(width / height * size_l0[1] / size_l0[0] - 1) > SAME_ASPECT:
         raise GlioError(
             f"{path}: {width} x {height} px do not have the shape of the slide, "
-            f"{size_l0[0]} x {size_l0[1]} px"
+            f"{size_l0[0]} x {size_l0[1]} px; draw it over the whole slide, at any size"
         )
     if not mask.any():
         raise GlioError(f"{path}: marks no tissue; its pixels above 0 are tissue")

@@ -95,7 +95,7 @@ def check_outputs(paths: list[Path]) -> None:
     for path in paths:
         suffix_of(path)
         if paths.count(path) > 1:
-            raise GlioError(f"{path}: named twice")
+            raise GlioError(f"{path}: named twice; name it once")
         if path.is_dir():
             raise GlioError(f"{path}: is a folder; name a file")
         with replacing(path, keep=False) as partial:

@@ -1,0 +1,125 @@
+"""A file is replaced whole or not at all, also where Windows would refuse it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cabinets
+from gliorun import atomic, cli
+from gliorun.atomic import leftovers, replacing
+from gliorun.errors import GlioError
+
+IN_USE = "The process cannot access the file because it is being used by another process"
+
+
+@pytest.fixture
+def hold_open(monkeypatch) -> Callable[[str], None]:
+    """Give a function after which no file of a name can be replaced, as Windows has it."""
+    replace = os.replace
+
+    def hold(name: str) -> None:
+        def refuse(made: Path, path: Path) -> None:
+            if Path(path).name == name:
+                raise PermissionError(errno.EACCES, IN_USE, str(made), 32, str(path))
+            replace(made, path)
+
+        monkeypatch.setattr(atomic.os, "replace", refuse)
+
+    return hold
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def test_a_file_that_is_open_elsewhere_stays_and_the_fault_says_to_close_it(tmp_path, hold_open):
+    path = tmp_path / "heat map.png"
+    write(path, "earlier")
+    hold_open(path.name)
+    said = r"^\S*heat map\.png: cannot be written \(.*another process\); close it [^\n]*$"
+    with pytest.raises(GlioError, match=said):
+        write(path, "later")
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_temporary_file_that_cannot_be_removed_hides_no_fault(tmp_path, hold_open, monkeypatch):
+    """A virus scanner, say, holds both."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, IN_USE, str(path))
+
+    hold_open("a.csv")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(GlioError, match="close it where it is open"):
+        write(tmp_path / "a.csv", "later")
+
+
+def test_the_command_says_so_in_a_line_and_writes_it_once_it_is_closed(
+    tmp_path, hold_open, monkeypatch, capsys
+):
+    slide, table = cabinets.tiny(tmp_path / "a slide.svs"), tmp_path / "a.csv"
+    table.write_text("earlier")
+
+    def type_in() -> int | str | None:
+        monkeypatch.setattr(sys, "argv", ["gliorun", str(slide), "--out", str(table), "--quiet"])
+        with pytest.raises(SystemExit) as left:
+            cli.run()
+        return left.value.code
+
+    hold_open(table.name)
+    assert type_in() == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"gliorun: {table}: cannot be written")
+    assert "close it where it is open" in said.err
+    assert said.err.count("\n") == 1
+    assert table.read_text() == "earlier"
+    monkeypatch.undo()
+    assert type_in() in (0, None)
+    assert table.read_text().startswith("minx,")
+    assert " of 1 tile, " in capsys.readouterr().out
+
+
+def test_a_table_open_in_a_spreadsheet_keeps_no_result_from_the_index(tmp_path, hold_open):
+    slide, maps = tmp_path / "a.svs", tmp_path / "maps"
+    slide.write_bytes(b"x")
+    hold_open("summary.csv")
+    with pytest.raises(GlioError, match=r"summary\.csv: .*close it where it is open"):
+        cabinets.run([slide], maps, cabinets.copies_what_it_reads())
+    assert (maps / "a.csv").read_text() == "x"
+    assert 'href="a.csv"' in (maps / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask to speak of")
+def test_others_may_read_it_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "a.csv", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_a_killed_process_left_is_found(tmp_path):
+    path = tmp_path / "index.html"
+    with replacing(path) as partial:
+        left = Path(shutil.copy(partial, tmp_path / "kept"))
+    left.rename(partial)
+    assert leftovers(path) == [partial]
+
+
+@pytest.mark.parametrize(
+    ("place", "way_out"), [("gone/a.csv", "make its folder first"), ("a" * 250, "shorter name")]
+)
+def test_a_place_that_cannot_be_written_is_named_with_the_way_out(tmp_path, place, way_out):
+    with pytest.raises(GlioError, match=f"cannot be written .*; .*{way_out}"):
+        write(tmp_path / place, "x")
