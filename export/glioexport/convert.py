@@ -16,7 +16,7 @@ from glioexport.checktiles import load_check_tiles as load_check_tiles
 from glioexport.folder import replacing_folder
 from glioexport.loading import Description, Network, load_network
 from glioexport.parity import Parity, Tolerance
-from glioexport.quantise import layers_in_float, quantise, quantise_with_control
+from glioexport.quantise import layers_in_float, quantise, quantise_within
 from glioexport.reference import card_beside, card_path, mask_predictor, predict_values
 from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
@@ -187,7 +187,16 @@ def _write_all(
     excess = parity.excess(figures["OpenVINO INT8"].agreement, tolerance)
     if excess > 1:
         say(f"INT8 strays {excess:.1f} times too far: looks for layers to leave in float (minutes)")
-        models["INT8"] = _controlled(work, fp32, checks.calibration, tolerance, say)
+
+        def misses(model: Any) -> tuple[float, float]:
+            path = _ir_path(work, "INT8")
+            ir.write_ir(model, replace(card, precision="INT8"), path)
+            found = parity.parity_of(open_model(path).masks(checks.comparison), ready.expected)
+            strays = parity.excess(found.agreement, tolerance)
+            say(f"  {_list(layers_in_float(model))} in float: {strays:.2f} of the tolerance")
+            return strays, found.agreement.density_error_points
+
+        models["INT8"], _ = quantise_within(fp32, checks.calibration, misses, in_float)
         figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
     kept = layers_in_float(models["INT8"])
     if excess > 1 or in_float:
@@ -204,20 +213,6 @@ def _write_all(
     onnx_model.add_card(work / ONNX, replace(card, precision="FP32", parity=found))
     (work / REPORT).write_text(json.dumps(found, indent=2), encoding="utf-8")
     return figures
-
-
-def _controlled(
-    work: Path, fp32: Any, windows: list[parity.Pixels], tolerance: Tolerance, say: Say
-) -> Any:
-    """Return INT8 with as many layers in float as the tolerance asks for on `windows`."""
-    expected = list(open_model(_ir_path(work, "FP32")).masks(windows))
-
-    def misses(masks: list[parity.Pixels]) -> float:
-        excess = parity.excess(parity.parity_of(masks, expected).agreement, tolerance)
-        say(f"  tried: {excess:.2f} of the tolerance")
-        return excess
-
-    return quantise_with_control(fp32, windows, misses)
 
 
 def _list(names: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from glioexport import ir, parity
 from glioexport.onnx_model import write_onnx
-from glioexport.quantise import layers_in_float, quantise, quantise_with_control
+from glioexport.quantise import layers_in_float, quantise, quantise_within
 from gliorun.agreement import Agreement
 from gliorun.errors import GlioError
 
@@ -80,16 +80,16 @@ def test_an_outlier_breaks_plain_int8_and_control_saves_it_by_layers_in_float(
     assert parity.excess(beside_darkness(broken, others), TOLERANCE) > 3
     with pytest.raises(GlioError, match="mean density difference"):
         parity.check({"INT8": parity.Parity(beside_darkness(broken, others), 0)}, TOLERANCE)
-    expected = [darkness_mask(window) for window in calibration]
 
-    def misses(masks: list[np.ndarray]) -> float:
-        return parity.excess(parity.parity_of(masks, expected).agreement, TOLERANCE)
+    def misses(int8: ov.Model) -> tuple[float, float]:
+        found = beside_darkness(int8, calibration)
+        return parity.excess(found, TOLERANCE), found.density_error_points
 
-    saved = quantise_with_control(model, calibration, misses)
+    saved, kept = quantise_within(model, calibration, misses)
     assert parity.excess(beside_darkness(saved, others), TOLERANCE) <= 1
-    in_float = layers_in_float(saved)
-    assert "up0" in in_float
-    assert len(in_float) < 8
+    assert sorted(kept) == sorted(layers_in_float(saved))
+    assert "up0" in kept
+    assert len(kept) <= 3
 
 
 def test_calibration_on_black_tiles_damages_int8_beyond_the_tolerance(tmp_path: Path) -> None:
