@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterable
@@ -15,10 +16,12 @@ from gliorun.errors import GlioError
 
 Pixels = NDArray[np.uint8]
 Misses = Callable[[Any], tuple[float, float]]
+MissesOfMasks = Callable[[list[Pixels]], float]
+MOST_IN_FLOAT = 3
+"""Layers that `quantise_within` may leave in float."""
 
 HEADROOM = 0.7
 """Share of the limit to stay within on the tiles it judges on, as it must keep it on others."""
-MOST_ROUNDS = 3
 WEIGHTED = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
 
 
@@ -63,9 +66,8 @@ def quantise_within(
 ) -> tuple[Any, tuple[str, ...]]:
     """Return an INT8 version of `model` in which the layers that lose most stay in float.
 
-    Of all layers the one that helps most goes back to float, then the next, until the model
-    misses nothing any more or `MOST_ROUNDS` have gone back. One layer after another, as the share
-    of tiles that keep their class moves in steps, which no gradient and no ranking sees.
+    Each layer is tried alone in float. Then up to `MOST_IN_FLOAT` go back to float one after
+    another, the one that helped most first, until the model stays within the limit.
 
     Parameters
     ----------
@@ -86,19 +88,46 @@ def quantise_within(
     """
     kept = tuple(in_float)
     best = quantise(model, windows, kept)
-    missed = misses(best)
-    for _ in range(MOST_ROUNDS):
-        if missed[0] <= HEADROOM:
-            break
-        found = []
-        for layer in (name for name in layers_in_float(model) if name not in kept):
-            candidate = quantise(model, windows, (*kept, layer))
-            found.append((misses(candidate), layer, candidate))
-        if not found:
-            break
-        missed, layer, best = min(found, key=lambda tried: tried[0])
+    if misses(best)[0] <= HEADROOM:
+        return best, kept
+    layers = [layer for layer in layers_in_float(model) if layer not in kept]
+    helped = sorted(layers, key=lambda layer: misses(quantise(model, windows, (*kept, layer))))
+    for layer in helped[:MOST_IN_FLOAT]:
         kept = (*kept, layer)
+        best = quantise(model, windows, kept)
+        if misses(best)[0] <= HEADROOM:
+            break
     return best, kept
+
+
+def quantise_with_control(model: Any, windows: list[Pixels], misses: MissesOfMasks) -> Any:
+    """Return an INT8 version of `model` in which the layers that lose most stay in float.
+
+    Parameters
+    ----------
+    model : openvino.Model
+    windows : list of (H, W, 3) uint8
+        To calibrate on, and to judge on.
+    misses : callable
+        Takes the masks of all `windows` and tells how far they are off, 1 being the limit.
+    """
+    nncf, calibration = _calibration(windows)
+
+    def score(compiled: Any, some: Iterable[Pixels]) -> tuple[float, None]:
+        masks = [compiled(np.ascontiguousarray(window)[None])[0][0] for window in some]
+        return 1 - misses(masks), None  # NNCF divides by the float model's score
+
+    with redirect_stdout(io.StringIO()):  # hundreds of progress bars
+        return nncf.quantize_with_accuracy_control(
+            model.clone(),
+            calibration,
+            calibration,
+            score,
+            max_drop=HEADROOM,
+            drop_type=nncf.DropType.ABSOLUTE,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(windows),
+        )
 
 
 def layers_in_float(model: Any) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from glioexport import ir, parity
 from glioexport.onnx_model import write_onnx
-from glioexport.quantise import layers_in_float, quantise, quantise_within
+from glioexport.quantise import layers_in_float, quantise, quantise_with_control, quantise_within
 from gliorun.agreement import Agreement
 from gliorun.errors import GlioError
 
@@ -90,6 +90,27 @@ def test_an_outlier_breaks_plain_int8_and_control_saves_it_by_layers_in_float(
     assert sorted(kept) == sorted(layers_in_float(saved))
     assert "up0" in kept
     assert len(kept) <= 3
+
+
+def test_control_saves_it_by_operations_in_float(
+    tmp_path: Path,
+) -> None:
+    model = converted(tmp_path, outlier=300.0)
+    calibration, others = drawn_windows(seed=1), drawn_windows(seed=2)
+    broken = quantise(model, calibration)
+    assert parity.excess(beside_darkness(broken, others), TOLERANCE) > 3
+    with pytest.raises(GlioError, match="mean density difference"):
+        parity.check({"INT8": parity.Parity(beside_darkness(broken, others), 0)}, TOLERANCE)
+    expected = [darkness_mask(window) for window in calibration]
+
+    def misses(masks: list[np.ndarray]) -> float:
+        return parity.excess(parity.parity_of(masks, expected).agreement, TOLERANCE)
+
+    saved = quantise_with_control(model, calibration, misses)
+    assert parity.excess(beside_darkness(saved, others), TOLERANCE) <= 1
+    in_float = layers_in_float(saved)
+    assert "up0" in in_float
+    assert len(in_float) < 8
 
 
 def test_calibration_on_black_tiles_damages_int8_beyond_the_tolerance(tmp_path: Path) -> None:
