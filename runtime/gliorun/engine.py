@@ -264,7 +264,8 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
         ) from error
     requests = compute.requests
     if requests is None:
-        requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # one that waits behind each that is computed: a tenth faster with a small network
+        requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     return Engine(compiled, card, requests, compute.timeout_s)
 
 
