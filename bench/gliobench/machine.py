@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gliorun import __version__
+from gliorun.processors import processors
 
 LIBRARIES = (
     "openvino", "openslide-python", "openslide-bin", "numba", "numpy", "tensorflow-cpu",
@@ -53,7 +54,7 @@ def this_machine() -> Machine:
     return Machine(
         processor=facts.get("model name") or platform.processor() or platform.machine(),
         instruction_sets=tuple(name for name in KNOWN_SETS if name in flags),
-        cores=usable_cores(),
+        cores=processors(),
         core_types=_core_types(),
         memory_gb=None if memory is None else round(memory / 1e9, 1),
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -93,13 +94,6 @@ def noise(machine: Machine) -> str:
         f"Other programs ran meanwhile (load {machine.load:.1f} on {machine.cores} cores): tiles/s "
         "are too low; ratios of the same round and CPU seconds still hold."
     )
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_bytes() -> int | None:

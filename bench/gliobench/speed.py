@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gliobench import giant, machine
+from gliobench import giant
 from gliobench.backends import has_keras, is_reference_of, reference_model
 from gliobench.compare import OTHER_NETWORK, SAME_NETWORK
 from gliobench.ways import Run, Target, open_job, open_network, open_script, open_stages
@@ -20,6 +20,7 @@ from gliobench.workers import Contestant, Turn, Worker, take_turns
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import open_model
 from gliorun.errors import GlioError
+from gliorun.processors import processors
 from gliorun.reading.slide import Slide
 
 Say = Callable[[str], None]
@@ -235,7 +236,7 @@ def _scale_settings(
     job: Worker, seconds: float, cost_s: float, most: int, left_out: list[str], say: Say
 ) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
     """Measure the job over reader threads and over requests, in turns."""
-    numbers = doubling(max(4, machine.usable_cores()))
+    numbers = doubling(max(4, processors()))
     settings = [_Setting(job, n, None) for n in numbers]
     settings += [_Setting(job, None, n) for n in numbers]
     # few threads or requests are up to twice as slow as the best
@@ -379,7 +380,7 @@ def _figures(
 
 
 def _busy(way: Way) -> float:
-    shares = np.multiply(way.cpu_s_a_tile, way.tiles_s) / machine.usable_cores()
+    shares = np.multiply(way.cpu_s_a_tile, way.tiles_s) / processors()
     return float(np.median(shares))
 
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliorun.errors import GlioError
+from gliorun.processors import processors
 from gliorun.reading.quality import QualityLimits
 
 BYTES_A_PIXEL = 9
 """Of a tile under way: 4 as it was read, 3 normalised, 1 valid, 1 mask."""
 LEAST_MEMORY_MB = 16
-
-
-def processors() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from gliorun import colour
 from gliorun.card import ModelCard
 from gliorun.density import Status
 from gliorun.errors import GlioError, TileReadError
+from gliorun.processors import processors
 from gliorun.reading.quality import QualityLimits, judge, shrink_of
 from gliorun.reading.slide import Rgba, Scale, Slide
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.reading.tissue import Tissue, check_light, find_tissue, read_tissue
-from gliorun.settings import Settings, processors
+from gliorun.settings import Settings
 from gliorun.streams import map_ahead
 
 OVERVIEW_PX = 2048

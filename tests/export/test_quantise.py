@@ -95,12 +95,8 @@ def test_an_outlier_breaks_plain_int8_and_control_saves_it_by_layers_in_float(
 def test_control_saves_it_by_operations_in_float(
     tmp_path: Path,
 ) -> None:
-    model = converted(tmp_path, outlier=300.0)
+    model = converted(tmp_path, outlier=300.0)  # which breaks plain INT8, as seen above
     calibration, others = drawn_windows(seed=1), drawn_windows(seed=2)
-    broken = quantise(model, calibration)
-    assert parity.excess(beside_darkness(broken, others), TOLERANCE) > 3
-    with pytest.raises(GlioError, match="mean density difference"):
-        parity.check({"INT8": parity.Parity(beside_darkness(broken, others), 0)}, TOLERANCE)
     expected = [darkness_mask(window) for window in calibration]
 
     def misses(masks: list[np.ndarray]) -> float:
