@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -35,8 +36,8 @@ Podman = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory):
-    """Build the image; give a function that runs podman on it and returns what came out."""
+def store(tmp_path_factory):
+    """Build the image; give the words that call podman where it lies."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing or not CHECK.is_file() or os.geteuid() != 0:
         pytest.skip(f"no container can be built: needs root, {CHECK} and {', '.join(TOOLS)}")
@@ -53,19 +54,21 @@ def podman(tmp_path_factory):
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     assert "gliorun " in built.stdout
 
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        store = ("--root", folder / "storage", "--runroot", folder / "run", "--storage-driver",
-                 "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file",
-                 "--runtime", "runc")  # fmt: skip
-        return subprocess.run(
-            [str(word) for word in ("podman", *store, *words)],
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-
-    yield run
+    words = ("podman", "--root", folder / "storage", "--runroot", folder / "run",
+             "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs",
+             "--events-backend", "file", "--runtime", "runc")  # fmt: skip
+    yield tuple(map(str, words))
     if not kept:
-        run("rmi", "--all", "--force")
+        subprocess.run([*map(str, words), "rmi", "--all", "--force"], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def podman(store: tuple[str, ...]) -> Podman:
+    """Give a function that runs podman on the image and returns what came out."""
+    return lambda *words: subprocess.run(
+        [*store, *map(str, words)], capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_a_slide_that_is_mounted_read_only_has_the_densities_that_it_has_here(
@@ -116,6 +119,29 @@ def test_kernels_come_compiled_for_any_user(podman: Podman, user: str):
     )
     done = podman("run", *LOCKED, "--user", user, "--entrypoint", "python", TAG, "-c", code)
     assert done.stdout.split() == ["1", "0"], done.stderr
+
+
+def test_the_command_of_the_guide_maps_a_slide(
+    store: tuple[str, ...], podman: Podman, small_slide: slides.Drawn, tmp_path: Path
+):
+    guide = (ROOT / "runtime" / "GUIDE.md").read_text(encoding="utf-8")
+    block = guide.partition("<!-- container -->\n```sh\n")[2].partition("```")[0]
+    build, _, run = block.partition("\n")
+    assert build.startswith("docker build -t gliorun . ")
+    assert podman("tag", TAG, "gliorun").returncode == 0  # as built of the same Dockerfile
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    limits = "--pull never --no-healthcheck --ulimit nofile=1024:1024 --ulimit nproc=1024:1024"
+    docker.write_text(f'#!/bin/sh\nshift\nexec {shlex.join(store)} run {limits} "$@"\n')
+    docker.chmod(0o755)
+    shutil.copy(small_slide.path, tmp_path / "slide.svs")
+    path = f"{docker.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", run], cwd=tmp_path, env={**os.environ, "PATH": path},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "heatmap.png").is_file()
 
 
 def test_its_health_check_passes(podman: Podman):

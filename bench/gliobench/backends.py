@@ -278,7 +278,7 @@ def shipped_models() -> list[str]:
 
 
 def open_segmenters(models: list[str]) -> list[Segmenter]:
-    """Open `.keras`, `.onnx` and `.xml` files, and the baseline for the word "otsu".
+    """Open `.keras`, `.onnx` and `.xml` files, what ships by its name, and the baseline, "otsu".
 
     A model is called by as much of the end of its path as tells it from the others.
 
@@ -304,9 +304,11 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
         from glioexport.otsu import haematoxylin_otsu
 
         return Segmenter(name, haematoxylin_otsu)
-    path = Path(model)
+    shipped = {ir.stem: ir for ir in about.MODELS.glob("*.xml")}
+    path = shipped.get(model, Path(model))
     if path.suffix not in _OPENERS:
-        raise GlioError(f"{path}: not a .keras, .onnx or .xml file, nor the word {OTSU!r}")
+        known = ", ".join([*sorted(shipped), OTSU])
+        raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {known}")
     if not path.is_file():
         raise GlioError(f"{path}: no such file")
     masks, card = _OPENERS[path.suffix](path)

@@ -208,8 +208,8 @@ def accuracy(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help=".keras with its card beside it, .onnx, .xml, or otsu, the haematoxylin "
-            "threshold. By default what ships, and otsu. Differences are to the last one.",
+            help=".keras with its card beside it, .onnx, .xml, student, reference, or otsu, the "
+            "haematoxylin threshold. By default what ships. Differences are to the last one.",
             show_default=False,
         ),
     ] = None,

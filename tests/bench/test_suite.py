@@ -1,19 +1,36 @@
 """gliobench all, with as little effort as there can be: everything is measured and written."""
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 
-from gliobench import document, sidebyside, suite
+from export.small import write_tiles
+from gliobench import cli, document, sidebyside, suite
 from gliobench.compare import CompareFigures
 from gliobench.speed import SpeedFigures
 from gliorun.errors import GlioError
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, small_slide):
-    out = tmp_path_factory.mktemp("all") / "out"
-    least = suite.Effort(tiles=2, rounds=2, budget_s=45)
-    text = suite.measure_all(out, None, small_slide.path, least, lambda line: None)
-    return out, text
+    """What the command of the guides writes and prints, on few tiles and a small slide."""
+    place = tmp_path_factory.mktemp("all")
+    out, tiles = place / "out", place / "tiles"
+    tiles.mkdir()
+    words = {"FOLDER": str(out), "DATA": str(write_tiles(tiles, (480, 500)))}
+    guide = (ROOT / "bench" / "GUIDE.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"<!-- all -->\n```sh\ngliobench (.*?)(?:  #.*)?\n```", guide)
+    arguments = [words.get(word, word) for word in shlex.split(line)]
+    said = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "QUICK", suite.Effort(tiles=2, rounds=2, budget_s=45))
+        patch.setattr(cli, "_echo", said.append)
+        cli.app([*arguments, "--slide", str(small_slide.path)], standalone_mode=False)
+    return out, "".join(said)
 
 
 def figures(out, kind, of):
@@ -25,13 +42,16 @@ def figures(out, kind, of):
 def test_everything_is_written_and_in_the_report(measured):
     out, text = measured
     assert {path.name for path in out.iterdir()} == {
-        "doctor.json", "compare.json", "speed.json", "report.md", "speed-A.png", "compare-A.png",
+        "doctor.json", "compare.json", "speed.json", "accuracy.json", "report.md",
+        "speed-A.png", "compare-A.png",
     }  # fmt: skip
     assert (out / "report.md").read_text(encoding="utf-8").strip() == text.strip()
     for part in ("# gliobench on ", "## Machines", "Fit to run gliorun.", "![compare-A]"):
         assert part in text
     again = sidebyside.report_markdown(
-        sidebyside.read_all([out / f"{kind}.json" for kind in ("doctor", "compare", "speed")])
+        sidebyside.read_all(
+            [out / f"{kind}.json" for kind in ("doctor", "compare", "speed", "accuracy")]
+        )
     )
     assert again in text
 

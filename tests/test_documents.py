@@ -1,0 +1,313 @@
+"""The documents: every command in them runs, every link leads somewhere, every message exists."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from conftest import SHARED
+from export.small import write_tiles
+from gliorun import about, demo
+
+ROOT = Path(__file__).resolve().parent.parent
+GUIDES = ("README.md", "runtime/GUIDE.md", "export/GUIDE.md", "bench/GUIDE.md")
+DOCUMENTS = (
+    *GUIDES,
+    "runtime/ARCHITECTURE.md",
+    "runtime/CHANGES.md",
+    "export/glioexport/weights/MODEL_CARD.md",
+)
+COMMANDS = ("gliorun", "glioexport", "gliobench")
+ELSEWHERE = {
+    "test command": ".ci/run",
+    "collect": "tests/test_distribution.py",
+    "install": "tests/test_distribution.py",
+    "container": "tests/test_container.py",
+    "all": "tests/bench/test_suite.py",
+}
+"""Marks of the commands that run in a place of their own, and who runs them."""
+SHORTER = {
+    "glioexport train": "--epochs 3",
+    "glioexport distil": "--epochs 3",
+    "glioexport convert student": "--max-density-points 100 --min-class-agreement 0",
+    "gliobench compare": "--count 2 --rounds 1",
+    "gliobench speed": "--budget 30 --rounds 1",
+    "gliobench candidates": "--count 2 --rounds 1",
+    "gliobench giant": "--gigapixels 0.02",
+}
+"""What is added to a command, so that it takes seconds: three epochs make no network that calls
+anything nucleus, and its certificate says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The commands of one ```sh block, under the mark `<!-- mark -->` if it has one."""
+
+    document: str
+    mark: str
+    commands: tuple[str, ...]
+
+
+def blocks(document: str) -> Iterator[Block]:
+    """Find the blocks of a document, their comments taken off and their lines joined."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for mark, lines in re.findall(r"(?:<!-- ([a-z ]+) -->\n)?```sh\n(.*?)```", text, re.S):
+        whole = lines.replace("\\\n", " ").splitlines()
+        yield Block(document, mark, tuple(re.sub(r"\s+# .*", "", line) for line in whole))
+
+
+def marked(mark: str) -> Block:
+    """Return the first block with a mark."""
+    return next(b for document in GUIDES for b in blocks(document) if b.mark == mark)
+
+
+def command_of(line: str) -> str:
+    """Return a command with what makes it shorter."""
+    more = [added for start, added in SHORTER.items() if line.startswith(start)]
+    return " ".join([line, *more])
+
+
+def type_in(line: str, folder: Path) -> None:
+    """Run a line of a document as a shell does, and fail with what it said."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", line],
+        cwd=folder, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
+
+
+def draw_tiles(folder: Path, name: str, seeds: Iterator[int], count: int = 3) -> None:
+    """Write tiles of drawn tissue, named after a patient."""
+    folder.mkdir()
+    for number in range(count):
+        density = np.full((512, 512), 0.1 + 0.1 * number, dtype=np.float32)
+        tissue = demo.draw_tissue(density, next(seeds))
+        Image.fromarray(tissue.pixels).save(folder / f"{name}-{number}.png")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, small_slide) -> Path:
+    """A folder with what the documents name: slides, tiles, labelled tiles, a model."""
+    folder = tmp_path_factory.mktemp("place")
+    seeds = iter(range(100))
+    draw_tiles(folder / "tiles", "p1", seeds)
+    draw_tiles(folder / "more", "p2", seeds, 2)
+    for copy in ("slide.svs", "scans/a.svs", "more/b.svs"):
+        (folder / copy).parent.mkdir(exist_ok=True)
+        shutil.copy(small_slide.path, folder / copy)
+    Image.fromarray(np.full((13, 18), 255, dtype=np.uint8)).save(folder / "mask.png")
+    (folder / ".venv").symlink_to(sys.prefix)
+    for file in (SHARED / "slides").glob("gbm40_mosaic_*"):
+        (folder / file.name).symlink_to(file)
+    weights = ROOT / "export" / "glioexport" / "weights"
+    for suffix in (".keras", ".json"):
+        shutil.copy(weights / f"student{suffix}", folder / f"mine{suffix}")
+    (folder / "DATA").mkdir()
+    write_tiles(folder / "DATA", (256, 320))
+    return folder
+
+
+def correct(folder: Path) -> None:
+    """Do what a person does between `annotate` and `masks`: save the outlines in corrected/."""
+    (folder / "corrected").mkdir(exist_ok=True)
+    for outlines in (folder / "mine" / "candidates").glob("*.geojson"):
+        shutil.copy(outlines, folder / "corrected")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", GUIDES)
+def test_every_command_of_a_document_runs_as_it_stands_there(place, document):
+    ran = 0
+    for block in blocks(document):
+        if block.mark:
+            continue
+        for line in block.commands:
+            if "gbm40_" in line and not (SHARED / "slides").is_dir():
+                continue  # a real slide, which is absent
+            type_in(command_of(line), place)
+            ran += 1
+            if line.startswith("glioexport annotate"):
+                correct(place)
+    assert ran > 3
+
+
+def test_every_other_command_is_run_by_the_test_that_is_named_for_it():
+    marks = {block.mark for document in GUIDES for block in blocks(document)} - {""}
+    here = {"try it", "install here", "install export", "install bench", "until stopped", "cluster"}
+    assert marks == here | set(ELSEWHERE)
+    for mark, file in ELSEWHERE.items():
+        assert f'"{mark}"' in (text := (ROOT / file).read_text("utf-8")) or f"{mark} -->" in text
+
+
+@pytest.mark.slow
+def test_one_command_installs_and_maps_the_demo(tmp_path):
+    if len(socket.if_nameindex()) < 2:
+        pytest.skip("no network to fetch wheels from")
+    (line,) = marked("try it").commands
+    assert line == " && ".join(marked("install here").commands)
+    copy = checkout(tmp_path / "copy")
+    type_in(line, copy)
+    assert (copy / "heatmap.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_extras_bring_what_is_installed_here(tmp_path):
+    if len(socket.if_nameindex()) < 2:
+        pytest.skip("no network to fetch wheels from")
+    copy = checkout(tmp_path / "copy")
+    for mark in ("install export", "install bench"):
+        (line,) = marked(mark).commands
+        type_in(f"python -m {line} --dry-run --quiet --report {mark.split()[1]}.json", copy)
+
+
+def checkout(folder: Path) -> Path:
+    """Copy what a user has who downloaded the project."""
+    leave = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests")
+    return Path(shutil.copytree(ROOT, folder, ignore=leave))
+
+
+@pytest.mark.slow
+def test_a_watch_maps_what_lies_there_and_stops_when_told(place):
+    (line,) = marked("until stopped").commands
+    maps = place / "maps-watched"
+    words = program(line.replace("maps/", "maps-watched/"))
+    watching = subprocess.Popen([*words, "--settle-s", "1"], cwd=place)
+    try:
+        wait_for(maps / "summary.csv")
+        watching.send_signal(signal.SIGTERM)
+        assert watching.wait(60) == 0
+    finally:
+        watching.kill()
+        watching.wait()
+    assert (maps / "a.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_scheduler_and_a_worker_map_a_folder(place):
+    pytest.importorskip("distributed")
+    address = f"127.0.0.1:{free_port()}"
+    lines = [line.replace("HOST:8786", address) for line in marked("cluster").commands]
+    started = []
+    try:
+        where = f"--host 127.0.0.1 --port {address.partition(':')[2]} --no-dashboard"
+        started.append(subprocess.Popen([*program(lines[0]), *where.split()], cwd=place))
+        started.append(subprocess.Popen(program(lines[1]), cwd=place))
+        type_in(lines[2].replace("maps/", "maps-cluster/"), place)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert (place / "maps-cluster" / "a.png").is_file()
+
+
+def program(line: str) -> list[str]:
+    """Return the words of a command, the first one as the file that is installed beside Python."""
+    first, *others = shlex.split(line)
+    return [str(Path(sys.executable).with_name(first)), *others]
+
+
+def free_port() -> int:
+    """Return a port that is free."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.1)
+
+
+def options() -> dict[str, set[str]]:
+    """Return every option of every command, "glioexport train" and so on."""
+    from gliobench.cli import app as bench
+    from glioexport.cli import app as export
+    from gliorun.cli import app as runtime
+
+    found = {}
+    for name, app in zip(COMMANDS, (runtime, export, bench), strict=True):
+        command = typer.main.get_command(app)
+        for sub, one in {"": command, **getattr(command, "commands", {})}.items():
+            names = {word for parameter in one.params for word in parameter.opts}
+            found[f"{name} {sub}".strip()] = {*names, "--help"}
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_option_that_is_named_exists(document):
+    known = options()
+    every = set().union(*known.values())
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for block in re.findall(r"```(?!sh\b).*?```", text, re.S):
+        text = text.replace(block, "")  # another program's
+    spans = re.findall(r"`([^`\n]+)`", text)
+    for span in spans:
+        words = span.split()
+        if not words or words[0] not in COMMANDS:
+            continue
+        command = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        assert command in known, span
+        assert {w for w in words if w.startswith("--")} <= known[command], span
+    named = {s.split()[0] for s in spans if s.startswith("--")}
+    assert named - every <= {"--build-arg", "--prefix"}, named - every
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_somewhere(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / document).parent / path if path else ROOT / document
+        assert file.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.M)
+            assert anchor in {as_anchor(title) for title in titles}, target
+
+
+def as_anchor(title: str) -> str:
+    """Return the anchor of a title, as Markdown's viewers make it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_every_message_that_is_explained_is_one_that_gliorun_says():
+    guide = (ROOT / "runtime" / "GUIDE.md").read_text(encoding="utf-8")
+    table = guide.partition("| gliorun says |")[2].partition("\n\n")[0]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+    assert len(rows) > 9
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "runtime" / "gliorun").rglob("*.py")
+    )
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # strings over several lines
+    source = re.sub(r"\{[^{}]*\}", "…", source)
+    for row in rows:
+        for message in row.split("; "):
+            for part in re.split(r"[…\d.]+|\([^)]*\)", message):
+                assert part.strip(" ;:") in source, message
+
+
+def test_what_to_cite_is_what_this_version_calls_itself():
+    said = re.match(r"gliorun \S+ \(model \w+ \w+", about.versions())
+    assert said is not None
+    assert said.group() in (ROOT / "README.md").read_text(encoding="utf-8")
