@@ -190,7 +190,11 @@ def test_a_watch_maps_what_lies_there_and_stops_when_told(place):
     words = program(line.replace("maps/", "maps-watched/"))
     watching = subprocess.Popen([*words, "--settle-s", "1"], cwd=place)
     try:
-        wait_for(maps / "summary.csv")
+        end = time.monotonic() + 120
+        table = maps / "summary.csv"
+        while not table.is_file() or "done" not in table.read_text(encoding="utf-8"):
+            assert time.monotonic() < end
+            time.sleep(0.1)
         watching.send_signal(signal.SIGTERM)
         assert watching.wait(60) == 0
     finally:
@@ -228,14 +232,6 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def wait_for(path: Path) -> None:
-    """Wait until a file is there."""
-    end = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < end, path
-        time.sleep(0.1)
 
 
 def options() -> dict[str, set[str]]:
