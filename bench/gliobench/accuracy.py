@@ -16,7 +16,7 @@ from gliobench.stains import COMPARED, RATIO, Method
 from gliobench.stress import CHANGES
 from glioexport.dataset import MPP, Entry, LabelledTile, load_tiles, read_index
 from gliorun.card import ModelCard
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.reading.tiles import SAME_SCALE
 
 Pixels = NDArray[np.uint8]
@@ -76,15 +76,18 @@ def choose(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
         The index is unusable, has no such set, or nothing is left.
     """
     if split not in SPLITS:
-        raise GlioError(f"split is {split!r}; known: {', '.join(SPLITS)}")
+        raise UsageError(f"split is {split!r}; known: {', '.join(SPLITS)}")
     entries = read_index(folder)
     known = sorted({e.set for e in entries})
     unknown = sorted(set(sets) - set(known))
     if unknown:
-        raise GlioError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(known)}")
+        raise UsageError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(known)}")
     chosen = [e for e in entries if split in ("all", e.split) and (not sets or e.set in sets)]
     if not chosen:
-        raise GlioError(f"{folder}: no tile of split {split} in {', '.join(sets or known)}")
+        raise GlioError(
+            f"{folder}: no tile of split {split} in {', '.join(sets or known)}; "
+            "pass another --split"
+        )
     return chosen
 
 
@@ -119,10 +122,12 @@ def accuracy(
     if not models:
         raise GlioError("accuracy needs at least one model")
     if colour not in COLOURS:
-        raise GlioError(f"colour is {colour!r}; known: {', '.join(COLOURS)}")
+        raise UsageError(f"colour is {colour!r}; known: {', '.join(COLOURS)}")
     for model in models:
         if model.card is not None and abs(model.card.mpp / MPP - 1) > SAME_SCALE:
-            raise GlioError(f"{model.name}: takes {model.card.mpp:g} µm/px; the tiles have {MPP:g}")
+            raise GlioError(
+                f"{model.name}: takes {model.card.mpp:g} µm/px, the tiles {MPP:g}; leave it out"
+            )
     tiles = load_tiles(choose(folder, sets, split), {}, None)
     results: list[Result] = []
     for model in reversed(models):  # the baseline first
@@ -233,7 +238,9 @@ def normaliser(name: str, card: ModelCard | None, folder: Path) -> Normalise:
         if found is not None:
             fits.append(found)
     if not fits:
-        raise GlioError(f"{folder}: has no training tile of {card.name} to fit {name} to")
+        raise GlioError(
+            f"{folder}: has no training tile of {card.name} to fit {name} to; pass --colour card"
+        )
     return _moving(method, method.mean(fits))
 
 

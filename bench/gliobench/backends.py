@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gliorun import about
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import CARD_KEY, Compute, open_model
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.job import REFERENCE_MODEL
 from gliorun.reading.windows import segment
 
@@ -64,7 +64,7 @@ def backends_of(model: Path, converted: Path) -> tuple[list[Backend], ModelCard]
         A file is missing, or `converted` was made of another `.keras` file.
     """
     if not model.is_file():
-        raise GlioError(f"{model}: no such file")
+        raise GlioError(f"{model}: no such file; check its name")
     source = sha256_of(model)
     fp32, int8 = (converted / f"{name}.xml" for name in ("fp32", "int8"))
     card = open_model(int8).card
@@ -183,7 +183,7 @@ def has_keras() -> bool:
 def is_reference_of(keras_file: Path, card: ModelCard) -> bool:
     """Tell whether a converted model, by its card, was made of this Keras file."""
     if not keras_file.is_file():
-        raise GlioError(f"{keras_file}: no such file")
+        raise GlioError(f"{keras_file}: no such file; check its name")
     return card.source_sha256 == sha256_of(keras_file)
 
 
@@ -289,7 +289,7 @@ def open_segmenters(models: list[str]) -> list[Segmenter]:
     """
     parts = [Path(model).parts for model in models]
     if len(set(parts)) < len(parts):
-        raise GlioError(f"{', '.join(models)}: a model is given twice")
+        raise UsageError(f"{', '.join(models)}: a model is given twice; give it once")
     depth = 1
     while len({of_one[-depth:] for of_one in parts}) < len(parts):
         depth += 1
@@ -310,7 +310,7 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
         known = ", ".join([*sorted(shipped), OTSU])
         raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {known}")
     if not path.is_file():
-        raise GlioError(f"{path}: no such file")
+        raise GlioError(f"{path}: no such file; check its name")
     masks, card = _OPENERS[path.suffix](path)
     return Segmenter(
         name, partial(segment, predict=masks, side=card.tile_px), card, sha256_of(path)
@@ -337,7 +337,7 @@ def _open_onnx(path: Path) -> tuple[Masks, ModelCard]:
     try:
         entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     except DecodeError as error:
-        raise GlioError(f"{path}: not an ONNX file, or damaged") from error
+        raise GlioError(f"{path}: not an ONNX file, or damaged; convert the model again") from error
     if CARD_KEY not in entries:
         raise GlioError(f"{path}: has no model card; make it with 'glioexport convert'")
     try:

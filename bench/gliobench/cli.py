@@ -10,7 +10,9 @@ import typer
 from gliorun import commandline
 from gliorun.errors import GlioError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help=__doc__, epilog=commandline.EXIT_CODES
+)
 
 
 @app.callback()
@@ -320,7 +322,7 @@ def _check_folders(*outputs: Path | None) -> None:
     """Raise before a long measurement, not after it, where its figures cannot be written."""
     for out in outputs:
         if out is not None and not out.parent.is_dir():
-            raise GlioError(f"{out.parent}: no such folder to write into")
+            raise GlioError(f"{out.parent}: no such folder to write into; make it first")
 
 
 def _finish(

@@ -69,11 +69,11 @@ def load(path: Path) -> tuple[Envelope, dict[str, Any]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise GlioError(f"{path}: cannot be read ({error.strerror})") from error
+        raise GlioError(f"{path}: cannot be read ({error.strerror}); check its name") from error
     except (ValueError, RecursionError) as error:
-        raise GlioError(f"{path}: not JSON ({error})") from error
+        raise GlioError(f"{path}: not JSON ({error}); pass what --json wrote") from error
     if not isinstance(values, dict) or "kind" not in values or "format" not in values:
-        raise GlioError(f"{path}: not written by gliobench")
+        raise GlioError(f"{path}: not written by gliobench; pass what --json wrote")
     if values["format"] != FORMAT:
         raise GlioError(
             f"{path}: is of format {values['format']!r}, known is {FORMAT}; "
@@ -112,12 +112,14 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    raise GlioError(f"{where}: is {str(value)[:40]!r}, not {_schema(kind)}")
+    raise GlioError(f"{where}: is {str(value)[:40]!r}, not {_schema(kind)}; measure again")
 
 
 def _read_fields(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
-        raise GlioError(f"{where}: is {str(value)[:40]!r}, not the entries of {kind.__name__}")
+        raise GlioError(
+            f"{where}: is {str(value)[:40]!r}, not the entries of {kind.__name__}; measure again"
+        )
     hints = typing.get_type_hints(kind)
     found = {}
     for field in fields(kind):
@@ -125,7 +127,7 @@ def _read_fields(kind: Any, value: Any, where: str) -> Any:
             place = f"{where}: {field.name}" if ": " not in where else f"{where}.{field.name}"
             found[field.name] = _read(hints[field.name], value[field.name], place)
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise GlioError(f"{where}: has no entry {field.name!r}")
+            raise GlioError(f"{where}: has no entry {field.name!r}; measure again")
     return kind(**found)
 
 

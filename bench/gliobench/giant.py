@@ -16,7 +16,7 @@ from gliobench.bigtiff import Level, PyramidWriter
 from gliorun import demo
 from gliorun.atomic import replacing
 from gliorun.density import classify
-from gliorun.errors import GlioError
+from gliorun.errors import UsageError
 
 Pixels = NDArray[np.uint8]
 Places = NDArray[np.int64]
@@ -60,9 +60,9 @@ class Plan:
     def __post_init__(self) -> None:
         low, high = GIGAPIXELS
         if not low <= self.gigapixels <= high:  # also refuses NaN
-            raise GlioError(f"gigapixels is {self.gigapixels:g}; it must lie from {low} to {high}")
+            raise UsageError(f"gigapixels is {self.gigapixels:g}; it must lie from {low} to {high}")
         if not 0 < self.tissue_share <= 1:
-            raise GlioError(f"tissue is {self.tissue_share:g}; it must lie above 0, up to 1")
+            raise UsageError(f"tissue is {self.tissue_share:g}; it must lie above 0, up to 1")
 
     @property
     def places(self) -> tuple[int, int]:

@@ -14,8 +14,7 @@ from gliobench.compare import CompareFigures
 from gliobench.document import Envelope
 from gliobench.sidebyside import Measured, TradeOff, trade_offs
 from gliobench.speed import Point, SpeedFigures
-from gliorun.atomic import replacing
-from gliorun.errors import GlioError
+from gliorun.atomic import cannot_write, replacing
 
 DPI = 120
 PLAIN, WRONG = "#08519c", "#cb181d"
@@ -59,7 +58,7 @@ def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise cannot_write(folder, error) from error
     for name, figure in figures.items():
         with replacing(folder / name) as partial:
             figure.savefig(partial, format="png", dpi=DPI, metadata={"Software": "gliobench"})

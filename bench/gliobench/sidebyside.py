@@ -15,7 +15,7 @@ from gliobench.doctor import DoctorFigures
 from gliobench.document import DISAGREES, Envelope
 from gliobench.report import spread, table
 from gliobench.speed import SpeedFigures
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def read_all(paths: Sequence[Path]) -> list[Measured]:
         There is none, or one cannot be read.
     """
     if not paths:
-        raise GlioError("report needs at least one JSON file of gliobench")
+        raise UsageError("report needs at least one JSON file of gliobench")
     letters: dict[str, str] = {}
     found = []
     for path in paths:

@@ -19,7 +19,7 @@ from gliobench.ways import Run, Target, open_job, open_network, open_script, ope
 from gliobench.workers import Contestant, Turn, Worker, take_turns
 from gliorun.card import ModelCard, sha256_of
 from gliorun.engine import open_model
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.processors import processors
 from gliorun.reading.slide import Slide
 
@@ -125,9 +125,9 @@ def measure_speed(
         The slide or model cannot be used, or the budget is too small.
     """
     if budget_s < LEAST_BUDGET_S:
-        raise GlioError(f"budget is {budget_s:g} s; it must be at least {LEAST_BUDGET_S}")
+        raise UsageError(f"budget is {budget_s:g} s; it must be at least {LEAST_BUDGET_S}")
     if rounds < 1:
-        raise GlioError(f"rounds is {rounds}; it must be at least 1")
+        raise UsageError(f"rounds is {rounds}; it must be at least 1")
     ends = time.monotonic() + budget_s
     with Slide(target.slide) as slide:  # what can be wrong, before any process is started
         slide.scale(target.mpp)
@@ -198,7 +198,9 @@ def _pilot(worker: Worker) -> Run:
     worker.turn(WARM_UP_TILES)
     run: Run = worker.turn(PILOT_TILES).value
     if run.tiles == 0:
-        raise GlioError(f"{worker.name}: the slide has no tile that is fit to be measured")
+        raise GlioError(
+            f"{worker.name}: the slide has no tile that is fit to be measured; pass another"
+        )
     return run
 
 

@@ -16,7 +16,8 @@ from gliobench.report import compare_markdown, speed_markdown
 from gliobench.sidebyside import read_all, report_markdown
 from gliobench.speed import SpeedFigures, measure_speed
 from gliobench.ways import Target
-from gliorun.errors import GlioError
+from gliorun.atomic import cannot_write
+from gliorun.errors import UsageError
 from gliorun.job import DEFAULT_MODEL
 
 Say = Callable[[str], None]
@@ -51,7 +52,7 @@ def compare_models(
         A file is missing or cannot be used.
     """
     if converted is None and model is not None:
-        raise GlioError(f"{model}: a model of your own needs --converted")
+        raise UsageError(f"{model}: a model of your own needs --converted")
     with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
         if converted is None:
             converted = Path(folder) / "converted"
@@ -100,7 +101,7 @@ def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effor
     try:
         out.mkdir(exist_ok=True)
     except OSError as error:
-        raise GlioError(f"{out}: cannot be made ({error.strerror})") from error
+        raise cannot_write(out, error) from error
     sections: list[str] = []
     written: list[Path] = []
 

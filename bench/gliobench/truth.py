@@ -39,7 +39,9 @@ def read_cells(path: Path, within: Box | None = None) -> list[tuple[Box, float]]
                 if row["density"]
             ]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise GlioError(f"{path}: not a density.csv of gliorun ({error!r})") from error
+        raise GlioError(
+            f"{path}: not a density.csv of gliorun ({error!r}); pass what it wrote"
+        ) from error
     if within is None:
         return cells
     left, top, right, bottom = within
@@ -60,7 +62,9 @@ def against_truth(cells: list[tuple[Box, float]], mask: NDArray[np.bool_]) -> Tr
     """
     height, width = mask.shape
     if any(box[2] > width or box[3] > height for box, _ in cells):
-        raise GlioError(f"a cell lies outside the mask of {width} x {height} px")
+        raise GlioError(
+            f"a cell lies outside the mask of {width} x {height} px; pass the mask at level 0"
+        )
     true = [mask[top:bottom, left:right].mean() for (left, top, right, bottom), _ in cells]
     return _compare(cells, np.array(true))
 
@@ -82,7 +86,7 @@ def against_cells(cells: list[tuple[Box, float]], truth: list[tuple[Box, float]]
 
 def _compare(cells: list[tuple[Box, float]], true: NDArray[np.float64]) -> Truth:
     if len(cells) < 2:
-        raise GlioError("there are fewer than two cells to compare")
+        raise GlioError("there are fewer than two cells to compare; pass a wider --within")
     measured = np.array([density for _, density in cells])
     points = 100 * (measured - true)
     return Truth(
@@ -101,9 +105,11 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         with Image.open(path) as image:
             mask = np.asarray(image) > 0
     except OSError as error:
-        raise GlioError(f"{path}: cannot be read as a mask ({error})") from error
+        raise GlioError(
+            f"{path}: cannot be read as a mask ({error}); pass a PNG or TIFF"
+        ) from error
     if mask.ndim != 2:
-        raise GlioError(f"{path}: has {mask.shape[-1]} channels; a mask has one")
+        raise GlioError(f"{path}: has {mask.shape[-1]} channels; a mask has one; pass that")
     return mask
 
 

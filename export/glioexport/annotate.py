@@ -32,9 +32,9 @@ from glioexport.nuclei_geojson import (
 )
 from glioexport.otsu import candidate_nuclei
 from gliorun import colour
-from gliorun.atomic import replacing
+from gliorun.atomic import cannot_write, replacing
 from gliorun.card import ModelCard
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 Row = dict[str, str]
 Say = Callable[[str], None]
@@ -75,9 +75,9 @@ class Source:
 
     def __post_init__(self) -> None:
         if not self.set:
-            raise GlioError("the tiles belong to no set; pass --set")
+            raise UsageError("the tiles belong to no set; pass --set")
         if not 0 < self.mpp <= COARSEST_MPP:
-            raise GlioError(
+            raise UsageError(
                 f"mpp is {self.mpp:g}; it must be above 0 and at most {COARSEST_MPP:g} µm per pixel"
             )
 
@@ -156,7 +156,7 @@ def take_corrections(
         nothing was written.
     """
     if split not in SPLITS:
-        raise GlioError(f"split is {split!r}; known: {', '.join(SPLITS)}")
+        raise UsageError(f"split is {split!r}; known: {', '.join(SPLITS)}")
     candidates = _read_rows(out / "candidates.csv")
     rows = _read_rows(out / "index.csv")
     corrected: dict[str, tuple[Row, Outlines, tuple[int, int]]] = {}
@@ -196,13 +196,13 @@ def _listed(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise GlioError(f"{path}: no such file or folder")
+            raise GlioError(f"{path}: no such file or folder; check its name")
         if path.is_file():
             files.append(path)
             continue
         inside = [p for p in path.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "."]
         if not inside:
-            raise GlioError(f"{path}: holds no {', '.join(suffixes)}")
+            raise GlioError(f"{path}: holds no {', '.join(suffixes)}; name a folder that does")
         files += sorted(inside)
     return files
 
@@ -224,7 +224,7 @@ def _shape_of(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             (width, height), mode = image.size, image.mode
     except (OSError, Image.DecompressionBombError) as error:
-        raise GlioError(f"{path}: cannot be read as an image ({error})") from error
+        raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
     if mode not in ("RGB", "RGBA"):
         raise GlioError(f"{path}: its pixels are {mode}; save it as 8-bit RGB")
     if max(width, height) > LONGEST_SIDE_PX:
@@ -323,13 +323,13 @@ def _read_rows(table: Path) -> list[Row]:
             reader = csv.DictReader(lines, strict=True)
             rows, columns = list(reader), reader.fieldnames or ()
     except (OSError, ValueError, csv.Error) as error:
-        raise GlioError(f"{table}: cannot be read as CSV in UTF-8 ({error})") from error
+        raise GlioError(f"{table}: cannot be read as CSV in UTF-8 ({error}); save it so") from error
     missing = [name for name in COLUMNS if name not in columns and name != "split"]
     if missing:
-        raise GlioError(f"{table}: no column {', '.join(missing)}")
+        raise GlioError(f"{table}: no column {', '.join(missing)}; add it")
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise GlioError(f"{table}: tile {number} has not one value for each column")
+            raise GlioError(f"{table}: tile {number} has not one value for each column; mend it")
     return rows
 
 
@@ -355,4 +355,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GlioError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise cannot_write(folder, error) from error

@@ -88,7 +88,7 @@ def _entries(folder: Path, card: ModelCard) -> tuple[list[Entry], list[list[Entr
         entries = read_index(folder)
         return entries, [[e for e in entries if e.split == kind] for kind in ("train", "val")]
     if not folder.is_dir():
-        raise GlioError(f"{folder}: no such folder of tiles")
+        raise GlioError(f"{folder}: no such folder of tiles; check its name")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     entries = [Entry("", file.stem, "", "", "", file, file, card.mpp) for file in files]
     return entries, [entries[::2], entries[1::2]]

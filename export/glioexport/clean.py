@@ -13,9 +13,9 @@ from pathlib import Path
 from glioexport.checktiles import IMAGE_SUFFIXES
 from glioexport.dataset import MPP, Entry, read_index, read_rgba
 from gliorun import colour
-from gliorun.atomic import replacing
+from gliorun.atomic import cannot_write, replacing
 from gliorun.density import Status
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.reading import quality
 from gliorun.reading.quality import Quality, QualityLimits, Scores
 
@@ -109,29 +109,31 @@ def _listed(data: Path, mpp: float) -> tuple[list[Entry], list[dict[str, str]]]:
     if (data / INDEX).is_file():
         entries = read_index(data)
         if not entries:
-            raise GlioError(f"{data / INDEX}: names no image")
+            raise GlioError(f"{data / INDEX}: names no image; list some, or move it away")
         with (data / INDEX).open(newline="", encoding="utf-8") as stream:
             return entries, list(csv.DictReader(stream))
     if not data.is_dir():
-        raise GlioError(f"{data}: no such folder of images")
+        raise GlioError(f"{data}: no such folder of images; check its name")
     if not (math.isfinite(mpp) and mpp > 0):
-        raise GlioError(f"mpp is {mpp}; it must be above 0")
+        raise UsageError(f"mpp is {mpp}; it must be above 0")
     files = sorted(file for file in data.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise GlioError(f"{data}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        raise GlioError(
+            f"{data}: holds no image ({', '.join(IMAGE_SUFFIXES)}); name a folder that does"
+        )
     return [Entry("", file.name, "", "", "", file, file, mpp) for file in files], []
 
 
 def _check_out(data: Path, out: Path) -> None:
     """Make the folder, unless an index.csv would be lost in it."""
     if out.resolve() == data.resolve():
-        raise GlioError(f"{out}: is the folder of the images; pass another one as --out")
+        raise UsageError(f"{out}: is the folder of the images; pass another one as --out")
     if (out / INDEX).exists() and not (out / TABLE).exists():
         raise GlioError(f"{out}: holds an index.csv that is not of a cleaning; pass another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GlioError(f"{out}: cannot be made ({error.strerror})") from error
+        raise cannot_write(out, error) from error
 
 
 def _write_table(path: Path, data: Path, judged: Iterable[Judged]) -> None:

@@ -9,7 +9,9 @@ import typer
 
 from gliorun import commandline
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help=__doc__, epilog=commandline.EXIT_CODES
+)
 
 
 Tiles = Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")]

@@ -20,7 +20,7 @@ from glioexport.quantise import layers_in_float, quantise, quantise_with_control
 from glioexport.reference import card_beside, card_path, mask_predictor, predict_values
 from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
-from gliorun.card import ModelCard
+from gliorun.card import ModelCard, check_mpp
 from gliorun.engine import open_model
 from gliorun.errors import GlioError
 
@@ -90,6 +90,8 @@ def convert(
         The model cannot be loaded or converted, or a converted one strays from Keras.
     """
     description = description or Description()
+    if mpp is not None:
+        check_mpp(mpp)
     network = load_network(path, description)
     card = _card_for(network, path, mpp)
     with replacing_folder(out, known=FILES) as work:
@@ -250,5 +252,5 @@ def _card_for(network: Network, path: Path, mpp: float | None) -> ModelCard:
             raise GlioError(f"{path}: no {name} beside it; pass --mpp, its µm per pixel")
         card = ModelCard(name=path.name.split(".")[0], tile_px=side, mpp=mpp, colour_target=None)
     elif card.tile_px != side:
-        raise GlioError(f"{path}: takes {side} px, but its card says {card.tile_px}")
+        raise GlioError(f"{path}: takes {side} px, but its card says {card.tile_px}; mend the card")
     return replace(card, mpp=card.mpp if mpp is None else mpp, source_sha256=network.sha256)

@@ -129,13 +129,13 @@ def _defined_in(file: Path) -> Objects:
     name = f"glioexport_custom_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None or not file.is_file():
-        raise GlioError(f"{file}: no such Python file")
+        raise GlioError(f"{file}: no such Python file; check its name")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's code raises
-        raise GlioError(f"{file}: fails with {error!r}") from error
+        raise GlioError(f"{file}: fails with {error!r}; mend it") from error
     return {
         key: value
         for key, value in vars(module).items()

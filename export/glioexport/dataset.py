@@ -70,10 +70,10 @@ def read_index(folder: Path) -> list[Entry]:
         reader = csv.DictReader(lines)
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
-            raise GlioError(f"{path}: no column {', '.join(missing)}")
+            raise GlioError(f"{path}: no column {', '.join(missing)}; add it")
         rows = list(reader)
         if any(row[name] is None for row in rows for name in COLUMNS):
-            raise GlioError(f"{path}: a line is cut short")
+            raise GlioError(f"{path}: a line is cut short; copy it again")
         entries = [
             Entry(
                 set=row["set"],
@@ -90,7 +90,9 @@ def read_index(folder: Path) -> list[Entry]:
     for entry in entries:
         for file in (entry.image, entry.label):
             if not file.is_file():
-                raise GlioError(f"{path}: names {file}, which does not exist")
+                raise GlioError(
+                    f"{path}: names {file}, which does not exist; copy the folder whole"
+                )
     return entries
 
 
@@ -112,7 +114,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGBA"))
     except (OSError, Image.DecompressionBombError) as error:
-        raise GlioError(f"{path}: cannot be read as an image ({error})") from error
+        raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
 
 
 def read_nuclei(path: Path) -> NDArray[np.uint8]:
@@ -126,7 +128,9 @@ def read_label(path: Path) -> NDArray[Any]:
         with Image.open(path) as image:
             return np.asarray(image)
     except (OSError, Image.DecompressionBombError) as error:
-        raise GlioError(f"{path}: cannot be read as a label image ({error})") from error
+        raise GlioError(
+            f"{path}: cannot be read as a label image ({error}); copy it again"
+        ) from error
 
 
 def stain_statistics(entries: Iterable[Entry]) -> dict[str, colour.StainStatistic]:
@@ -158,7 +162,8 @@ def load_tiles(
         nuclei = read_nuclei(entry.label)
         if nuclei.shape != pixels.shape[:2]:
             raise GlioError(
-                f"{entry.label}: {nuclei.shape} does not fit the image {pixels.shape[:2]}"
+                f"{entry.label}: {nuclei.shape} does not fit the image {pixels.shape[:2]}; "
+                "draw the label at the image's size"
             )
         tiles.append(_at_scale(LabelledTile(entry, pixels, nuclei)))
     return tiles

@@ -35,7 +35,7 @@ from glioexport.train import (
 )
 from gliorun.atomic import replacing
 from gliorun.card import ModelCard
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.reading.windows import segment
 
 STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)
@@ -79,9 +79,9 @@ class Teaching:
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_share <= 1:
-            raise GlioError(f"label share is {self.label_share}; it must lie from 0 to 1")
+            raise UsageError(f"label share is {self.label_share}; it must lie from 0 to 1")
         if not 1 <= self.turns <= 4:
-            raise GlioError(f"turns is {self.turns}; there are 1 to 4")
+            raise UsageError(f"turns is {self.turns}; there are 1 to 4")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

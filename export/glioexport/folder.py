@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gliorun.atomic import cannot_write
 from gliorun.errors import GlioError
 
 
@@ -44,7 +45,7 @@ def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        raise GlioError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise cannot_write(folder, error) from error
 
 
 def _check_ours(folder: Path, known: frozenset[str]) -> None:

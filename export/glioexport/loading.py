@@ -22,7 +22,7 @@ from glioexport.network import UnetShape, build_unet
 from glioexport.saved_model import load_saved_model, sha256_of_folder
 from glioexport.scores import ARGMAX, OUTPUTS, output_of
 from gliorun.card import sha256_of
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 PIXEL_RANGES = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}
 """What a network expects of a pixel, and the factor and offset that make it of 0 to 255."""
@@ -59,9 +59,9 @@ class Description:
 
     def __post_init__(self) -> None:
         if self.output is not None and self.output not in OUTPUTS:
-            raise GlioError(f"output is {self.output!r}; known: {', '.join(OUTPUTS)}")
+            raise UsageError(f"output is {self.output!r}; known: {', '.join(OUTPUTS)}")
         if self.pixel_range not in PIXEL_RANGES:
-            raise GlioError(
+            raise UsageError(
                 f"pixel range is {self.pixel_range!r}; known: {', '.join(PIXEL_RANGES)}"
             )
 
@@ -109,12 +109,12 @@ def load_network(path: Path, description: Description | None = None) -> Network:
     """
     description = description or Description()
     if not path.exists():
-        raise GlioError(f"{path}: no such file")
+        raise GlioError(f"{path}: no such file; check its name")
     kind = _kind_of(path)
     if description.unet and kind != "weights":
-        raise GlioError(f"{path}: holds its own architecture; --unet is for NAME{WEIGHTS_SUFFIX}")
+        raise UsageError(f"{path}: holds its own architecture; --unet is for NAME{WEIGHTS_SUFFIX}")
     if description.custom and kind in ("SavedModel", "weights"):
-        raise GlioError(f"{path}: needs no --custom; leave it out")
+        raise UsageError(f"{path}: needs no --custom; leave it out")
     stand_ins: tuple[str, ...] = ()
     if kind == "SavedModel":
         model = load_saved_model(path, description.tile_px)
@@ -138,7 +138,7 @@ def load_model(path: Path, custom: Path | None = None) -> keras.Model:
         The file is missing, not a `.keras` file, or holds what safe mode refuses.
     """
     if not path.is_file():
-        raise GlioError(f"{path}: no such file")
+        raise GlioError(f"{path}: no such file; check its name")
     if path.suffix != ".keras":
         raise GlioError(f"{path}: not a .keras file; save the model with model.save('name.keras')")
     model, _ = _load_whole(path, Description(custom=custom))
@@ -150,7 +150,7 @@ def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
 
     Raises
     ------
-    GlioError
+    UsageError
         There is no such setting, or its value does not fit.
     """
     shape = UnetShape()
@@ -161,16 +161,16 @@ def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
         name, given, text = change.partition("=")
         if not given or name not in asdict(shape):
             known = ", ".join(field.name for field in fields(shape))
-            raise GlioError(f"--unet {change}: no such setting; known, as name=value: {known}")
+            raise UsageError(f"--unet {change}: no such setting; known, as name=value: {known}")
         default = getattr(shape, name)
         try:
             values[name] = text if isinstance(default, str) else type(default)(json.loads(text))
         except (TypeError, ValueError) as error:
-            raise GlioError(f"--unet {change}: the default is {default!r} ({error})") from error
+            raise UsageError(f"--unet {change}: the default is {default!r} ({error})") from error
     try:
         return replace(shape, **values)
     except ValueError as error:
-        raise GlioError(f"--unet: {error}") from error
+        raise UsageError(f"--unet: {error}") from error
 
 
 def _kind_of(path: Path) -> str:
@@ -299,7 +299,7 @@ def _output(model: keras.Model, path: Path, given: str | None) -> str:
         raise GlioError(f"{path}: a softmax over one channel is always 1; train with a sigmoid")
     if given is not None:
         if found in ("softmax", "sigmoid") and found != given:
-            raise GlioError(f"{path}: ends in a {found}; leave --output {given} out")
+            raise UsageError(f"{path}: ends in a {found}; leave --output {given} out")
         return given
     if found is None and channels == 1:
         raise GlioError(
@@ -333,7 +333,7 @@ def _side_of(model: keras.Model, path: Path, tile_px: int | None) -> int:
         raise GlioError(f"{path}: takes tiles of any size; pass --tile-px, the side in px")
     side = int(height or tile_px or 0)
     if tile_px not in (None, side):
-        raise GlioError(f"{path}: takes {side} px; leave --tile-px out")
+        raise UsageError(f"{path}: takes {side} px; leave --tile-px out")
     if side < 16:
         raise GlioError(f"{path}: takes {side} px; a tile must be at least 16 px")
     return side

@@ -185,9 +185,13 @@ def _features(path: Path) -> list[Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise GlioError(f"{path}: cannot be read ({error.strerror})") from error
+        raise GlioError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise GlioError(f"{path}: not GeoJSON, or cut short ({error})") from error
+        raise GlioError(
+            f"{path}: not GeoJSON, or cut short ({error}); export it from QuPath again"
+        ) from error
     if isinstance(value, list):
         return value
     kind = value.get("type") if isinstance(value, dict) else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gliorun.agreement import Agreement, agreement
 from gliorun.density import CLASS_EDGES
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
@@ -19,6 +19,9 @@ Predictor = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 
 NUCLEUS_SHARE = (0.001, 0.99)
 """Bounds of the nucleus area over all tiles between which a comparison says something."""
+
+
+WAY_OUT = "pass tiles that are like your slides, or a wider limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,17 @@ class Tolerance:
     density_points: float = 0.3
     class_agreement: float = 0.97
     probability: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.density_points >= 0:  # also refuses NaN
+            raise UsageError(
+                f"largest density difference is {self.density_points:g} points; "
+                "it must be 0 or more"
+            )
+        if not 0 <= self.class_agreement <= 1:
+            raise UsageError(
+                f"smallest class agreement is {self.class_agreement:g}; it must lie from 0 to 1"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +102,12 @@ def check(figures: Mapping[str, Parity], tolerance: Tolerance) -> None:
         if found.density_error_points > tolerance.density_points:
             raise GlioError(
                 f"{name}: mean density difference to Keras is {found.density_error_points:.3f} "
-                f"points, more than {tolerance.density_points:g}"
+                f"points, more than {tolerance.density_points:g}; {WAY_OUT}"
             )
         if found.class_agreement < tolerance.class_agreement:
             raise GlioError(
                 f"{name}: {found.class_agreement:.1%} of the tiles keep their density class, "
-                f"fewer than {tolerance.class_agreement:.0%}"
+                f"fewer than {tolerance.class_agreement:.0%}; {WAY_OUT}"
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 Pixels = NDArray[np.uint8]
 Misses = Callable[[Any], tuple[float, float]]
@@ -57,7 +57,7 @@ def _operations_of(model: Any, layers: set[str]) -> list[str]:
     unknown = layers - set(found.values())
     if unknown:
         known = ", ".join(dict.fromkeys(found.values()))
-        raise GlioError(f"no layer {', '.join(sorted(unknown))} to leave in float; known: {known}")
+        raise UsageError(f"no layer {', '.join(sorted(unknown))} to leave in float; known: {known}")
     return [name for name, layer in found.items() if layer in layers]
 
 

@@ -63,7 +63,10 @@ def load_saved_model(folder: Path, side_px: int | None) -> keras.Model:
     try:
         loaded = tf.saved_model.load(str(folder))
     except (OSError, ValueError, LookupError, DecodeError, tf.errors.OpError) as error:
-        raise GlioError(f"{folder}: not a SavedModel, or damaged ({_first_line(error)})") from error
+        raise GlioError(
+            f"{folder}: not a SavedModel, or damaged ({_first_line(error)}); "
+            "write it again with model.export()"
+        ) from error
     signature = loaded.signatures.get(SIGNATURE)
     if signature is None:
         raise GlioError(f"{folder}: has no signature {SIGNATURE!r}; write it with model.export()")
@@ -73,7 +76,10 @@ def load_saved_model(folder: Path, side_px: int | None) -> keras.Model:
         raise GlioError(f"{folder}: {error}; export the model for inference") from error
     more = sorted(kind for kind in op_kinds(signature.graph) if kind.startswith(PROGRAM_OPS))
     if more:
-        raise GlioError(f"{folder}: does more than compute an output ({', '.join(more)}); refused")
+        raise GlioError(
+            f"{folder}: does more than compute an output ({', '.join(more)}); "
+            "write the network alone"
+        )
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
         raise GlioError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -34,7 +35,7 @@ from gliorun import colour
 from gliorun.agreement import Agreement, agreement
 from gliorun.atomic import replacing
 from gliorun.card import ModelCard, sha256_of
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.reading.windows import segment
 from gliorun.streams import map_ahead
 
@@ -68,11 +69,17 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             known = ", ".join(OPTIMIZERS)
-            raise GlioError(f"optimizer is {self.optimizer!r}; known: {known}")
-        if not 0 <= self.average < 1 or not 0 < self.threshold < 1 or not 0 <= self.dice_share <= 1:
-            raise GlioError("average, threshold and dice_share are shares between 0 and 1")
-        if self.learning_rate <= 0 or self.batch < 1 or self.epochs < 1:
-            raise GlioError("learning_rate, batch and epochs must be above 0")
+            raise UsageError(f"optimizer is {self.optimizer!r}; known: {known}")
+        for name, fits, must in (
+            ("average", 0 <= self.average < 1, "lie from 0 to below 1"),
+            ("threshold", 0 < self.threshold < 1, "lie between 0 and 1"),
+            ("dice_share", 0 <= self.dice_share <= 1, "lie from 0 to 1"),
+            ("learning_rate", 0 < self.learning_rate < math.inf, "be above 0"),
+            ("batch", self.batch >= 1, "be at least 1"),
+            ("epochs", self.epochs >= 1, "be at least 1"),
+        ):
+            if not fits:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must {must}")
 
 
 RECIPES = {
@@ -92,13 +99,13 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise GlioError(f"precision is {self.precision!r}; known: {', '.join(PRECISIONS)}")
+            raise UsageError(f"precision is {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.shape.height_px != self.shape.width_px:
-            raise GlioError("tiles are square; height_px and width_px must be equal")
+            raise UsageError("tiles are square; height_px and width_px must be equal")
         try:
             _ = self.trained
         except ValueError as error:
-            raise GlioError(f"crops of {self.recipe.crop_px} px do not fit: {error}") from error
+            raise UsageError(f"crops of {self.recipe.crop_px} px do not fit: {error}") from error
 
     @property
     def network(self) -> UnetShape:
@@ -121,7 +128,7 @@ def varied(settings: TrainSettings, change: str) -> TrainSettings:
 
     Raises
     ------
-    GlioError
+    UsageError
         There is no such setting, or its value has another type.
     """
     name, given, text = change.partition("=")
@@ -130,7 +137,7 @@ def varied(settings: TrainSettings, change: str) -> TrainSettings:
     del values["augmentation"]
     if not given or name not in values:
         known = ", ".join(sorted(values))
-        raise GlioError(f"{change}: no such setting; known, as name=value: {known}")
+        raise UsageError(f"{change}: no such setting; known, as name=value: {known}")
     default = values[name]
     try:
         value = text if isinstance(default, str) else type(default)(json.loads(text))
@@ -142,7 +149,7 @@ def varied(settings: TrainSettings, change: str) -> TrainSettings:
             return replace(settings, recipe=replace(recipe, augmentation=crops))
         return replace(settings, shape=replace(settings.shape, **one))
     except (TypeError, ValueError) as error:
-        raise GlioError(f"{change}: the default is {default!r} ({error})") from error
+        raise UsageError(f"{change}: the default is {default!r} ({error})") from error
 
 
 @keras.saving.register_keras_serializable(package="glioexport")
@@ -239,16 +246,19 @@ def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
     """
     held_out = set(held_out)
     entries = read_index(data)
-    unknown = held_out - {e.set for e in entries}
-    if unknown:
-        raise GlioError(f"{data}: has no set {', '.join(sorted(unknown))} to hold out")
+    known = {e.set for e in entries}
+    if not held_out <= known:
+        unknown = ", ".join(sorted(held_out - known))
+        raise UsageError(
+            f"{data}: has no set {unknown} to hold out; it has {', '.join(sorted(known))}"
+        )
     train = [e for e in entries if e.split == "train" and e.set not in held_out]
     val = [e for e in entries if e.split == "val" or e.set in held_out]
     if not train or not val:
         raise GlioError(f"{data}: needs tiles of the split train and of the split val")
     statistics = stain_statistics(entries)
     if not any(e.stain_group in statistics for e in train):
-        raise GlioError(f"{data}: no tile to train on holds enough tissue")
+        raise GlioError(f"{data}: no tile to train on holds enough tissue; add some")
     return Chosen(train, val, statistics)
 
 
@@ -362,7 +372,10 @@ def _one_epoch(
         for step, (pixels, nuclei) in enumerate(batches, 1):
             losses.append(float(np.asarray(model.train_on_batch(pixels, nuclei))))
             if not np.isfinite(losses[-1]):
-                raise GlioError(f"the loss is {losses[-1]} in epoch {epoch + 1}; lower the rate")
+                raise GlioError(
+                    f"the loss is {losses[-1]} in epoch {epoch + 1}; "
+                    "lower learning_rate with --vary"
+                )
             done = epoch * steps + step  # at first the average keeps less: nothing good yet
             _average(averaged, model, min(settings.recipe.average, done / (done + 10)))
             if step % 20 == 0:

@@ -72,7 +72,13 @@ def cannot_write(path: Path, error: OSError) -> GlioError:
     return GlioError(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
 
 
-def leftovers(path: Path) -> list[Path]:
-    """Return the temporary files that `replacing(path)` left when its process was killed."""
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files that `replacing(path)` left when its process was killed.
+
+    Only for one who knows that no other process is writing `path`.
+    """
     left = re.compile(re.escape(f".{path.stem}.") + "[0-9a-f]{8}" + re.escape(path.suffix))
-    return [file for file in path.parent.iterdir() if left.fullmatch(file.name)]
+    for file in path.parent.iterdir():
+        if left.fullmatch(file.name):
+            with suppress(OSError):  # no result depends on it
+                file.unlink(missing_ok=True)

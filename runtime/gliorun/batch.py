@@ -15,10 +15,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gliorun import __version__, job, summary, writers
-from gliorun.atomic import cannot_write, leftovers
+from gliorun.atomic import cannot_write, remove_leftovers
 from gliorun.card import sha256_of
 from gliorun.engine import Engine
-from gliorun.errors import GlioError, StalledError
+from gliorun.errors import GlioError, StalledError, UsageError
 from gliorun.ledger import MAX_CUT_OFF, RECORDS, Ledger, Record
 from gliorun.pipeline import Progress, Waits
 from gliorun.progress import Reporter
@@ -70,17 +70,17 @@ def suffixes_of(formats: str) -> tuple[str, ...]:
 
     Raises
     ------
-    GlioError
+    UsageError
         One is unknown, or there is none.
     """
     names = [name.strip().lower().removeprefix(".") for name in formats.split(",")]
     suffixes = tuple(dict.fromkeys(f".{name}" for name in names if name))
     known = ", ".join(suffix.removeprefix(".") for suffix in writers.WRITERS)
     if not suffixes:
-        raise GlioError(f"--format: names no output; known: {known}")
+        raise UsageError(f"--format: names no output; known: {known}")
     for suffix in suffixes:
         if suffix not in writers.WRITERS:
-            raise GlioError(f"--format {suffix.removeprefix('.')}: unknown; known: {known}")
+            raise UsageError(f"--format {suffix.removeprefix('.')}: unknown; known: {known}")
     return tuple(dict.fromkeys((*suffixes, writers.THUMBNAIL)))
 
 
@@ -148,8 +148,8 @@ def opened(
         ) from error
     with lock:
         ledger = Ledger(folder, wanted, suffixes, complain)
-        for left in (*leftovers(folder / summary.TABLE), *leftovers(folder / summary.INDEX)):
-            left.unlink(missing_ok=True)
+        for table in (summary.TABLE, summary.INDEX):
+            remove_leftovers(folder / table)
         try:
             yield ledger
         finally:
@@ -229,7 +229,10 @@ class _Run:
         cut_off = self.ledger.cut_off(path)
         record, before = self.ledger.start(path)
         if cut_off >= MAX_CUT_OFF and not self.retry:
-            reason = f"{path}: {MAX_CUT_OFF} runs in turn were cut off while it was measured"
+            reason = (
+                f"{path}: {MAX_CUT_OFF} runs in turn were cut off while it was measured; "
+                "run it without --watch to try again"
+            )
             self._end(Task(path, self.plan, record, before), Failure(reason))
             return
         plan = replace(self.plan, outputs=self.ledger.made_at(record))
@@ -259,10 +262,9 @@ class _Run:
             record = self.ledger.failed(task.record, outcome.reason, outcome.trace)
             self.tally.failed += 1
         else:
-            hint = () if outcome.hint is None else (outcome.hint,)
-            warnings = (*outcome.warnings, *hint)
-            figures, pace = figures_of(outcome.run), pace_of(outcome.run)
-            record = self.ledger.done(task.record, warnings, figures, pace)
+            figures = {**figures_of(outcome.run), "hint": outcome.hint}
+            pace = pace_of(outcome.run)
+            record = self.ledger.done(task.record, outcome.warnings, figures, pace)
             self.tally.done += 1
         self.under_way.pop(record.name, None)
         self.summary_due = True

@@ -11,19 +11,28 @@ import typer
 
 from gliorun import batch, job
 from gliorun import watch as watching
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.progress import Course, JsonLines, Lines, Reporter
 from gliorun.reading.files import absolute, find_slides, stamp_of
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Which slides, where to, as what, and on which cluster if any."""
+    """Which slides, where to, as what, on which cluster if any, and when a file is whole.
+
+    A file is whole once it has not changed for `settle_s` seconds.
+    """
 
     names: list[str]
     folder: Path
     formats: str
     cluster: str | None = None
+    settle_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        batch.suffixes_of(self.formats)  # refuses an unknown one
+        if not self.settle_s > 0:
+            raise UsageError(f"--settle-s is {self.settle_s:g}; it must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
     return not tally.failed
 
 
-def watch(wish: Wish, plan: job.Plan, voice: Voice, settle_s: float) -> None:
+def watch(wish: Wish, plan: job.Plan, voice: Voice) -> None:
     """Measure slides as they arrive, until a stop is asked for.
 
     Raises
@@ -83,7 +92,9 @@ def watch(wish: Wish, plan: job.Plan, voice: Voice, settle_s: float) -> None:
         _work(wish, plan, reporter) as work,
     ):
         reporter.watching(f"{', '.join(wish.names)}; results go to {folder}")
-        feed = watching.arriving(wish.names, folder, settle_s, ledger.due_again, reporter.complain)
+        feed = watching.arriving(
+            wish.names, folder, wish.settle_s, ledger.due_again, reporter.complain
+        )
         batch.run(feed, ledger, plan, work, reporter, retry=False)
 
 

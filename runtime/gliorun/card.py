@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from gliorun.colour import StainStatistic
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 FORMAT = 2
 """2: optical density counts from the glass."""
 MPP_RANGE = (0.01, 4.0)
+
+
+def check_mpp(mpp: float) -> None:
+    """Raise UsageError unless micrometres per pixel that were typed are sane."""
+    low, high = MPP_RANGE
+    if not low <= mpp <= high:  # also refuses NaN
+        raise UsageError(f"mpp is {mpp:g} µm per pixel; it must lie from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)

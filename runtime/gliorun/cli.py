@@ -247,10 +247,10 @@ def main(
         if out_dir is not None and slides:
             from gliorun import cabinet
 
-            wish = cabinet.Wish(slides, out_dir, formats or FORMATS, cluster)
+            wish = cabinet.Wish(slides, out_dir, formats or FORMATS, cluster, settle_s)
             voice = cabinet.Voice(quiet, json_lines, verbose)
             if watch:
-                cabinet.watch(wish, plan, voice, settle_s)
+                cabinet.watch(wish, plan, voice)
             elif not cabinet.run(wish, plan, voice):
                 raise typer.Exit(1)
         elif slides:

@@ -17,7 +17,7 @@ from distributed import Client, Future, KilledWorker, get_worker
 from gliorun import batch, job
 from gliorun.batch import Ended, Failure, Task
 from gliorun.engine import Engine
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.pipeline import Waits
 
 AHEAD = 2
@@ -137,6 +137,8 @@ class _Crew:
         if future.status != "error":
             raise self._lost()
         error = future.exception()
+        if isinstance(error, UsageError):
+            raise error
         if isinstance(error, KilledWorker):
             return Failure(f"{task.path}: one worker after another was lost while it was measured")
         raise GlioError(
@@ -185,6 +187,8 @@ def measure_there(
         opened = pickle.dumps(replace(plan, outputs=[]))
         try:
             engine = _engine(opened)
+        except UsageError:
+            raise  # no worker is fit for what was typed
         except GlioError as error:
             return Unfit(me, str(error))
         answer = batch.attempt(

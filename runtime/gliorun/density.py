@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gliorun import kernels
-from gliorun.errors import GlioError
+from gliorun.errors import UsageError
 from gliorun.reading.tiles import TileGrid, TileSpec
 
 CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)
@@ -49,6 +49,15 @@ class Status(IntEnum):
         return self.name.lower().replace("_", " ")
 
 
+def check_cells(cell_px: int | None, tile_px: int) -> None:
+    """Raise UsageError unless cells of a side fill a tile; None stands for one cell a tile."""
+    if cell_px is not None and (cell_px < 1 or tile_px % cell_px):
+        raise UsageError(
+            f"a cell of {cell_px} px does not divide the tile of {tile_px} px; pass "
+            f"a --cell-px that does, such as {tile_px // 2}"
+        )
+
+
 class DensityMap:
     """Nucleus and valid pixels of every cell of a slide, summed exactly.
 
@@ -62,11 +71,7 @@ class DensityMap:
     """
 
     def __init__(self, grid: TileGrid, tile_px: int, cell_px: int) -> None:
-        if cell_px < 1 or tile_px % cell_px:
-            raise GlioError(
-                f"a cell of {cell_px} px does not divide the tile of {tile_px} px; pass "
-                f"a --cell-px that does, such as {tile_px // 2}"
-            )
+        check_cells(cell_px, tile_px)
         self.grid = grid
         self.tile_px = tile_px
         self.cell_px = cell_px

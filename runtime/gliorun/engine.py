@@ -16,7 +16,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from gliorun.card import ModelCard, sha256_of
-from gliorun.errors import GlioError, StalledError
+from gliorun.errors import GlioError, StalledError, UsageError
 
 CARD_KEY = "gliorun_card"
 """Entry of the IR's `rt_info` that holds the card as JSON."""
@@ -72,15 +72,19 @@ class Compute:
     timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
-        for name in ("requests", "streams", "threads"):
-            number = getattr(self, name)
+        counts = {
+            "requests": self.requests,
+            "streams": self.streams,
+            "network threads": self.threads,
+        }
+        for name, number in counts.items():
             if number is not None and number < 1:
-                raise GlioError(f"{name} is {number}; it must be at least 1")
+                raise UsageError(f"{name} is {number}; it must be at least 1")
         for name, known in (("cores", tuple(CORES)), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
-                raise GlioError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+                raise UsageError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
         if not 0 < self.timeout_s < math.inf:
-            raise GlioError(f"timeout is {self.timeout_s:g} s; it must be above 0")
+            raise UsageError(f"timeout is {self.timeout_s:g} s; it must be above 0")
 
     def properties(self, card: ModelCard, able: list[str]) -> dict[str, Any]:
         """Return what OpenVINO is told for a model on a device that is `able` to do so much."""

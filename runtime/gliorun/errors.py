@@ -7,6 +7,14 @@ class GlioError(Exception):
     """A fault the user can act on; its message is one line that names the way out."""
 
 
+class UsageError(GlioError):
+    """What was typed is wrong: a value out of range, unknown, named twice or at odds with others.
+
+    A file, folder, slide, model or machine that is missing, cannot be used or does not say enough
+    is no such fault, though another word may be the way out. Commands exit with 2, not with 1.
+    """
+
+
 class TileReadError(GlioError):
     """One tile could not be read; the slide goes on without it."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.density import DensityMap
-from gliorun.errors import GlioError
+from gliorun.errors import UsageError
 from gliorun.reading.slide import Scale
 from gliorun.squares import Squares
 
@@ -45,9 +45,9 @@ class HotSpot:
 
 
 def check_fields(count: int, area_mm2: float) -> None:
-    """Raise GlioError unless the number of fields and their area are above 0."""
+    """Raise UsageError unless the number of fields and their area are above 0."""
     if not (math.isfinite(area_mm2) and area_mm2 > 0) or count < 1:
-        raise GlioError(
+        raise UsageError(
             f"{count} fields of {area_mm2:g} mm²: --hot-spots and --hot-spot-mm2 must be above 0"
         )
 

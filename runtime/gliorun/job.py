@@ -16,10 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from gliorun import __version__, about, demo, pipeline, writers
+from gliorun.atomic import remove_leftovers
 from gliorun.card import sha256_of
 from gliorun.checkpoint import Checkpoint, checkpoint, key_of
+from gliorun.density import check_cells
 from gliorun.engine import Compute, Engine, open_model
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.masks import MaskStore
 from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
@@ -71,7 +73,7 @@ class Plan:
     def __post_init__(self) -> None:
         check_fields(self.hot_spots, self.hot_spot_mm2)
         if not self.checkpoint_s >= 0:
-            raise GlioError(f"checkpoint is {self.checkpoint_s:g} s; it must be 0 (none) or more")
+            raise UsageError(f"checkpoint is {self.checkpoint_s:g} s; it must be 0 (none) or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,18 @@ class Outcome:
 
 
 def open_engine(plan: Plan) -> Engine:
-    """Read and compile the model of a plan; it serves one slide after another."""
-    return open_model(plan.model, plan.compute)
+    """Read and compile the model of a plan; it serves one slide after another.
+
+    Raises
+    ------
+    UsageError
+        Its tiles cannot be cut into the cells of the plan.
+    GlioError
+        It cannot be used.
+    """
+    engine = open_model(plan.model, plan.compute)
+    check_cells(plan.settings.cell_px, engine.card.tile_px)  # before a slide is opened
+    return engine
 
 
 def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
@@ -143,6 +155,9 @@ def measure(
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
         engine = engine_of()
         journal = held.enter_context(_checkpoint(plan, slide, engine, keeps_masks))
+        if journal is not None:  # no other process is at this run, but one may have been killed
+            for output in plan.outputs:
+                remove_leftovers(output)
         masks = None
         if keeps_masks:
             masks = held.enter_context(_mask_store(slide, engine, plan, journal))
@@ -206,7 +221,7 @@ def _check_sources_stay(path: Path, plan: Plan) -> None:
     for output in plan.outputs:
         for source in sources:
             if output.exists() and source.exists() and output.samefile(source):
-                raise GlioError(f"{output}: is read by this run; name another file to write")
+                raise UsageError(f"{output}: is read by this run; name another file to write")
 
 
 def _checkpoint(

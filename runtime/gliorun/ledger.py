@@ -74,7 +74,7 @@ class Record:
     same_as : str
         Another slide with the same content.
     figures : dict
-        Of the run record, what tables show.
+        Of the run record, what tables show; and a hint to the user, if there is one.
     pace : dict
         Tiles per second, and the stage that was waited for most.
     """

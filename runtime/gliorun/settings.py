@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliorun.errors import GlioError
+from gliorun.card import check_mpp
+from gliorun.errors import GlioError, UsageError
 from gliorun.processors import processors
 from gliorun.reading.quality import QualityLimits
 
@@ -46,14 +47,16 @@ class Settings:
     memory_mb: float = 128
 
     def __post_init__(self) -> None:
+        if self.mpp is not None:
+            check_mpp(self.mpp)
         if self.threads is not None and self.threads < 1:
-            raise GlioError(f"threads is {self.threads}; it must be at least 1")
+            raise UsageError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.max_bad_tiles <= 1:
-            raise GlioError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
+            raise UsageError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
         if self.tissue_mask is not None and not self.tissue_mask.is_file():
             raise GlioError(f"{self.tissue_mask}: no such tissue mask; check its name")
         if not LEAST_MEMORY_MB <= self.memory_mb < math.inf:
-            raise GlioError(
+            raise UsageError(
                 f"memory is {self.memory_mb:g} MB; it must be {LEAST_MEMORY_MB} or more"
             )
 

@@ -131,6 +131,7 @@ class _Shown:
     classes: list[tuple[str, str, float]]
     row: Row
     warnings: tuple[str, ...]
+    hint: str
 
 
 def _write_index(path: Path, rows: list[tuple[Record, Row]]) -> None:
@@ -169,6 +170,7 @@ def _shown(record: Record, row: Row) -> _Shown:
         ],
         row,
         tuple(plain(warning) for warning in record.warnings),
+        plain(str(_at(record.figures, "hint") or "")),
     )
 
 
@@ -197,6 +199,7 @@ img { display: block; max-width: 326px; border: 1px solid #eaecf0 }
 a { color: #175cd3; margin-right: 8px; white-space: nowrap }
 .failed td:first-child { border-left: 3px solid #d92d20; padding-left: 10px }
 .warning { color: #93370d }
+.hint { max-width: 220px; margin-left: auto; white-space: normal }
 .bar { display: flex; width: 220px; height: 12px; margin-top: 4px; background: #f2f4f7 }
 .key span { display: inline-block; margin-right: 16px }
 .key i { display: inline-block; width: 12px; height: 12px; margin-right: 5px;
@@ -252,7 +255,8 @@ a { color: #175cd3; margin-right: 8px; white-space: nowrap }
  title="{{ label }}: {{ "%.1f" % share }} % of tissue"></div>{% endif %}{% endfor %}</div></td>
 <td class="number">{% if slide.row.densest_field %}
 {{ "%.1f" % (100 * slide.row.densest_field | float) }} %
-<small>{{ slide.row.densest_square }}</small>{% else %}–{% endif %}</td>
+<small>{{ slide.row.densest_square }}</small>{% else %}–{% endif %}
+{% if slide.hint %}<small class="hint">{{ slide.hint }}</small>{% endif %}</td>
 <td class="number">{{ slide.row.tiles_measured }}
 {% if slide.row.tiles_without_value %}<small>{{ slide.row.tiles_without_value }} without value
 </small>{% endif %}</td>

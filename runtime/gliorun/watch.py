@@ -52,8 +52,6 @@ def arriving(
     complain : callable
         Called with a line the first time that something is amiss.
     """
-    if not settle_s > 0:
-        raise GlioError(f"--settle-s is {settle_s:g}; it must be above 0")
     seen: dict[Path, _Seen] = {}
     amiss: set[str] = set()
     while True:

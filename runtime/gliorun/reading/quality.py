@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gliorun import kernels
 from gliorun.colour import DENSITY_OF_LEVEL, StainStatistic
 from gliorun.density import Status
-from gliorun.errors import GlioError
+from gliorun.errors import UsageError
 
 LOOK_MPP = 0.5
 """Micrometres per pixel that a tile is looked at."""
@@ -71,14 +71,14 @@ class QualityLimits:
             value = getattr(self, field.name)
             high = math.inf if field.name == "max_edge_px" else 1
             if not 0 <= value <= high:  # also refuses NaN
-                raise GlioError(f"{field.name} is {value}; it must lie from 0 to {high:g}")
+                raise UsageError(f"{field.name} is {value}; it must lie from 0 to {high:g}")
 
     def varied(self, change: str) -> QualityLimits:
         """Return the limits with one change, "name=value".
 
         Raises
         ------
-        GlioError
+        UsageError
             There is no such limit, or its value is out of range.
         """
         name, _, text = change.partition("=")
@@ -88,7 +88,7 @@ class QualityLimits:
                 raise ValueError(f"known: {', '.join(known)}")
             value = float(text)
         except ValueError as error:
-            raise GlioError(f"{change}: no limit as name=value ({error})") from error
+            raise UsageError(f"{change}: no limit as name=value ({error})") from error
         changed: dict[str, float] = {name: value}
         return replace(self, **changed)
 

@@ -18,7 +18,7 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliorun.card import MPP_RANGE
+from gliorun.card import MPP_RANGE, check_mpp
 from gliorun.errors import GlioError, TileReadError
 from gliorun.reading.jpegtiles import JpegTiles, Place
 from gliorun.reading.tiff import check_tiles
@@ -137,10 +137,13 @@ class Slide:
 
         Raises
         ------
+        UsageError
+            `override_mpp` is not sane.
         GlioError
             There is no scale, or not a sane one.
         """
         if override_mpp is not None:
+            check_mpp(override_mpp)
             scale = Scale(override_mpp, override_mpp, "--mpp")
         else:
             try:

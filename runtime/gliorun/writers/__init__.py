@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gliorun.atomic import cannot_write, replacing
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.writers import csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Look
 from gliorun.writers.result import Result
@@ -74,13 +74,13 @@ def suffix_of(path: Path) -> str:
 
     Raises
     ------
-    GlioError
+    UsageError
         It ends with none.
     """
     name = path.name.lower()
     found = [suffix for suffix in WRITERS if name.endswith(suffix)]
     if not found:
-        raise GlioError(f"{path}: unknown suffix; known: {', '.join(WRITERS)}")
+        raise UsageError(f"{path}: unknown suffix; known: {', '.join(WRITERS)}")
     return max(found, key=len)
 
 
@@ -89,13 +89,15 @@ def check_outputs(paths: list[Path]) -> None:
 
     Raises
     ------
+    UsageError
+        A suffix is unknown, or a path stands twice.
     GlioError
-        A suffix is unknown, a path stands twice, or its folder cannot be written.
+        A path is a folder, or its own folder cannot be written.
     """
     for path in paths:
         suffix_of(path)
         if paths.count(path) > 1:
-            raise GlioError(f"{path}: named twice; name it once")
+            raise UsageError(f"{path}: named twice; name it once")
         if path.is_dir():
             raise GlioError(f"{path}: is a folder; name a file")
         with replacing(path, keep=False) as partial:

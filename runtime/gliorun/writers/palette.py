@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.density import CLASS_EDGES, classify
-from gliorun.errors import GlioError
+from gliorun.errors import UsageError
 
 DEFAULT = "cold-hot"
 CONTINUOUS = "continuous"
@@ -83,11 +83,11 @@ def class_colours(name: str) -> tuple[str, ...]:
 
     Raises
     ------
-    GlioError
+    UsageError
         There is no palette of that name.
     """
     if name not in _CLASS_COLOURS:
-        raise GlioError(f"palette '{name}': unknown; known: {', '.join(NAMES)}")
+        raise UsageError(f"palette '{name}': unknown; known: {', '.join(NAMES)}")
     return _CLASS_COLOURS[name]
 
 
