@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gliobench.backends import keras_script
 from gliorun import colour
-from gliorun.card import ModelCard
+from gliorun.card import ModelCard, check_mpp
 from gliorun.density import DensityMap
 from gliorun.engine import Compute, Engine, open_model
 from gliorun.kernels import OPAQUE
@@ -37,6 +37,9 @@ class Target:
     slide: Path
     model: Path
     mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        check_mpp(self.mpp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,7 @@ def convert(
         The model cannot be loaded or converted, or a converted one strays from Keras.
     """
     description = description or Description()
-    if mpp is not None:
-        check_mpp(mpp)
+    check_mpp(mpp)
     network = load_network(path, description)
     card = _card_for(network, path, mpp)
     with replacing_folder(out, known=FILES) as work:

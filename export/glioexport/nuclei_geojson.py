@@ -36,6 +36,7 @@ GREEN = [0, 170, 0]
 OUTLINED = ("annotation", "detection", "cell", "unknown")
 """Types of QuPath objects that may be nuclei; the others are tiles and cores of arrays."""
 FARTHEST_PX = 1e7
+AGAIN = "export it from QuPath again"
 """No image is so large; a coordinate beyond is no pixel."""
 
 
@@ -189,9 +190,7 @@ def _features(path: Path) -> list[Any]:
             f"{path}: cannot be read ({error.strerror}); check that you may read it"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise GlioError(
-            f"{path}: not GeoJSON, or cut short ({error}); export it from QuPath again"
-        ) from error
+        raise GlioError(f"{path}: not GeoJSON, or cut short ({error}); {AGAIN}") from error
     if isinstance(value, list):
         return value
     kind = value.get("type") if isinstance(value, dict) else None
@@ -208,7 +207,7 @@ def _object(feature: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise GlioError(f"{where}: its {name} is {brief(value)}, not an object")
+        raise GlioError(f"{where}: its {name} is {brief(value)}, not an object; {AGAIN}")
     return value
 
 
@@ -219,7 +218,9 @@ def _class_name(classification: Any, where: str) -> str:
         names = classification.get("names") or [classification.get("name")]
         name = names[0] if isinstance(names, list) else names
     if not isinstance(name, str | None):
-        raise GlioError(f"{where}: its classification is {brief(classification)}, not a name")
+        raise GlioError(
+            f"{where}: its classification is {brief(classification)}, not a name; {AGAIN}"
+        )
     return (name or "").partition(":")[0].strip()
 
 
@@ -228,7 +229,9 @@ def _polygons(shape: dict[str, Any], where: str) -> list[Polygon]:
     coordinates = shape.get("coordinates")
     polygons = [coordinates] if shape["type"] == "Polygon" else coordinates
     if not isinstance(polygons, list) or not all(isinstance(rings, list) for rings in polygons):
-        raise GlioError(f"{where}: its coordinates are {brief(coordinates)}, not rings of [x, y]")
+        raise GlioError(
+            f"{where}: its coordinates are {brief(coordinates)}, not rings of [x, y]; {AGAIN}"
+        )
     return [[_ring(ring, where) for ring in rings] for rings in polygons if rings]
 
 
@@ -237,13 +240,15 @@ def _ring(corners: Any, where: str) -> Ring:
     try:
         ring = np.asarray(corners)
     except (ValueError, RecursionError) as error:
-        raise GlioError(f"{where}: a ring is {brief(corners)}, not a list of [x, y]") from error
+        raise GlioError(
+            f"{where}: a ring is {brief(corners)}, not a list of [x, y]; {AGAIN}"
+        ) from error
     if ring.dtype.kind not in "iuf" or ring.ndim != 2 or ring.shape[1] < 2:
-        raise GlioError(f"{where}: a ring is {brief(corners)}, not a list of [x, y]")
+        raise GlioError(f"{where}: a ring is {brief(corners)}, not a list of [x, y]; {AGAIN}")
     ring = ring[:, :2].astype(np.float64)
     wrong = ~(np.abs(ring) <= FARTHEST_PX)
     if wrong.any():
-        raise GlioError(f"{where}: a coordinate is {ring[wrong][0]:g}; it must be a pixel")
+        raise GlioError(f"{where}: a coordinate is {ring[wrong][0]:g}; it must be a pixel; {AGAIN}")
     return ring
 
 

@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from gliorun import batch, job
 from gliorun import watch as watching
 from gliorun.errors import GlioError, UsageError
@@ -55,6 +53,8 @@ def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
 
     Raises
     ------
+    UsageError
+        The outputs would lie among the slides.
     GlioError
         There is no slide, or nothing can be measured or written.
     """
@@ -63,7 +63,7 @@ def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
     slides = list(find_slides(wish.names, folder, amiss.append))
     reporter = voice.reporter(Course({path: _size(path) for path in slides}))
     if not slides:
-        raise typer.BadParameter("; ".join(amiss))
+        raise GlioError(f"{'; '.join(amiss)}; name a slide, or a folder that holds some")
     for line in amiss:
         reporter.complain(line)
     suffixes = batch.suffixes_of(wish.formats)
@@ -114,13 +114,19 @@ def _work(wish: Wish, plan: job.Plan, reporter: Reporter) -> Iterator[batch.Work
 
 
 def _folder_of(wish: Wish) -> Path:
-    """Return the folder of the outputs; no slide may lie there, as one might be written over."""
+    """Return the folder of the outputs; no slide may lie there, as one might be written over.
+
+    Raises
+    ------
+    UsageError
+        One that is named does.
+    """
     folder = absolute(wish.folder)
     real = folder.resolve()
     for name in wish.names:
         path, real_path = absolute(name), absolute(name).resolve()
         if folder in (path, *path.parents) or real in (real_path, *real_path.parents):
-            raise typer.BadParameter(
+            raise UsageError(
                 f"--out-dir {wish.folder} holds slides that are named; name another folder, "
                 f"such as {folder / 'maps'}"
             )

@@ -16,10 +16,10 @@ FORMAT = 2
 MPP_RANGE = (0.01, 4.0)
 
 
-def check_mpp(mpp: float) -> None:
-    """Raise UsageError unless micrometres per pixel that were typed are sane."""
+def check_mpp(mpp: float | None) -> None:
+    """Raise UsageError unless micrometres per pixel that were typed, if any, are sane."""
     low, high = MPP_RANGE
-    if not low <= mpp <= high:  # also refuses NaN
+    if mpp is not None and not low <= mpp <= high:  # also refuses NaN
         raise UsageError(f"mpp is {mpp:g} µm per pixel; it must lie from {low} to {high}")
 
 

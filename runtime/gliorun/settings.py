@@ -47,8 +47,7 @@ class Settings:
     memory_mb: float = 128
 
     def __post_init__(self) -> None:
-        if self.mpp is not None:
-            check_mpp(self.mpp)
+        check_mpp(self.mpp)
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.max_bad_tiles <= 1:

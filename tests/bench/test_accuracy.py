@@ -251,19 +251,20 @@ def test_as_typed_it_prints_tables_and_writes_figures_and_pictures(drawn, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "exit_code", "said"),
     [
-        (("nowhere", "otsu"), "no index.csv"),
-        (("DRAWN", "model.h5"), "not a .keras, .onnx or .xml file"),
-        (("DRAWN", "otsu", "--set", "glioms"), "no set glioms"),
-        (("DRAWN", "otsu", "--split", "test"), "known: val, train, all"),
-        (("DRAWN", "otsu", "--colour", "lab"), "known: card, none, macenko, reinhard"),
-        (("DRAWN", "otsu", "--json", "no/such/folder.json"), "no such folder"),
+        (("nowhere", "otsu"), 1, "no index.csv"),
+        (("DRAWN", "model.h5"), 1, "not a .keras, .onnx or .xml file"),
+        (("DRAWN", "otsu", "--set", "glioms"), 2, "no set glioms"),
+        (("DRAWN", "otsu", "--split", "test"), 2, "known: val, train, all"),
+        (("DRAWN", "otsu", "--colour", "lab"), 2, "known: card, none, macenko, reinhard"),
+        (("DRAWN", "otsu", "otsu"), 2, "otsu, otsu: a model is given twice; give it once"),
+        (("DRAWN", "otsu", "--json", "no/such/folder.json"), 1, "no such folder"),
     ],
 )
-def test_wrong_input_is_one_line(drawn, arguments, said):
+def test_wrong_input_is_one_line(drawn, arguments, exit_code, said):
     result = gliobench(*(drawn if a == "DRAWN" else a for a in arguments))
-    assert result.returncode == 1
+    assert result.returncode == exit_code
     assert result.stdout == ""
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("gliobench: ")]
     assert said in line

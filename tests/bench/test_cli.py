@@ -40,8 +40,26 @@ def test_a_further_model_of_another_tile_is_refused(tmp_path):
 
 def test_a_model_of_ones_own_without_its_conversion_is_one_line(tmp_path):
     result = gliobench("compare", tmp_path / "mine.keras")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.splitlines()[-1].endswith("a model of your own needs --converted")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("speed", "--budget", 5), "budget is 5 s; it must be at least 30"),
+        (("speed", "none.svs", "--mpp", 9), "mpp is 9 µm per pixel; it must lie from"),
+        (("giant", "a.svs", "--gigapixels", 99), "gigapixels is 99; it must lie from"),
+        (("accuracy", "none", "--split", "test"), "split is 'test'; known: val, train"),
+        (("candidates", "nope=1"), "nope=1: no such setting; known, as name=value:"),
+        (("report",), "report needs at least one JSON file"),
+    ],
+)
+def test_values_without_sense_are_wrong_usage(words, said):
+    result = gliobench(*words)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith(f"gliobench: {said}")
 
 
 def test_where_figures_cannot_be_written_is_said_before_measuring(tmp_path):
@@ -65,10 +83,8 @@ def test_report_prints_its_schema_and_names_a_file_that_is_none(tmp_path):
     assert len(json.loads(schema.stdout)["oneOf"]) == 4
     result = gliobench("report", tmp_path / "none.json")
     assert result.returncode == 1
-    assert result.stderr == (
-        f"gliobench: {tmp_path / 'none.json'}: cannot be read (No such file or directory)\n"
-    )
-    assert gliobench("report").stderr.startswith("gliobench: report needs at least one")
+    said = "cannot be read (No such file or directory); check its name"
+    assert result.stderr == f"gliobench: {tmp_path / 'none.json'}: {said}\n"
 
 
 def test_giant_writes_a_slide_and_says_what_it_holds(tmp_path):
@@ -81,7 +97,9 @@ def test_giant_writes_a_slide_and_says_what_it_holds(tmp_path):
 def test_a_missing_model_is_one_line(tmp_path):
     result = gliobench("compare", tmp_path / "none.keras", "--converted", tmp_path)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == f"gliobench: {tmp_path / 'none.keras'}: no such file"
+    assert result.stderr.splitlines()[-1] == (
+        f"gliobench: {tmp_path / 'none.keras'}: no such file; check its name"
+    )
 
 
 def test_a_missing_map_is_one_line(tmp_path):

@@ -75,5 +75,5 @@ def test_density_has_a_row_a_set_and_a_column_a_model():
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(GlioError, match="file: cannot be made"):
+    with pytest.raises(GlioError, match="file: cannot be written"):
         write_pictures(tmp_path / "file", [result("a", [(half(), half())])])

@@ -142,7 +142,7 @@ def test_every_chart_is_drawn(write, tmp_path):
 
 def test_a_folder_for_charts_that_cannot_be_made_is_named(write, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(GlioError, match="file: cannot be made"):
+    with pytest.raises(GlioError, match="file: cannot be written"):
         write_charts(tmp_path / "file", read_all([write("speed", SPEED)]))
 
 

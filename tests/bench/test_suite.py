@@ -87,5 +87,5 @@ def test_every_way_of_a_job_finds_the_same_densities(measured):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(GlioError, match="file: cannot be made"):
+    with pytest.raises(GlioError, match="file: cannot be written"):
         suite.measure_all(tmp_path / "file", None, None, suite.QUICK, print)

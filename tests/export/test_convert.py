@@ -458,13 +458,14 @@ def test_a_full_disk_is_one_line_and_leaves_an_earlier_conversion_as_it_was(
 
 def test_a_refused_model_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "none.keras"
-    assert refused(path, tmp_path / "out") == f"{path}: no such file"
+    assert refused(path, tmp_path / "out") == f"{path}: no such file; check its name"
     dark_unet(48, levels=1).save(path)
     line = refused(path, tmp_path / "out", mpp=None)
     assert line == f"{path}: no none.json beside it; pass --mpp, its µm per pixel"
     card = ModelCard("other", 64, 0.25, None)
     path.with_suffix(".json").write_text(card.to_json(), encoding="utf-8")
-    assert refused(path, tmp_path / "out") == f"{path}: takes 48 px, but its card says 64"
+    said = f"{path}: takes 48 px, but its card says 64; mend the card"
+    assert refused(path, tmp_path / "out") == said
 
 
 @pytest.mark.parametrize("card", [b"{}", b"\xff\xfe\x00 no text"])

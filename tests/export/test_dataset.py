@@ -56,13 +56,13 @@ def test_names_a_missing_index(tmp_path: Path) -> None:
 def test_names_a_missing_column(tiles: Path, column: str) -> None:
     rows = [{k: v for k, v in row.items() if k != column} for row in read_rows(tiles)]
     write_index(tiles, rows)
-    with pytest.raises(GlioError, match=rf"index\.csv: no column {column}$"):
+    with pytest.raises(GlioError, match=rf"index\.csv: no column {column}; add it$"):
         read_index(tiles)
 
 
 def test_names_every_missing_column(tiles: Path) -> None:
     write_index(tiles, [{k: row[k] for k in ("set", "id")} for row in read_rows(tiles)])
-    with pytest.raises(GlioError, match=r"no column patient, split, licence, image, label$"):
+    with pytest.raises(GlioError, match=r"no column patient, split, licence, image, label; add"):
         read_index(tiles)
 
 

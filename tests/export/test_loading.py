@@ -147,7 +147,7 @@ def test_our_own_dropblock_needs_no_word(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_and_one_of_another_kind_are_named(tmp_path: Path) -> None:
-    assert refused(tmp_path / "none.keras") == "no such file"
+    assert refused(tmp_path / "none.keras") == "no such file; check its name"
     (tmp_path / "model.onnx").write_bytes(b"")
     assert refused(tmp_path / "model.onnx").startswith("not a .keras file, a SavedModel's folder")
 

@@ -13,7 +13,7 @@ import pytest
 
 import cabinets
 from gliorun import atomic, cli
-from gliorun.atomic import leftovers, replacing
+from gliorun.atomic import remove_leftovers, replacing
 from gliorun.errors import GlioError
 
 IN_USE = "The process cannot access the file because it is being used by another process"
@@ -109,12 +109,16 @@ def test_others_may_read_it_as_the_umask_says(tmp_path):
     assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o640
 
 
-def test_what_a_killed_process_left_is_found(tmp_path):
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     path = tmp_path / "index.html"
     with replacing(path) as partial:
         left = Path(shutil.copy(partial, tmp_path / "kept"))
     left.rename(partial)
-    assert leftovers(path) == [partial]
+    others = {tmp_path / name for name in (".index.0123.html", "index.01234567.html")}
+    for other in others:
+        other.touch()
+    remove_leftovers(path)
+    assert set(tmp_path.iterdir()) == {path, *others}
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,16 @@ def test_the_index_shows_what_failed_and_links_what_is_done(measured):
     assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
 
 
+def test_a_slide_without_a_densest_field_has_a_hint_and_no_warning(tmp_path, small_slide, capsys):
+    assert counts(cabinets.run([small_slide.path], tmp_path, cabinets.in_process())) == (1, 0, 0)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert '<small class="hint">no field of 1 mm² is mostly measured' in page
+    assert 'class="warning"' not in page
+    (row,) = cabinets.summary(tmp_path).values()
+    assert (row["densest_field"], row["warnings"]) == ("", "")
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_a_second_run_measures_nothing_again_but_tries_what_failed(measured, cabinet):
     before = cabinets.records(measured)
     done = cabinets.type_in(cabinet, "--out-dir", measured, "--format", "csv,png", "--json-lines")
@@ -583,7 +593,6 @@ def test_a_stalled_network_fails_one_slide_and_ends_the_process_after_the_rest(t
         (("a.svs", "--out", "a.csv", "--format", "csv"), "--format goes with --out-dir"),
         (("--demo", "--out-dir", "m"), "--demo goes with --out"),
         (("a.svs", "--out-dir", "m", "--tissue-mask", "t.png"), "--tissue-mask is of one slide"),
-        (("nothing/*.svs", "--out-dir", "m"), "no slide found"),
         ((".", "--out-dir", "."), "name another folder"),
         (("a.svs", "--out-dir", "."), "name another folder"),
         (("scans/**/*.svs", "--out-dir", "scans"), "name another folder"),
@@ -593,6 +602,15 @@ def test_wrong_usage_exits_with_2_and_makes_nothing(tmp_path, words, said):
     done = cabinets.type_in_at(tmp_path, *words)
     assert done.returncode == 2
     assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_without_a_slide_are_one_line_and_make_nothing(tmp_path):
+    done = cabinets.type_in_at(tmp_path, "nothing/*.svs", "--out-dir", "m")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "gliorun: nothing/*.svs: no slide found; name a slide, or a folder that holds some\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -127,10 +127,10 @@ def test_requests_and_threads_change_no_byte(type_here, tmp_path, small_slide):
     assert one.read_bytes() == many.read_bytes()
 
 
-def refused(answer: tuple[int, str, str], *parts: str) -> None:
-    """Check that an answer is one line of `gliorun: …` with `parts` in it, and exit code 1."""
+def refused(answer: tuple[int, str, str], *parts: str, exit_code: int = 1) -> None:
+    """Check that an answer is one line of `gliorun: …` with `parts` in it, and its exit code."""
     code, out, err = answer
-    assert code == 1
+    assert code == exit_code
     assert out == ""
     assert err.startswith("gliorun: ")
     assert err.count("\n") == 1
@@ -188,13 +188,13 @@ def test_an_output_in_a_folder_that_is_not_there(type_here, tmp_path, small_slid
 
 def test_an_output_with_an_unknown_suffix(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.doc")
-    refused(answer, "a.doc: unknown suffix; known: .png, .qc.png, .html, .csv")
+    refused(answer, "a.doc: unknown suffix; known: .png, .qc.png, .html, .csv", exit_code=2)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_bad_output_stops_the_good_one_too(type_here, tmp_path, small_slide):
     answer = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--out", tmp_path / "a.doc")
-    refused(answer, "a.doc")
+    refused(answer, "a.doc", exit_code=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -220,7 +220,7 @@ def test_an_output_never_takes_the_place_of_what_is_read(type_here, tmp_path, sm
     (tmp_path / "sub").mkdir()
     named = [word.format(a=read, slide=small_slide.path) for word in words]
     answer = type_here(*named, "--out", tmp_path / "sub" / ".." / "a.ome.tif")
-    refused(answer, "a.ome.tif: is read by this run; name another file")
+    refused(answer, "a.ome.tif: is read by this run; name another file", exit_code=2)
     assert read.read_bytes() == small_slide.path.read_bytes()
 
 
@@ -237,15 +237,46 @@ def test_a_model_that_is_not_ours(type_here, tmp_path, small_slide):
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--mpp", 0), ("--mpp", 9), ("--mpp", 1), ("--cell-px", 100), ("--threads", 0),
+        ("--mpp", 0), ("--mpp", 9), ("--cell-px", 100), ("--threads", 0),
         ("--max-bad-tiles", 2), ("--requests", 0), ("--streams", 0), ("--network-threads", 0),
         ("--cores", "fast"), ("--memory", 3), ("--checkpoint", -1), ("--timeout", 0),
-        ("--device", "GPU.7"), ("--tissue-mask", "gone.png"),
+        ("--precision", "f8"), ("--palette", "nope"), ("--hot-spots", 0), ("--hot-spot-mm2", "nan"),
+        ("--out", "a.csv"),
     ],
 )  # fmt: skip
-def test_values_without_sense(type_here, tmp_path, small_slide, option, value):
+def test_values_without_sense_are_wrong_usage(
+    type_here, tmp_path, small_slide, monkeypatch, option, value
+):
+    monkeypatch.chdir(tmp_path)
+    refused(type_here(small_slide.path, "--out", "a.csv", option, value), exit_code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--mpp", 1), ("--device", "GPU.7"), ("--tissue-mask", "gone.png")]
+)
+def test_values_that_slide_machine_or_disk_do_not_bear_out(
+    type_here, tmp_path, small_slide, option, value
+):
     refused(type_here(small_slide.path, "--out", tmp_path / "a.csv", option, value))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--format", "foo"), ("--format", ","), ("--watch", "--settle-s", 0), ("--mpp", 9),
+        ("--palette", "nope"), ("--cell-px", 7),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_for_many_slides_is_found_before_any_of_them(type_here, tmp_path, words):
+    """The first could not be read: it is not what the run fails of."""
+    slide = slides.text_file(tmp_path / "a.svs")
+    code, _, err = type_here(slide, "--out-dir", tmp_path / "maps", *words)
+    assert code == 2
+    assert err.startswith("gliorun: ")
+    assert err.count("\n") == 1
+    assert list(tmp_path.glob("maps/**/*.json")) == []
 
 
 def test_nothing_typed_shows_examples(type_here):

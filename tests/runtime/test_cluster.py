@@ -18,7 +18,7 @@ import pytest
 import cabinets
 import slides
 from gliorun import batch
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 distributed = pytest.importorskip("distributed")
 cluster = pytest.importorskip("gliorun.cluster")
@@ -158,6 +158,18 @@ def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_w
     ).result(WAIT_S)
     assert isinstance(answer, cluster.Unfit)
     assert "elsewhere is not there" in answer.reason
+
+
+def test_a_wrong_option_ends_the_run_and_lets_no_worker_go(tmp_path, one_worker):
+    slide, told = cabinets.tiny(tmp_path / "a.svs"), []
+    address, plan = one_worker.scheduler.address, cabinets.plan(cell_px=7)
+    with (
+        cluster.on(address, plan, told.append) as work,
+        pytest.raises(UsageError, match="pass a --cell-px that does"),
+    ):
+        cabinets.run([slide], tmp_path / "maps", work, wanted=plan)
+    assert told == []
+    assert cabinets.records(tmp_path / "maps") == {}
 
 
 @pytest.mark.slow

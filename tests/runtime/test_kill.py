@@ -111,6 +111,21 @@ def test_another_setting_starts_over(large, tmp_path):
         assert kept.exists() != resumed
 
 
+@pytest.mark.parametrize("checkpoint_s", [10.0, 0.0])
+def test_what_a_killed_run_left_beside_its_outputs_is_removed_by_who_holds_the_run(
+    tmp_path, checkpoint_s
+):
+    """Without a checkpoint nobody knows that the other process is no more."""
+    slide, table = cabinets.tiny(tmp_path / "a.svs"), tmp_path / "a.csv"
+    left, other = tmp_path / ".a.0123abcd.csv", tmp_path / ".b.0123abcd.csv"
+    left.touch()
+    other.touch()
+    plan = job.Plan([table], job.DEFAULT_MODEL, Settings(), checkpoint_s=checkpoint_s)
+    job.run(slide, plan, quiet=True)
+    stays = set() if checkpoint_s else {left}
+    assert set(tmp_path.iterdir()) == {slide, table, other, *stays}
+
+
 @pytest.mark.parametrize(("altered", "taken_over"), [(False, True), (True, False)])
 def test_another_graph_of_the_same_weights_starts_over(small_slide, tmp_path, altered, taken_over):
     for suffix in (".xml", ".bin"):

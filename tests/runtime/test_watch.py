@@ -15,8 +15,8 @@ import pytest
 
 import cabinets
 import slides
-from gliorun import watch
-from gliorun.errors import GlioError
+from gliorun import cabinet, watch
+from gliorun.errors import UsageError
 from gliorun.reading.slide import Slide
 
 SETTLE_S = 30.0
@@ -221,8 +221,8 @@ def test_a_slow_share_is_not_looked_at_all_the_time(clock, incoming, monkeypatch
 
 @pytest.mark.parametrize("settle_s", [0, -1, float("nan")])
 def test_a_settling_time_without_sense_is_refused(settle_s):
-    with pytest.raises(GlioError, match="--settle-s"):
-        next(watch.arriving([], Path(), settle_s, lambda path: False, print))
+    with pytest.raises(UsageError, match="--settle-s"):
+        cabinet.Wish([], Path(), "csv", settle_s=settle_s)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a stop there is Ctrl-Break to a whole console")

@@ -142,8 +142,8 @@ class Slide:
         GlioError
             There is no scale, or not a sane one.
         """
+        check_mpp(override_mpp)
         if override_mpp is not None:
-            check_mpp(override_mpp)
             scale = Scale(override_mpp, override_mpp, "--mpp")
         else:
             try:
