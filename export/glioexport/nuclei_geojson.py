@@ -36,8 +36,8 @@ GREEN = [0, 170, 0]
 OUTLINED = ("annotation", "detection", "cell", "unknown")
 """Types of QuPath objects that may be nuclei; the others are tiles and cores of arrays."""
 FARTHEST_PX = 1e7
-AGAIN = "export it from QuPath again"
 """No image is so large; a coordinate beyond is no pixel."""
+AGAIN = "export it from QuPath again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

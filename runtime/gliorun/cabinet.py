@@ -16,16 +16,16 @@ from gliorun.reading.files import absolute, find_slides, stamp_of
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Which slides, where to, as what, on which cluster if any, and when a file is whole.
+    """Which slides, where to, as what, and on which cluster if any.
 
-    A file is whole once it has not changed for `settle_s` seconds.
+    To a watch, a file is whole once it has not changed for `settle_s` seconds.
     """
 
     names: list[str]
     folder: Path
     formats: str
+    settle_s: float
     cluster: str | None = None
-    settle_s: float = 30.0
 
     def __post_init__(self) -> None:
         batch.suffixes_of(self.formats)  # refuses an unknown one

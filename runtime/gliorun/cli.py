@@ -247,7 +247,7 @@ def main(
         if out_dir is not None and slides:
             from gliorun import cabinet
 
-            wish = cabinet.Wish(slides, out_dir, formats or FORMATS, cluster, settle_s)
+            wish = cabinet.Wish(slides, out_dir, formats or FORMATS, settle_s, cluster)
             voice = cabinet.Voice(quiet, json_lines, verbose)
             if watch:
                 cabinet.watch(wish, plan, voice)
