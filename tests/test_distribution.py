@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.parser import BytesParser
 from pathlib import Path
 
@@ -22,17 +24,37 @@ from packaging.utils import canonicalize_name
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("runtime/gliorun", "export/glioexport", "bench/gliobench")
-WINDOWS = {
-    "sys_platform": "win32", "platform_system": "Windows", "os_name": "nt",
-    "platform_machine": "AMD64", "extra": "",
+DOCUMENT = ROOT / "runtime" / "GUIDE.md"
+"""Where it is said how gliorun gets to a machine without internet."""
+HERE = f"3.{sys.version_info.minor}"
+PYTHONS = sorted({"3.10", "3.11", "3.12", "3.13", HERE})
+WORKSTATIONS = [f"{system} --python {python}"
+                for system in ("windows", "linux") for python in PYTHONS]  # fmt: skip
+CLUSTER = "linux --python 3.10 --cluster"
+MARKERS = {
+    "windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt",
+                "platform_machine": "AMD64"},
+    "linux": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix",
+              "platform_machine": "x86_64"},
 }  # fmt: skip
-"""What requirements depend on besides the version of Python."""
+ALONE = ("unshare", "--net", "--map-root-user")
+
+
+def need_network() -> None:
+    if len(socket.if_nameindex()) < 2:
+        pytest.skip("no network to fetch wheels from")
+
+
+def need_solitude() -> None:
+    if shutil.which(ALONE[0]) is None:
+        pytest.skip("no network namespace can be made")
+    if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespace can be made")
 
 
 def checkout(folder: Path) -> Path:
     """Copy what a distribution is built from."""
-    if len(socket.if_nameindex()) < 2:
-        pytest.skip("no network to fetch wheels from")
+    need_network()
     folder.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -119,9 +141,9 @@ def test_the_bill_of_materials_names_what_runs_and_its_licences(tmp_path):
 
 
 def commands(name: str) -> str:
-    """Return the commands of the README that stand below `<!-- name -->`."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.partition(f"<!-- {name} -->\n```sh\n")[2].partition("```")[0]
+    """Return the commands that stand below `<!-- name -->`."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    return text.partition(f"<!-- {name} -->\n```sh\n")[2].partition("\n```")[0]
 
 
 def type_in(script: str, folder: Path, env: dict[str, str], *before: str) -> str:
@@ -134,57 +156,160 @@ def type_in(script: str, folder: Path, env: dict[str, str], *before: str) -> str
     return done.stdout
 
 
-def collected(folder: Path, options: str) -> Path:
-    """Collect wheels as the README says and return their folder."""
-    script = commands("collect").replace("--platform win_amd64", options)
-    assert options in script
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory) -> Iterator[dict[str, Path]]:
+    """For every workstation its folder of wheels, collected as the document says."""
+    need_network()
+    top = tmp_path_factory.mktemp("collected")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    type_in(script, checkout(folder), {**os.environ, "PATH": path})
-    return folder / "wheels"
+
+    def collect(workstation: str) -> Path:
+        folder = top / workstation
+        folder.mkdir()
+        (folder / "wheels").mkdir()  # an empty one does no harm
+        (folder / "runtime").symlink_to(ROOT / "runtime")
+        script = commands("collect").replace("windows --python 3.11", workstation)
+        assert workstation in script
+        said = type_in(script, folder, {**os.environ, "PATH": path})
+        assert commands("install").splitlines()[-1] in said.splitlines()[-1]
+        return folder / "wheels"
+
+    asked = [*WORKSTATIONS, CLUSTER]
+    with ThreadPoolExecutor(4) as pool:
+        yield dict(zip(asked, pool.map(collect, asked), strict=True))
+    shutil.rmtree(top)
 
 
-def test_everything_that_runs_on_windows_has_a_wheel_for_it(tmp_path):
-    wheels = collected(tmp_path / "copy", "--platform win_amd64")
-    needed, there = set(), set()
+def requirements(wheels: Path, workstation: str) -> tuple[set[str], set[str]]:
+    """Return what the wheels of a folder need on a workstation, and what they are."""
+    system, _, python, *_ = workstation.split()
+    there = {**MARKERS[system], "python_version": python, "python_full_version": f"{python}.0"}
+    needed, found = set(), set()
     for wheel in wheels.glob("*.whl"):
-        assert wheel.stem.endswith(("-any", "-win_amd64")), wheel.name
         archive = zipfile.ZipFile(wheel)
         (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
         about = BytesParser().parsebytes(archive.read(name))
-        there.add(canonicalize_name(about["Name"]))
+        found.add(canonicalize_name(about["Name"]))
         for line in about.get_all("Requires-Dist", []):
             wanted = Requirement(line)
-            if wanted.marker is None or wanted.marker.evaluate(WINDOWS):
+            if wanted.marker is None or wanted.marker.evaluate({**there, "extra": ""}):
                 needed.add(canonicalize_name(wanted.name))
-    assert {"openslide-bin", "openvino", "numba", "colorama"} <= needed <= there
-    assert len((wheels / "requirements.txt").read_text().splitlines()) == len(there)
+    return needed, found
 
 
-def test_a_workstation_without_network_installs_what_was_carried_there_and_runs(tmp_path):
-    alone = ("unshare", "--net", "--map-root-user")
-    if platform.machine() != "x86_64" or shutil.which(alone[0]) is None:
-        pytest.skip("the README's wheels are for Linux on x86-64")
-    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no network namespace can be made")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (linux,) = re.findall("`(--platform manylinux[^`]*)`", text)
-    shutil.move(collected(tmp_path / "copy", linux), tmp_path)
+@pytest.mark.parametrize("workstation", WORKSTATIONS)
+def test_everything_that_runs_on_a_workstation_has_a_wheel_for_it(collected, workstation):
+    wheels = collected[workstation]
+    needed, found = requirements(wheels, workstation)
+    assert {"openslide-bin", "openvino", "numba"} <= needed <= found
+    assert ("colorama" in needed) == workstation.startswith("windows")
+    made_for = "win_amd64" if workstation.startswith("windows") else "manylinux.*_x86_64"
+    for wheel in wheels.glob("*.whl"):
+        assert re.fullmatch(f".*-(any|{made_for})", wheel.stem), wheel.name
+    assert len((wheels / "requirements.txt").read_text().splitlines()) == len(found)
+
+
+def test_wheels_for_a_cluster_are_collected_when_asked_for(collected):
+    needed, found = requirements(collected[CLUSTER], CLUSTER)
+    assert {"distributed", "importlib-metadata"} <= found
+    assert needed <= found
+    assert "distributed" not in requirements(collected["linux --python 3.10"], CLUSTER)[1]
+
+
+def interpreter(python: str) -> str:
+    """Return the path of an interpreter of a version, if there is one."""
+    if python == HERE:
+        return sys.executable
+    command = [f"python{python}", "-c", "import ensurepip, sys; print(sys.executable)"]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no Python {python} here")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode:
+        pytest.skip(f"no Python {python} here that runs")
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_workstation_without_network_installs_what_was_carried_there_and_runs(
+    collected, tmp_path, python
+):
+    need_solitude()
+    if platform.machine() != "x86_64":
+        pytest.skip("the wheels are for Linux on x86-64")
+    made = f"{interpreter(python)} -m venv venv"
+    shutil.copytree(collected[f"linux --python {python}"], tmp_path / "wheels")
     env = {"PATH": f"{tmp_path}/venv/bin:/usr/bin:/bin", "HOME": str(tmp_path),
            "PIP_CONFIG_FILE": os.devnull}  # fmt: skip
-    type_in(f"{sys.executable} -m venv venv", tmp_path, env, *alone)
+    type_in(made, tmp_path, env, *ALONE)
     said = type_in(
         f"""python -c 'import socket; assert len(socket.if_nameindex()) == 1'
         ({commands("install")})
+        gliorun --version
         gliorun --demo --quiet --out 'heat map.png' --out density.csv""",
-        tmp_path, env, *alone,
+        tmp_path, env, *ALONE,
     )  # fmt: skip
+    assert "openvino" in said
     assert "mean density" in said
     assert (tmp_path / "heat map.png").is_file()
     first = min((tmp_path / "wheels").glob("*.whl"))
     first.write_bytes(first.read_bytes() + b"more")
     refused = subprocess.run(
-        ["bash", "-euc", commands("install") + "--dry-run --force-reinstall"],
+        ["bash", "-euc", commands("install") + " --dry-run --force-reinstall"],
         env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert refused.returncode == 1
     assert "DO NOT MATCH THE HASHES" in refused.stderr
+    shutil.rmtree(tmp_path)
+
+
+def refusal(folder: Path, arguments: str, *before: str, python: str = sys.executable) -> str:
+    """Return the last line that the collecting script says where it fails, and its exit code."""
+    command = [*before, python, ROOT / "runtime" / "collect_wheels.py", *arguments.split()]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return f"{done.stderr.splitlines()[-1]} {done.returncode}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("macos", r".*'macos' \(choose from .*windows.*linux.*\) 2"),
+        ("", ".*required: platform 2"),
+        ("windows --python 2.7", ".*--python 2.7: give a version such as 3.* 2"),
+        ("windows --python 3.11.4", ".*--python 3.11.4: give a version such as 3.* 2"),
+        ("linux --out full", "full: is not empty; name a new folder with --out 1"),
+        ("linux --out full/slide.svs", "full/slide.svs: .*name a folder that can be with --out 1"),
+        ("linux --out none/wheels", "none/wheels: .*name a folder that can be with --out 1"),
+    ],
+)
+def test_collecting_refuses_in_one_line_what_it_cannot_do(tmp_path, arguments, said):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "slide.svs").touch()
+    assert re.fullmatch(said, refusal(tmp_path, arguments))
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "slide.svs"]
+
+
+def test_collecting_without_pip_says_how_to_get_it(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    said = refusal(tmp_path, "linux", python=python)
+    assert said == f"{python}: has no pip; 'python -m ensurepip' adds it 1"
+
+
+def test_collecting_for_a_python_without_wheels_leaves_nothing(tmp_path):
+    need_network()
+    before = sorted(ROOT.iterdir()), sorted((ROOT / "runtime").iterdir())
+    said = refusal(tmp_path, "windows --python 3.99")
+    assert re.fullmatch("pip download: No matching .*that gliorun runs on this --python 1", said)
+    assert not list(tmp_path.iterdir())
+    assert before == (sorted(ROOT.iterdir()), sorted((ROOT / "runtime").iterdir()))
+
+
+def test_collecting_without_network_says_so_and_leaves_nothing(tmp_path):
+    need_solitude()
+    alone = ("env", f"PIP_CONFIG_FILE={os.devnull}", "PIP_RETRIES=0", *ALONE)
+    said = refusal(tmp_path, "linux", *alone)
+    assert re.fullmatch("pip (wheel|download): .*see that pip reaches a package index.* 1", said)
+    assert not list(tmp_path.iterdir())
