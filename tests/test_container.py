@@ -19,10 +19,10 @@ import slides
 from conftest import SHARED
 from gliorun import job
 from gliorun.pipeline import Settings
+from guides import ROOT, marked
 
 pytestmark = pytest.mark.slow
 CHECK = SHARED / "tools" / "container_check.sh"
-ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("buildah", "podman", "runc", "mmdebstrap")
 TAG = "localhost/check:latest"
 MAX_BYTES = 900e6
@@ -124,10 +124,8 @@ def test_kernels_come_compiled_for_any_user(podman: Podman, user: str):
 def test_the_command_of_the_guide_maps_a_slide(
     store: tuple[str, ...], podman: Podman, small_slide: slides.Drawn, tmp_path: Path
 ):
-    guide = (ROOT / "runtime" / "GUIDE.md").read_text(encoding="utf-8")
-    block = guide.partition("<!-- container -->\n```sh\n")[2].partition("```")[0]
-    build, _, run = block.partition("\n")
-    assert build.startswith("docker build -t gliorun . ")
+    build, run = marked("container")
+    assert build.startswith("docker build -t gliorun .")
     assert podman("tag", TAG, "gliorun").returncode == 0  # as built of the same Dockerfile
     (tmp_path / "bin").mkdir()
     docker = tmp_path / "bin" / "docker"

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -21,11 +20,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from guides import ROOT, checkout, marked, need_network, type_in
+
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("runtime/gliorun", "export/glioexport", "bench/gliobench")
-DOCUMENT = ROOT / "runtime" / "GUIDE.md"
-"""Where it is said how gliorun gets to a machine without internet."""
 HERE = f"3.{sys.version_info.minor}"
 PYTHONS = sorted({"3.10", "3.11", "3.12", "3.13", HERE})
 WORKSTATIONS = [f"{system} --python {python}"
@@ -38,11 +36,7 @@ MARKERS = {
               "platform_machine": "x86_64"},
 }  # fmt: skip
 ALONE = ("unshare", "--net", "--map-root-user")
-
-
-def need_network() -> None:
-    if len(socket.if_nameindex()) < 2:
-        pytest.skip("no network to fetch wheels from")
+INSTALL = "\n".join(marked("install"))
 
 
 def need_solitude() -> None:
@@ -50,18 +44,6 @@ def need_solitude() -> None:
         pytest.skip("no network namespace can be made")
     if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no network namespace can be made")
-
-
-def checkout(folder: Path) -> Path:
-    """Copy what a distribution is built from."""
-    need_network()
-    folder.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
-    for room in ROOMS:
-        leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(ROOT / room, folder / room, ignore=leave)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -140,38 +122,21 @@ def test_the_bill_of_materials_names_what_runs_and_its_licences(tmp_path):
         assert licences[name], name
 
 
-def commands(name: str) -> str:
-    """Return the commands that stand below `<!-- name -->`."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    return text.partition(f"<!-- {name} -->\n```sh\n")[2].partition("\n```")[0]
-
-
-def type_in(script: str, folder: Path, env: dict[str, str], *before: str) -> str:
-    """Run commands in a folder and return what they said."""
-    done = subprocess.run(
-        [*before, "bash", "-euc", script],
-        env=env, cwd=folder, capture_output=True, text=True, timeout=500, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory) -> Iterator[dict[str, Path]]:
     """For every workstation its folder of wheels, collected as the document says."""
     need_network()
     top = tmp_path_factory.mktemp("collected")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def collect(workstation: str) -> Path:
         folder = top / workstation
         folder.mkdir()
         (folder / "wheels").mkdir()  # an empty one does no harm
         (folder / "runtime").symlink_to(ROOT / "runtime")
-        script = commands("collect").replace("windows --python 3.11", workstation)
+        (line,) = marked("collect")
+        script = line.replace("windows --python 3.11", workstation)
         assert workstation in script
-        said = type_in(script, folder, {**os.environ, "PATH": path})
-        assert commands("install").splitlines()[-1] in said.splitlines()[-1]
+        assert marked("install")[-1] in type_in(script, folder).splitlines()[-1]
         return folder / "wheels"
 
     asked = [*WORKSTATIONS, CLUSTER]
@@ -243,7 +208,7 @@ def test_a_workstation_without_network_installs_what_was_carried_there_and_runs(
     type_in(made, tmp_path, env, *ALONE)
     said = type_in(
         f"""python -c 'import socket; assert len(socket.if_nameindex()) == 1'
-        ({commands("install")})
+        ({INSTALL})
         gliorun --version
         gliorun --demo --quiet --out 'heat map.png' --out density.csv""",
         tmp_path, env, *ALONE,
@@ -254,7 +219,7 @@ def test_a_workstation_without_network_installs_what_was_carried_there_and_runs(
     first = min((tmp_path / "wheels").glob("*.whl"))
     first.write_bytes(first.read_bytes() + b"more")
     refused = subprocess.run(
-        ["bash", "-euc", commands("install") + " --dry-run --force-reinstall"],
+        ["bash", "-euc", INSTALL + " --dry-run --force-reinstall"],
         env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert refused.returncode == 1

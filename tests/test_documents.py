@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +21,8 @@ from PIL import Image
 from conftest import SHARED
 from export.small import write_tiles
 from gliorun import about, demo
+from guides import GUIDES, ROOT, blocks, checkout, marked, type_in
 
-ROOT = Path(__file__).resolve().parent.parent
-GUIDES = ("README.md", "runtime/GUIDE.md", "export/GUIDE.md", "bench/GUIDE.md")
 DOCUMENTS = (
     *GUIDES,
     "runtime/ARCHITECTURE.md",
@@ -54,43 +51,10 @@ SHORTER = {
 anything nucleus, and its certificate says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The commands of one ```sh block, under the mark `<!-- mark -->` if it has one."""
-
-    document: str
-    mark: str
-    commands: tuple[str, ...]
-
-
-def blocks(document: str) -> Iterator[Block]:
-    """Find the blocks of a document, their comments taken off and their lines joined."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    for mark, lines in re.findall(r"(?:<!-- ([a-z ]+) -->\n)?```sh\n(.*?)```", text, re.S):
-        whole = lines.replace("\\\n", " ").splitlines()
-        yield Block(document, mark, tuple(re.sub(r"\s+# .*", "", line) for line in whole))
-
-
-def marked(mark: str) -> Block:
-    """Return the first block with a mark."""
-    return next(b for document in GUIDES for b in blocks(document) if b.mark == mark)
-
-
 def command_of(line: str) -> str:
     """Return a command with what makes it shorter."""
     more = [added for start, added in SHORTER.items() if line.startswith(start)]
     return " ".join([line, *more])
-
-
-def type_in(line: str, folder: Path) -> None:
-    """Run a line of a document as a shell does, and fail with what it said."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euc", line],
-        cwd=folder, env={**os.environ, "PATH": path}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
 
 
 def draw_tiles(folder: Path, name: str, seeds: Iterator[int], count: int = 3) -> None:
@@ -158,10 +122,8 @@ def test_every_other_command_is_run_by_the_test_that_is_named_for_it():
 
 @pytest.mark.slow
 def test_one_command_installs_and_maps_the_demo(tmp_path):
-    if len(socket.if_nameindex()) < 2:
-        pytest.skip("no network to fetch wheels from")
-    (line,) = marked("try it").commands
-    assert line == " && ".join(marked("install here").commands)
+    (line,) = marked("try it")
+    assert line == " && ".join(marked("install here"))
     copy = checkout(tmp_path / "copy")
     type_in(line, copy)
     assert (copy / "heatmap.png").is_file()
@@ -169,23 +131,15 @@ def test_one_command_installs_and_maps_the_demo(tmp_path):
 
 @pytest.mark.slow
 def test_the_extras_bring_what_is_installed_here(tmp_path):
-    if len(socket.if_nameindex()) < 2:
-        pytest.skip("no network to fetch wheels from")
     copy = checkout(tmp_path / "copy")
     for mark in ("install export", "install bench"):
-        (line,) = marked(mark).commands
+        (line,) = marked(mark)
         type_in(f"python -m {line} --dry-run --quiet --report {mark.split()[1]}.json", copy)
-
-
-def checkout(folder: Path) -> Path:
-    """Copy what a user has who downloaded the project."""
-    leave = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests")
-    return Path(shutil.copytree(ROOT, folder, ignore=leave))
 
 
 @pytest.mark.slow
 def test_a_watch_maps_what_lies_there_and_stops_when_told(place):
-    (line,) = marked("until stopped").commands
+    (line,) = marked("until stopped")
     maps = place / "maps-watched"
     words = program(line.replace("maps/", "maps-watched/"))
     watching = subprocess.Popen([*words, "--settle-s", "1"], cwd=place)
@@ -207,7 +161,7 @@ def test_a_watch_maps_what_lies_there_and_stops_when_told(place):
 def test_a_scheduler_and_a_worker_map_a_folder(place):
     pytest.importorskip("distributed")
     address = f"127.0.0.1:{free_port()}"
-    lines = [line.replace("HOST:8786", address) for line in marked("cluster").commands]
+    lines = [line.replace("HOST:8786", address) for line in marked("cluster")]
     started = []
     try:
         where = f"--host 127.0.0.1 --port {address.partition(':')[2]} --no-dashboard"

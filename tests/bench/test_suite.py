@@ -1,8 +1,6 @@
 """gliobench all, with as little effort as there can be: everything is measured and written."""
 
-import re
 import shlex
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +9,7 @@ from gliobench import cli, document, sidebyside, suite
 from gliobench.compare import CompareFigures
 from gliobench.speed import SpeedFigures
 from gliorun.errors import GlioError
-
-ROOT = Path(__file__).resolve().parents[2]
+from guides import marked
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +19,8 @@ def measured(tmp_path_factory, small_slide):
     out, tiles = place / "out", place / "tiles"
     tiles.mkdir()
     words = {"FOLDER": str(out), "DATA": str(write_tiles(tiles, (480, 500)))}
-    guide = (ROOT / "bench" / "GUIDE.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"<!-- all -->\n```sh\ngliobench (.*?)(?:  #.*)?\n```", guide)
-    arguments = [words.get(word, word) for word in shlex.split(line)]
+    (line,) = marked("all")
+    arguments = [words.get(word, word) for word in shlex.split(line)[1:]]
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "QUICK", suite.Effort(tiles=2, rounds=2, budget_s=45))
@@ -43,7 +39,7 @@ def test_everything_is_written_and_in_the_report(measured):
     out, text = measured
     assert {path.name for path in out.iterdir()} == {
         "doctor.json", "compare.json", "speed.json", "accuracy.json", "report.md",
-        "speed-A.png", "compare-A.png",
+        "speed-A.png", "compare-A.png", "accuracy-speed.png",
     }  # fmt: skip
     assert (out / "report.md").read_text(encoding="utf-8").strip() == text.strip()
     for part in ("# gliobench on ", "## Machines", "Fit to run gliorun.", "![compare-A]"):
