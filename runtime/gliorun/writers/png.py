@@ -96,8 +96,8 @@ def _merged(density: DensityMap) -> DensityMap:
     return merged
 
 
-def _notes(result: Result) -> tuple[str, str]:
-    """Return what the figure rests on, and what it is for."""
+def _notes(result: Result) -> tuple[str, ...]:
+    """Return what the figure rests on, what to mind, and what it is for."""
     scale, card = result.measured.scale, result.card
     mpp = f"{scale.x_mpp:.4g}"
     if scale.x_mpp != scale.y_mpp:
@@ -105,6 +105,7 @@ def _notes(result: Result) -> tuple[str, str]:
     return (
         "Density is nucleus area / area of the cell inside the slide. "
         f"Scale {mpp} µm/px (from {scale.source}). Model {printable(card.name)} {card.precision}.",
+        *(f"Warning: {printable(warning)}" for warning in result.measured.warnings),
         printable(card.intended_use),
     )
 
