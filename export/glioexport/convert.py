@@ -202,11 +202,14 @@ def _write_all(
             say("no few layers make up for it: looks for operations to leave in float")
             models["INT8"] = _controlled(work, fp32, checks.calibration, tolerance, say)
         figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
-    kept = layers_in_float(models["INT8"])
+    kept, layers = layers_in_float(models["INT8"]), layers_in_float(fp32)
     if excess > 1 or in_float:
         report["int8_layers_in_float"] = kept
-        say(
-            f"INT8: {len(kept)} of {len(layers_in_float(fp32))} layers left in float: {_list(kept)}"
+        say(f"INT8: {len(kept)} of {len(layers)} layers left in float: {_list(kept)}")
+    if kept == layers:
+        raise GlioError(
+            "INT8: strays too far with any of its layers in 8 bits; pass more or other --tiles, or "
+            "--max-density-points and --min-class-agreement"
         )
     parity.check(figures, tolerance)
 

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from glioexport.augment import PLAIN, Augmentation, augment
+from glioexport.augment import PLAIN, SAME_COLOUR, Augmentation, augment
 from glioexport.curves import draw_curves
 from glioexport.dataset import (
     MPP,
@@ -84,7 +84,7 @@ class Recipe:
 
 RECIPES = {
     "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN),
-    "best": Recipe("adam", 2e-3, True, 0.5, True, Augmentation(), crop_px=256, average=0.998),
+    "best": Recipe("adam", 2e-3, True, 0.5, True, SAME_COLOUR, crop_px=256, average=0.998),
 }
 
 

@@ -288,6 +288,22 @@ def test_where_plain_int8_fails_the_layers_left_in_float_are_said_and_kept(
     assert f"INT8: {len(in_float)} of 8 layers left in float: {', '.join(in_float)}" in said
 
 
+@slow
+def test_int8_that_no_layer_could_bear_is_refused_not_float_by_another_name(
+    converted: Converted, tmp_path: Path
+) -> None:
+    """Granted is what the others stray: the rounding of 16 bits."""
+    strayed = [f.agreement.density_error_points for f in converted.figures.values()]
+    granted = Tolerance(density_points=sorted(strayed)[-2] + 1e-9, class_agreement=0)
+    assert granted.density_points < max(strayed)
+    with pytest.raises(GlioError, match=r"INT8: strays too far with any .* pass more or other"):
+        convert(
+            converted.source, tmp_path / "out", tiles=None, mpp=None, tolerance=granted,
+            say=lambda _: None,
+        )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
 class FadingDropout(layers.Layer):
     """Is called Dropout but acts in inference."""
 
