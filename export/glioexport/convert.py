@@ -206,7 +206,7 @@ def _write_all(
     if excess > 1 or in_float:
         report["int8_layers_in_float"] = kept
         say(f"INT8: {len(kept)} of {len(layers)} layers left in float: {_list(kept)}")
-    if kept == layers:
+    if excess > 1 and kept == layers:
         raise GlioError(
             "INT8: strays too far with any of its layers in 8 bits; pass more or other --tiles, or "
             "--max-density-points and --min-class-agreement"
