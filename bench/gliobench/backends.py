@@ -274,7 +274,7 @@ class Segmenter:
 
 def shipped_models() -> list[str]:
     """Return the models that ship, the reference in Keras and every IR, and the baseline."""
-    return [str(reference_model()), *map(str, sorted(about.MODELS.glob("*.xml"))), OTSU]
+    return [str(reference_model()), *map(str, about.shipped().values()), OTSU]
 
 
 def open_segmenters(models: list[str]) -> list[Segmenter]:
@@ -304,10 +304,10 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
         from glioexport.otsu import haematoxylin_otsu
 
         return Segmenter(name, haematoxylin_otsu)
-    shipped = {ir.stem: ir for ir in about.MODELS.glob("*.xml")}
+    shipped = about.shipped()
     path = shipped.get(model, Path(model))
     if path.suffix not in _OPENERS:
-        known = ", ".join([*sorted(shipped), OTSU])
+        known = ", ".join([*shipped, OTSU])
         raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {known}")
     if not path.is_file():
         raise GlioError(f"{path}: no such file; check its name")

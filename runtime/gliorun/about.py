@@ -16,6 +16,11 @@ MODEL = MODELS / "student.xml"
 LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "simplejpeg", "numba", "numpy")
 
 
+def shipped() -> dict[str, Path]:
+    """Return the IRs that ship, by name."""
+    return {path.stem: path for path in sorted(MODELS.glob("*.xml"))}
+
+
 def versions() -> str:
     """Return one line: gliorun's version, its model's hash, and what it computes with."""
     weights = hashlib.sha256(MODEL.with_suffix(".bin").read_bytes()).hexdigest()

@@ -45,7 +45,7 @@ def model_path(named: Path | None) -> Path:
     """
     if named is None:
         return DEFAULT_MODEL
-    shipped = {path.stem: path for path in sorted(about.MODELS.glob("*.xml"))}
+    shipped = about.shipped()
     if str(named) in shipped:
         return shipped[str(named)]
     if not named.suffix:
