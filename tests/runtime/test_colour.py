@@ -66,6 +66,14 @@ def test_glass_and_transparent_pixels_are_not_tissue(tissue):
     assert statistic(bordered) == statistic(tissue)
 
 
+def test_the_palest_fat_and_stroma_do_not_move_the_statistic(tissue):
+    """Otherwise a fatty slide is stretched until its stroma looks like nuclei."""
+    white = statistic(tissue).white
+    pink = np.array([white, round(white * np.exp(-0.17)), white, 255], np.uint8)
+    fatty = np.vstack([tissue, np.broadcast_to(pink, tissue.shape)])
+    assert statistic(fatty) == statistic(tissue)
+
+
 @pytest.mark.parametrize("glass", [(228, 226, 230), (250, 255, 252)])
 def test_glass_stays_pale_and_colourless_whatever_the_scanners_white(tissue, glass):
     light = tissue[..., :3].astype(float) / 255 * glass
