@@ -74,6 +74,16 @@ def test_the_palest_fat_and_stroma_do_not_move_the_statistic(tissue):
     assert statistic(fatty) == statistic(tissue)
 
 
+def test_a_slide_that_is_faint_as_a_whole_is_measured(tissue):
+    """Not by its nuclei alone, which are all that is dark there."""
+    faint = tissue.copy()
+    faint[..., :3] = 255 - (255 - tissue[..., :3].astype(float)) * 0.3
+    ours, theirs = statistic(faint), statistic(tissue)
+    assert ours.median[1] < 0.2
+    assert ours.high[1] / ours.median[1] > 1.3
+    assert theirs.median[1] > 0.5
+
+
 @pytest.mark.parametrize("glass", [(228, 226, 230), (250, 255, 252)])
 def test_glass_stays_pale_and_colourless_whatever_the_scanners_white(tissue, glass):
     light = tissue[..., :3].astype(float) / 255 * glass
