@@ -91,6 +91,12 @@ def choose(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
     return chosen
 
 
+def check_colour(colour: str) -> None:
+    """Raise UsageError unless `colour` is one of `COLOURS`."""
+    if colour not in COLOURS:
+        raise UsageError(f"colour is {colour!r}; known: {', '.join(COLOURS)}")
+
+
 def accuracy(
     folder: Path,
     models: Sequence[Segmenter],
@@ -121,8 +127,7 @@ def accuracy(
     """
     if not models:
         raise GlioError("accuracy needs at least one model")
-    if colour not in COLOURS:
-        raise UsageError(f"colour is {colour!r}; known: {', '.join(COLOURS)}")
+    check_colour(colour)
     for model in models:
         if model.card is not None and abs(model.card.mpp / MPP - 1) > SAME_SCALE:
             raise GlioError(

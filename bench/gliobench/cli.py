@@ -247,6 +247,7 @@ def accuracy(
     from gliorun.atomic import replacing
 
     # whatever can be wrong, before the models, which take long
+    of_models.check_colour(colour)
     of_models.choose(folder, sets or (), split)
     _check_folders(json_path, pictures)
     opened = backends.open_segmenters(models or backends.shipped_models())

@@ -61,7 +61,10 @@ def write_onnx(model: keras.Model, output: str, path: Path) -> None:
         )
         onnx.checker.check_model(graph, full_check=True)
     except (ValueError, NotImplementedError, onnx.checker.ValidationError) as error:
-        raise GlioError(f"cannot be written as ONNX: {str(error).splitlines()[0]}") from error
+        raise GlioError(
+            f"cannot be written as ONNX: {str(error).splitlines()[0]}; "
+            "build the network of layers that tf2onnx knows"
+        ) from error
     check_no_dropping(node.op_type for node in graph.graph.node)
     _name_by_place(graph.graph)
     onnx.checker.check_model(graph, full_check=True)

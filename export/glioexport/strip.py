@@ -56,7 +56,10 @@ def check_no_dropping(kinds: Iterable[str]) -> None:
     """Raise GlioError if a graph's kinds of operation hold a random one, a dropout or a branch."""
     left = sorted(kind for kind in set(kinds) if kind.startswith(DROPPING_OPS))
     if left:
-        raise GlioError(f"the graph still holds {', '.join(left)}: it would act in inference too")
+        raise GlioError(
+            f"the graph still holds {', '.join(left)}, which would act in inference too; "
+            "drop in layers of their own: those are taken out"
+        )
 
 
 def drops_by_name(class_name: str) -> bool:
@@ -179,7 +182,8 @@ class _Copy:
                 if isinstance(part, DropBlock2D) and not part.normalize:
                     raise GlioError(
                         f"layer {name!r} ({type(layer).__name__}) holds DropBlock without "
-                        "rescaling; its factor can only be folded where it is a layer of its own"
+                        "rescaling, whose factor cannot be folded there; "
+                        "make DropBlock a layer of its own"
                     )
 
     def _leave_out(self, layer: keras.Layer, name: str, maps: Any) -> Any:

@@ -257,7 +257,7 @@ def test_as_typed_it_prints_tables_and_writes_figures_and_pictures(drawn, tmp_pa
         (("DRAWN", "model.h5"), 1, "not a .keras, .onnx or .xml file"),
         (("DRAWN", "otsu", "--set", "glioms"), 2, "no set glioms"),
         (("DRAWN", "otsu", "--split", "test"), 2, "known: val, train, all"),
-        (("DRAWN", "otsu", "--colour", "lab"), 2, "known: card, none, macenko, reinhard"),
+        (("DRAWN", "missing.keras", "--colour", "lab"), 2, "known: card, none, macenko, reinhard"),
         (("DRAWN", "otsu", "otsu"), 2, "otsu, otsu: a model is given twice; give it once"),
         (("DRAWN", "otsu", "--json", "no/such/folder.json"), 1, "no such folder"),
     ],
