@@ -47,7 +47,7 @@ def train(
     from dataclasses import replace
 
     from glioexport.network import UnetShape
-    from glioexport.train import RECIPES, TrainSettings, varied
+    from glioexport.recipe import RECIPES, TrainSettings, varied
     from glioexport.train import train as train_model
 
     if recipe not in RECIPES:

@@ -14,25 +14,20 @@ from PIL import Image
 from glioexport import ir, onnx_model
 from glioexport.augment import SAME_COLOUR
 from glioexport.dataset import MPP, LabelledTile, read_label
-from glioexport.loading import load_network
-from glioexport.network import UnetShape, build_unet
-from glioexport.quantise import quantise
-from glioexport.reference import card_beside, predict_values
-from glioexport.scores import probability, up_to_logits
-from glioexport.train import (
-    Recipe,
-    TrainSettings,
+from glioexport.lessons import (
     choose,
-    claim,
     compare_by_set,
     load_lessons,
     mask_of_tile,
-    move_threshold,
     otsu_baseline,
-    run_epochs,
-    save_trained,
-    varied,
 )
+from glioexport.loading import load_network
+from glioexport.network import UnetShape, build_unet
+from glioexport.quantise import quantise
+from glioexport.recipe import Recipe, TrainSettings, varied
+from glioexport.reference import card_beside, predict_values
+from glioexport.scores import probability, up_to_logits
+from glioexport.train import claim, move_threshold, run_epochs, save_trained
 from gliorun.atomic import replacing
 from gliorun.card import ModelCard
 from gliorun.errors import GlioError, UsageError

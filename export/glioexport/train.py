@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,193 +16,25 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from glioexport.augment import PLAIN, SAME_COLOUR, Augmentation, augment
+from glioexport.augment import augment
 from glioexport.curves import draw_curves
-from glioexport.dataset import (
-    MPP,
-    Entry,
-    LabelledTile,
-    load_tiles,
-    read_index,
-    read_rgba,
-    stain_statistics,
+from glioexport.dataset import MPP, LabelledTile
+from glioexport.lessons import (
+    Lessons,
+    choose,
+    compare_by_set,
+    load_lessons,
+    mask_of_tile,
+    otsu_baseline,
 )
-from glioexport.network import UnetShape, build_unet
-from glioexport.otsu import haematoxylin_otsu
-from glioexport.reference import mask_predictor
-from gliorun import colour
-from gliorun.agreement import Agreement, agreement
+from glioexport.loss import EntropyAndDice
+from glioexport.network import build_unet
+from glioexport.recipe import OPTIMIZERS, TrainSettings
+from gliorun.agreement import Agreement
 from gliorun.atomic import replacing
 from gliorun.card import ModelCard, sha256_of
-from gliorun.errors import GlioError, UsageError
-from gliorun.reading.windows import segment
+from gliorun.errors import GlioError
 from gliorun.streams import map_ahead
-
-PRECISIONS = ("float32", "mixed_bfloat16")
-OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a network is trained. `paper` is its Table 2; `best` is what works better for us.
-
-    The network is fully convolutional, so that it may train on crops of another side than its
-    tiles. `average` is the share that the running average of the weights keeps at every step; it
-    is the average that is validated and saved (Polyak, Juditsky 1992; 0 keeps the last weights).
-    `threshold` is the probability at which a pixel becomes nucleus; it moves into the last bias.
-    """
-
-    optimizer: str
-    learning_rate: float
-    cosine: bool
-    dice_share: float
-    batch_norm: bool
-    augmentation: Augmentation
-    crop_px: int = 480
-    match_colour: bool = True
-    average: float = 0.0
-    threshold: float = 0.5
-    batch: int = 4
-    epochs: int = 30
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            known = ", ".join(OPTIMIZERS)
-            raise UsageError(f"optimizer is {self.optimizer!r}; known: {known}")
-        for name, fits, must in (
-            ("average", 0 <= self.average < 1, "lie from 0 to below 1"),
-            ("threshold", 0 < self.threshold < 1, "lie between 0 and 1"),
-            ("dice_share", 0 <= self.dice_share <= 1, "lie from 0 to 1"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "be above 0"),
-            ("batch", self.batch >= 1, "be at least 1"),
-            ("epochs", self.epochs >= 1, "be at least 1"),
-        ):
-            if not fits:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must {must}")
-
-
-RECIPES = {
-    "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN),
-    "best": Recipe("adam", 2e-3, True, 0.5, True, SAME_COLOUR, crop_px=256, average=0.998),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class TrainSettings:
-    """Everything that decides what comes out of a training; kept beside its checkpoint."""
-
-    recipe: Recipe
-    shape: UnetShape
-    precision: str = "float32"
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision is {self.precision!r}; known: {', '.join(PRECISIONS)}")
-        if self.shape.height_px != self.shape.width_px:
-            raise UsageError("tiles are square; height_px and width_px must be equal")
-        try:
-            _ = self.trained
-        except ValueError as error:
-            raise UsageError(f"crops of {self.recipe.crop_px} px do not fit: {error}") from error
-
-    @property
-    def network(self) -> UnetShape:
-        """The shape that is saved: the recipe decides on batch normalisation."""
-        return replace(self.shape, batch_norm=self.recipe.batch_norm)
-
-    @property
-    def trained(self) -> UnetShape:
-        """The shape that sees the crops."""
-        side = self.recipe.crop_px
-        return replace(self.network, height_px=side, width_px=side)
-
-    def as_values(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values, with the shape that is built."""
-        return dict(json.loads(json.dumps(asdict(replace(self, shape=self.network)))))
-
-
-def varied(settings: TrainSettings, change: str) -> TrainSettings:
-    """Return `settings` with one change, "name=value", in the recipe, augmentation or network.
-
-    Raises
-    ------
-    UsageError
-        There is no such setting, or its value has another type.
-    """
-    name, given, text = change.partition("=")
-    recipe = settings.recipe
-    values = {**asdict(settings.shape), **asdict(recipe.augmentation), **asdict(recipe)}
-    del values["augmentation"]
-    if not given or name not in values:
-        known = ", ".join(sorted(values))
-        raise UsageError(f"{change}: no such setting; known, as name=value: {known}")
-    default = values[name]
-    try:
-        value = text if isinstance(default, str) else type(default)(json.loads(text))
-        one: dict[str, Any] = {name: value}
-        if name in asdict(recipe):
-            return replace(settings, recipe=replace(recipe, **one))
-        if name in asdict(recipe.augmentation):
-            crops = replace(recipe.augmentation, **one)
-            return replace(settings, recipe=replace(recipe, augmentation=crops))
-        return replace(settings, shape=replace(settings.shape, **one))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{change}: the default is {default!r} ({error})") from error
-
-
-@keras.saving.register_keras_serializable(package="glioexport")
-class EntropyAndDice(keras.losses.Loss):
-    """Cross-entropy, with a share of soft Dice of the nucleus class.
-
-    Takes labels (N, H, W) from 0 to 1 and probabilities (N, H, W, 1 or 2), nucleus last. A share
-    of 0 is plain cross-entropy, as in the paper.
-    """
-
-    def __init__(self, dice_share: float = 0.0, name: str = "loss", **loss: Any) -> None:
-        super().__init__(name=name, **loss)
-        self.dice_share = dice_share
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        nuclei = ops.cast(y_true, "float32")
-        probability = ops.cast(y_pred, "float32")[..., -1]
-        entropy = ops.mean(ops.binary_crossentropy(nuclei, probability))
-        if not self.dice_share:
-            return entropy
-        shared = 2 * ops.sum(nuclei * probability) + 1
-        soft_dice = shared / (ops.sum(nuclei) + ops.sum(probability) + 1)
-        return (1 - self.dice_share) * entropy + self.dice_share * (1 - soft_dice)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dice_share": self.dice_share}
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The lines of an index to train on and to validate on, and the colour of their slides."""
-
-    train: list[Entry]
-    val: list[Entry]
-    statistics: dict[str, colour.StainStatistic]
-
-    def mean_colour(self) -> colour.StainStatistic:
-        """Return the mean over the slides that are trained on."""
-        groups = sorted({entry.stain_group for entry in self.train} & set(self.statistics))
-        return colour.mean_statistic(self.statistics[group] for group in groups)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lessons:
-    """Tiles to train on and tiles to validate on, in the colour of `target`."""
-
-    tiles: list[LabelledTile]
-    checks: list[LabelledTile]
-    target: colour.StainStatistic | None
-
-    def licences(self) -> list[dict[str, str]]:
-        """Return the sets that are trained on with their licences, as plain values."""
-        sources = sorted({(tile.entry.set, tile.entry.licence) for tile in self.tiles})
-        return [{"set": name, "licence": licence} for name, licence in sources]
 
 
 def train(
@@ -234,48 +65,6 @@ def train(
     final = run_epochs(out, settings, lessons, say=say, threads=threads)
     move_threshold(final, settings)
     return save_trained(final, out, settings, lessons, baseline)
-
-
-def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
-    """Take the splits `train` and `val` of `data`; sets in `held_out` are validated on.
-
-    Raises
-    ------
-    GlioError
-        A split is empty or without tissue, or there is no such set to hold out.
-    """
-    held_out = set(held_out)
-    entries = read_index(data)
-    known = {e.set for e in entries}
-    if not held_out <= known:
-        unknown = ", ".join(sorted(held_out - known))
-        raise UsageError(
-            f"{data}: has no set {unknown} to hold out; it has {', '.join(sorted(known))}"
-        )
-    train = [e for e in entries if e.split == "train" and e.set not in held_out]
-    val = [e for e in entries if e.split == "val" or e.set in held_out]
-    if not train or not val:
-        raise GlioError(f"{data}: needs tiles of the split train and of the split val")
-    statistics = stain_statistics(entries)
-    if not any(e.stain_group in statistics for e in train):
-        raise GlioError(f"{data}: no tile to train on holds enough tissue; add some")
-    return Chosen(train, val, statistics)
-
-
-def load_lessons(chosen: Chosen, target: colour.StainStatistic | None) -> Lessons:
-    """Read the chosen tiles, in the colour of `target`."""
-    train, val = (load_tiles(e, chosen.statistics, target) for e in (chosen.train, chosen.val))
-    return Lessons(train, val, target)
-
-
-def otsu_baseline(checks: list[LabelledTile], say: Callable[[str], None]) -> dict[str, Agreement]:
-    """Compare the haematoxylin threshold, what one would otherwise use, with the labels."""
-    baseline = compare_by_set(
-        checks, lambda t: haematoxylin_otsu(read_rgba(t.entry.image)[..., :3])
-    )
-    for name, plain in baseline.items():
-        say(f"haematoxylin Otsu on {name}: Dice {plain.dice:.3f}")
-    return baseline
 
 
 def run_epochs(
@@ -315,23 +104,6 @@ def run_epochs(
             f"validation Dice {dices}, {left_min:.0f} min left"
         )
     return averaged
-
-
-def compare_by_set(
-    tiles: Iterable[LabelledTile], segment_tile: Callable[[LabelledTile], NDArray[np.uint8]]
-) -> dict[str, Agreement]:
-    """Compare masks with the labels, set by set."""
-    pairs: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]] = {}
-    for tile in tiles:
-        pairs.setdefault(tile.entry.set, []).append((segment_tile(tile), tile.nuclei))
-    return {name: agreement(of_set) for name, of_set in pairs.items()}
-
-
-def mask_of_tile(model: keras.Model) -> Callable[[LabelledTile], NDArray[np.uint8]]:
-    """Return what segments a tile, colour-normalised already, of any size."""
-    predict = mask_predictor(model)
-    side = model.input_shape[1]
-    return lambda tile: segment(tile.pixels, predict, side)
 
 
 def draw_batch(

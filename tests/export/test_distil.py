@@ -21,9 +21,10 @@ from glioexport.distil import (
     distil,
     open_teacher,
 )
+from glioexport.loss import EntropyAndDice
 from glioexport.network import build_unet
 from glioexport.parity import Tolerance
-from glioexport.train import EntropyAndDice, TrainSettings
+from glioexport.recipe import TrainSettings
 from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
 

@@ -15,25 +15,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
-from glioexport.augment import PLAIN
 from glioexport.dataset import load_tiles, read_index
+from glioexport.lessons import compare_by_set, mask_of_tile
 from glioexport.network import UnetShape, build_unet
-from glioexport.train import (
-    RECIPES,
-    EntropyAndDice,
-    TrainSettings,
-    _average,
-    compare_by_set,
-    draw_batch,
-    train,
-    varied,
-)
+from glioexport.recipe import RECIPES, TrainSettings
+from glioexport.train import _average, draw_batch, train
 from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
 
-from .small import drawn_windows, read_rows, write_index, write_tiles
+from .small import drawn_windows, read_rows, write_index
 
 RECIPE = replace(RECIPES["best"], epochs=3, batch=2, learning_rate=5e-3, crop_px=32, average=0.9)
 SETTINGS = TrainSettings(RECIPE, UnetShape(64, 64, 4, 2))
@@ -123,7 +114,6 @@ def test_the_saved_model_is_float32_and_gives_the_figures_on_its_card(
     whole: Trained, small_tiles: Path
 ) -> None:
     from glioexport.dataset import stain_statistics
-    from glioexport.train import compare_by_set, mask_of_tile
 
     model = keras.models.load_model(whole.model, compile=False)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
@@ -225,14 +215,6 @@ def test_the_papers_recipe_trains_without_batch_normalisation(
     assert keras.layers.BatchNormalization not in kinds
 
 
-def test_the_papers_recipe_is_its_table_2() -> None:
-    paper = RECIPES["paper"]
-    assert (paper.optimizer, paper.learning_rate, paper.batch, paper.epochs) == ("sgd", 1e-2, 4, 30)
-    assert (paper.cosine, paper.dice_share, paper.augmentation) == (False, 0.0, PLAIN)
-    assert (paper.crop_px, paper.average, paper.batch_norm) == (480, 0.0, False)
-    assert (UnetShape().drop_rate, UnetShape().drop_block) == (0.1, 3)
-
-
 def test_crops_are_a_function_of_seed_epoch_and_step_alone(small_tiles: Path) -> None:
     tiles = load_tiles(read_index(small_tiles), {}, None)
     first = draw_batch(tiles, SETTINGS, epoch=2, step=5)
@@ -296,50 +278,6 @@ def test_a_threshold_moves_into_the_last_bias(small_tiles: Path, tmp_path: Path)
     )
 
 
-@pytest.mark.parametrize(
-    ("change", "part", "name", "value"),
-    [
-        ("dice_share=0.25", "recipe", "dice_share", 0.25),
-        ("stain_factor=2", "augmentation", "stain_factor", 2.0),
-        ("drop_normalize=false", "shape", "drop_normalize", False),
-        ("drop_gamma=eq2", "shape", "drop_gamma", "eq2"),
-        ("batch_norm=false", "recipe", "batch_norm", False),
-    ],
-)
-def test_one_setting_is_changed_by_name(change: str, part: str, name: str, value: object) -> None:
-    settings = varied(SETTINGS, change)
-    places = {
-        "recipe": settings.recipe,
-        "augmentation": settings.recipe.augmentation,
-        "shape": settings.shape,
-    }
-    found = getattr(places[part], name)
-    assert (found, type(found)) == (value, type(value))
-    assert settings != SETTINGS
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "speed=2",
-        "dice_share",
-        "dice_share=",
-        "dice_share=much",
-        "dice_share=[1]",
-        "dice_share=2",
-        "learning_rate=0",
-        "optimizer=magic",
-        "augmentation=1",
-        "crop_px=30",
-        "levels=0",
-        "threshold=1",
-    ],
-)
-def test_a_change_that_makes_no_sense_is_a_fault_the_user_can_act_on(change: str) -> None:
-    with pytest.raises(GlioError):
-        varied(SETTINGS, change)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_trains_on_other_backends(backend: str, small_tiles: Path, tmp_path: Path) -> None:
@@ -354,54 +292,3 @@ def test_trains_on_other_backends(backend: str, small_tiles: Path, tmp_path: Pat
     model = keras.models.load_model(tmp_path / "out" / "model.keras", compile=False)
     assert model.count_params() > 0
     assert np.isfinite(history_of(tmp_path / "out")[0]["loss"])
-
-
-def test_loss_is_cross_entropy_by_hand() -> None:
-    truth = np.array([[[1, 0], [0, 1]]], dtype=np.uint8)
-    nucleus = np.array([[[0.9, 0.2], [0.4, 0.6]]], dtype=np.float32)
-    probability = np.stack([1 - nucleus, nucleus], axis=-1)
-    entropy = -np.log([0.9, 0.8, 0.6, 0.6]).mean()
-    assert float(EntropyAndDice()(truth, probability)) == pytest.approx(entropy, rel=1e-5)
-    soft_dice = (2 * 1.5 + 1) / (2 + 2.1 + 1)
-    mixed = 0.75 * entropy + 0.25 * (1 - soft_dice)
-    assert float(EntropyAndDice(0.25)(truth, probability)) == pytest.approx(mixed, rel=1e-5)
-    sparse = keras.losses.SparseCategoricalCrossentropy()(truth, probability)
-    assert float(EntropyAndDice()(truth, probability)) == pytest.approx(float(sparse), rel=1e-5)
-
-
-def test_masks_are_compared_set_by_set(small_tiles: Path) -> None:
-    tiles = load_tiles(read_index(small_tiles), {}, None)
-    renamed = [
-        replace(tile, entry=replace(tile.entry, set="b" if i == 0 else "a"))
-        for i, tile in enumerate(tiles)
-    ]
-    found = compare_by_set(
-        renamed, lambda tile: tile.nuclei if tile.entry.set == "a" else 1 - tile.nuclei
-    )
-    assert found["a"].images == 5
-    assert found["a"].dice == 1
-    assert found["b"].dice == 0
-
-
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_names_a_split_without_tiles(small_tiles: Path, tmp_path: Path, split: str) -> None:
-    rows = [row for row in read_rows(small_tiles) if row["split"] != split]
-    for row in rows:
-        row["image"], row["label"] = (str(small_tiles / row[k]) for k in ("image", "label"))
-    write_index(tmp_path, rows)
-    with pytest.raises(GlioError, match="needs tiles of the split train and of the split val"):
-        train(tmp_path, tmp_path / "out", SETTINGS, say=print)
-    assert not (tmp_path / "out").exists()
-
-
-def test_tiles_of_bare_glass_are_a_fault_the_user_can_act_on(tmp_path: Path) -> None:
-    write_tiles(tmp_path)
-    for number in range(6):
-        Image.new("RGB", (160, 96), "white").save(tmp_path / "images" / f"{number}.png")
-    with pytest.raises(GlioError, match="tissue"):
-        train(tmp_path, tmp_path / "out", SETTINGS, say=print)
-
-
-def test_a_set_to_hold_out_that_is_not_there_is_named(small_tiles: Path, tmp_path: Path) -> None:
-    with pytest.raises(GlioError, match="elsewhere"):
-        train(small_tiles, tmp_path / "out", SETTINGS, say=print, held_out=["elsewhere"])

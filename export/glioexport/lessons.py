@@ -1,0 +1,113 @@
+"""What a training learns from and is validated on: tiles in one colour, and how masks compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from glioexport.dataset import (
+    Entry,
+    LabelledTile,
+    load_tiles,
+    read_index,
+    read_rgba,
+    stain_statistics,
+)
+from glioexport.otsu import haematoxylin_otsu
+from glioexport.reference import mask_predictor
+from gliorun import colour
+from gliorun.agreement import Agreement, agreement
+from gliorun.errors import GlioError, UsageError
+from gliorun.reading.windows import segment
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The lines of an index to train on and to validate on, and the colour of their slides."""
+
+    train: list[Entry]
+    val: list[Entry]
+    statistics: dict[str, colour.StainStatistic]
+
+    def mean_colour(self) -> colour.StainStatistic:
+        """Return the mean over the slides that are trained on."""
+        groups = sorted({entry.stain_group for entry in self.train} & set(self.statistics))
+        return colour.mean_statistic(self.statistics[group] for group in groups)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """Tiles to train on and tiles to validate on, in the colour of `target`."""
+
+    tiles: list[LabelledTile]
+    checks: list[LabelledTile]
+    target: colour.StainStatistic | None
+
+    def licences(self) -> list[dict[str, str]]:
+        """Return the sets that are trained on with their licences, as plain values."""
+        sources = sorted({(tile.entry.set, tile.entry.licence) for tile in self.tiles})
+        return [{"set": name, "licence": licence} for name, licence in sources]
+
+
+def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
+    """Take the splits `train` and `val` of `data`; sets in `held_out` are validated on.
+
+    Raises
+    ------
+    GlioError
+        A split is empty or without tissue, or there is no such set to hold out.
+    """
+    held_out = set(held_out)
+    entries = read_index(data)
+    known = {e.set for e in entries}
+    if not held_out <= known:
+        unknown = ", ".join(sorted(held_out - known))
+        raise UsageError(
+            f"{data}: has no set {unknown} to hold out; it has {', '.join(sorted(known))}"
+        )
+    train = [e for e in entries if e.split == "train" and e.set not in held_out]
+    val = [e for e in entries if e.split == "val" or e.set in held_out]
+    if not train or not val:
+        raise GlioError(f"{data}: needs tiles of the split train and of the split val")
+    statistics = stain_statistics(entries)
+    if not any(e.stain_group in statistics for e in train):
+        raise GlioError(f"{data}: no tile to train on holds enough tissue; add some")
+    return Chosen(train, val, statistics)
+
+
+def load_lessons(chosen: Chosen, target: colour.StainStatistic | None) -> Lessons:
+    """Read the chosen tiles, in the colour of `target`."""
+    train, val = (load_tiles(e, chosen.statistics, target) for e in (chosen.train, chosen.val))
+    return Lessons(train, val, target)
+
+
+def otsu_baseline(checks: list[LabelledTile], say: Callable[[str], None]) -> dict[str, Agreement]:
+    """Compare the haematoxylin threshold, what one would otherwise use, with the labels."""
+    baseline = compare_by_set(
+        checks, lambda t: haematoxylin_otsu(read_rgba(t.entry.image)[..., :3])
+    )
+    for name, plain in baseline.items():
+        say(f"haematoxylin Otsu on {name}: Dice {plain.dice:.3f}")
+    return baseline
+
+
+def compare_by_set(
+    tiles: Iterable[LabelledTile], segment_tile: Callable[[LabelledTile], NDArray[np.uint8]]
+) -> dict[str, Agreement]:
+    """Compare masks with the labels, set by set."""
+    pairs: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]] = {}
+    for tile in tiles:
+        pairs.setdefault(tile.entry.set, []).append((segment_tile(tile), tile.nuclei))
+    return {name: agreement(of_set) for name, of_set in pairs.items()}
+
+
+def mask_of_tile(model: keras.Model) -> Callable[[LabelledTile], NDArray[np.uint8]]:
+    """Return what segments a tile, colour-normalised already, of any size."""
+    predict = mask_predictor(model)
+    side = model.input_shape[1]
+    return lambda tile: segment(tile.pixels, predict, side)
