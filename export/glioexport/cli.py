@@ -17,6 +17,9 @@ app = typer.Typer(
 Tiles = Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")]
 Precision = Annotated[str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")]
 Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)]
+HoldOut = Annotated[
+    list[str] | None, typer.Option(help="Set to validate on instead of training on it; repeats.")
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
@@ -38,9 +41,7 @@ def train(
     precision: Precision = "float32",
     no_dropblock: Annotated[bool, typer.Option("--no-dropblock", help="The plain U-net.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.", min=0)] = 1,
-    hold_out: Annotated[
-        list[str] | None, typer.Option(help="Set to validate on instead of training on it.")
-    ] = None,
+    hold_out: HoldOut = None,
     vary: Changes = None,
 ) -> None:
     """Train U-net+DropBlock; called again after a kill, it goes on."""
@@ -79,6 +80,7 @@ def distil(
     epochs: Epochs = None,
     precision: Precision = "float32",
     seed: Annotated[int, typer.Option(help="Of weights and crops.", min=0)] = 1,
+    hold_out: HoldOut = None,
     vary: Changes = None,
 ) -> None:
     """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
@@ -88,7 +90,10 @@ def distil(
 
     settings = student_settings(vary or (), epochs=epochs, precision=precision, seed=seed)
     teaching = Teaching(label_share, turns)
-    typer.echo(teach(teacher or SHIPPED, data, out, settings, teaching, say=_say))
+    student = teach(
+        teacher or SHIPPED, data, out, settings, teaching, say=_say, held_out=hold_out or ()
+    )
+    typer.echo(student)
 
 
 @app.command()

@@ -123,12 +123,14 @@ def distil(
     teaching: Teaching,
     *,
     say: Say,
+    held_out: Iterable[str] = (),
     threads: int = 1,
 ) -> Path:
     """Teach a student what the network `path` says; return the student's `.keras` file.
 
-    It is taught on the split `train` of `data`, unlabelled regions included. The split `val` is
-    for validation alone: neither its images nor its labels teach. `out` is what
+    It is taught on the split `train` of `data`, unlabelled regions included. The split `val` and
+    the sets in `held_out` are for validation alone: neither their images nor their labels teach;
+    the teacher should not have seen them either. `out` is what
     `glioexport.train.train` makes of it, with the teacher's answers in the folder `teacher`, and
     a call after a kill goes on as there.
 
@@ -137,7 +139,8 @@ def distil(
     GlioError
         The teacher or the data are unusable, or `out` holds another training.
     """
-    chosen = choose(data)
+    held_out = set(held_out)
+    chosen = choose(data, held_out)
     teacher = open_teacher(path)
     source = {"name": teacher.card.name, "sha256": teacher.card.source_sha256}
     claim(out, {**settings.as_values(), "teaching": asdict(teaching), "teacher": source})
