@@ -15,14 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.agreement import agreement
+from gliorun.bootstrap import Interval, clusters, intervals_of_means
 from gliorun.density import CLASS_NAMES, classify
 
 Mask = NDArray[np.uint8]
-Interval = tuple[float, float]
-
-RESAMPLES = 2000
-LEVEL = 0.95
-SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +175,7 @@ def figures(scores: Sequence[Score]) -> Figures:
     dice = np.array([s.dice for s in scores])
     same = np.array([s.same_class for s in scores], dtype=np.float64)
     found = intervals_of_means(
-        np.stack([dice, np.abs(error), error, same], axis=1), clusters(scores)
+        np.stack([dice, np.abs(error), error, same], axis=1), _clusters(scores)
     )
     return Figures(
         images=len(scores),
@@ -220,20 +216,13 @@ def difference(scores: Sequence[Score], baseline: Sequence[Score]) -> Difference
             for s, b in zip(scores, baseline, strict=True)
         ]
     )
-    found = intervals_of_means(gains, clusters(scores))
+    found = intervals_of_means(gains, _clusters(scores))
     dice, error = gains.mean(axis=0)
     return Difference(float(dice), float(error), *(found or (None, None)))
 
 
-def clusters(scores: Sequence[Score]) -> list[Hashable]:
-    """Return what each image is drawn with in a bootstrap: its patient, so far as known.
-
-    Images of one patient are alike, so that to draw them singly would make intervals too narrow.
-    An image of no known patient stands for itself. So do all images of a set of one patient; its
-    interval then says nothing about other patients.
-    """
-    found: list[Hashable] = [(s.patient, "" if s.patient else s.id) for s in scores]
-    return found if len(set(found)) > 1 else [s.id for s in scores]
+def _clusters(scores: Sequence[Score]) -> list[Hashable]:
+    return clusters([(s.patient, s.id) for s in scores])
 
 
 def _resampled(scores: Sequence[Score]) -> str:
@@ -242,37 +231,7 @@ def _resampled(scores: Sequence[Score]) -> str:
         return f"{len(scores)} images"
     if len(patients) == 1:
         return f"{len(scores)} images of one patient"
-    return f"{len(set(clusters(scores)))} patients"
-
-
-def intervals_of_means(
-    values: NDArray[np.float64], drawn_with: Sequence[Hashable]
-) -> list[Interval] | None:
-    """Return the bootstrap interval of each column's mean, or None for a single cluster.
-
-    Whole clusters are drawn with replacement, the images within them are kept: for nested samples
-    this is closer to the truth than to draw anew on both levels (Davison, Hinkley 1997, section
-    3.8). The interval holds the middle `LEVEL` of the `RESAMPLES` means (percentile bootstrap,
-    Efron 1979); below about twenty clusters it is somewhat too narrow. Seeded: the same values
-    give the same interval.
-
-    Parameters
-    ----------
-    values : (images, figures)
-    drawn_with : sequence of hashable
-        The cluster of each image.
-    """
-    names = list(dict.fromkeys(drawn_with))
-    if len(names) < 2:
-        return None
-    place = {name: number for number, name in enumerate(names)}
-    member = np.zeros((len(names), len(values)))
-    member[[place[name] for name in drawn_with], np.arange(len(values))] = 1
-    random = np.random.default_rng(SEED)
-    times = random.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    means = (times @ (member @ values)) / (times @ member.sum(axis=1))[:, None]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+    return f"{len(set(_clusters(scores)))} patients"
 
 
 def _confusion(scores: Sequence[Score]) -> tuple[tuple[int, ...], ...]:

@@ -19,7 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glioexport.dataset import COARSEST_MPP, COLUMNS, Entry, read_rgba, stain_statistics
+from glioexport.dataset import (
+    COARSEST_MPP,
+    COLUMNS,
+    NO_IMAGE,
+    Entry,
+    read_rgba,
+    stain_statistics,
+)
 from glioexport.nuclei_geojson import (
     Labels,
     Outlines,
@@ -223,7 +230,7 @@ def _shape_of(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             (width, height), mode = image.size, image.mode
-    except (OSError, Image.DecompressionBombError) as error:
+    except NO_IMAGE as error:
         raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
     if mode not in ("RGB", "RGBA"):
         raise GlioError(f"{path}: its pixels are {mode}; save it as 8-bit RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from gliorun.colour import DENSITY_OF_LEVEL
+from gliorun.errors import UsageError
 from gliorun.reading.windows import pad_to
 
 Pixels = NDArray[np.uint8]
@@ -39,6 +41,21 @@ class Augmentation:
     noise_level: float = 10.0
     jpeg_share: float = 0.25
     jpeg_quality: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "stain_factor", "channel_factor", "gamma"):
+            self._must(name, 1, math.inf)
+        for name in ("grey_share", "blur_share", "noise_share", "jpeg_share"):
+            self._must(name, 0, 1)
+        for name in ("channel_shift", "blur_sigma_px", "noise_level"):
+            self._must(name, 0, math.inf)
+        self._must("jpeg_quality", 1, 95)
+
+    def _must(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not low <= value <= high or math.isinf(value):  # also refuses NaN
+            must = f"{low} or more" if math.isinf(high) else f"from {low} to {high}"
+            raise UsageError(f"{name} is {value}; it must be {must}")
 
 
 PLAIN = Augmentation(1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 95)
@@ -103,10 +120,11 @@ def _stain(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixe
 def _degrade(crop: Pixels, how: Augmentation, random: np.random.Generator) -> Pixels:
     """Blur, add noise, compress: each sometimes."""
     if random.random() < how.blur_share:
-        sigma = random.uniform(0.3, how.blur_sigma_px)
+        sigma = random.uniform(min(0.3, how.blur_sigma_px), how.blur_sigma_px)
         crop = np.asarray(Image.fromarray(crop).filter(ImageFilter.GaussianBlur(sigma)))
     if random.random() < how.noise_share:
-        noise = random.standard_normal(crop.shape, np.float32) * random.uniform(1, how.noise_level)
+        level = random.uniform(min(1, how.noise_level), how.noise_level)
+        noise = random.standard_normal(crop.shape, np.float32) * level
         crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
     if random.random() < how.jpeg_share:
         encoded = io.BytesIO()

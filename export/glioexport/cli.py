@@ -22,7 +22,11 @@ HoldOut = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help="Change one setting of recipe or network."),
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Change one setting of recipe, augmentation or network, as stain_factor=1.7; repeats. "
+        "An unknown name lists them.",
+    ),
 ]
 
 
@@ -57,8 +61,7 @@ def train(
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
     settings = TrainSettings(chosen, UnetShape(filters=filters), precision, seed)
-    for change in [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())]:
-        settings = varied(settings, change)
+    settings = varied(settings, [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())])
     model = train_model(data, out, settings, say=_say, held_out=hold_out or ())
     typer.echo(model)
 

@@ -21,6 +21,8 @@ MPP = 0.25
 """Micrometres per pixel that a network is trained at."""
 COARSEST_MPP = 1.0
 """Coarser tiles show no nuclei to learn from."""
+NO_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What pillow raises of a file that is no image, is damaged, or would not fit into memory."""
 COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
 
 
@@ -113,7 +115,7 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGBA"))
-    except (OSError, Image.DecompressionBombError) as error:
+    except NO_IMAGE as error:
         raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
 
 
@@ -127,7 +129,7 @@ def read_label(path: Path) -> NDArray[Any]:
     try:
         with Image.open(path) as image:
             return np.asarray(image)
-    except (OSError, Image.DecompressionBombError) as error:
+    except NO_IMAGE as error:
         raise GlioError(
             f"{path}: cannot be read as a label image ({error}); copy it again"
         ) from error

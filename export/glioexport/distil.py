@@ -53,12 +53,8 @@ def student_settings(
     seed: int = 1,
 ) -> TrainSettings:
     """Return how a student is trained, with some settings, each "name=value", of its own."""
-    settings = TrainSettings(RECIPE, STUDENT, precision, seed)
-    if epochs is not None:
-        settings = varied(settings, f"epochs={epochs}")
-    for change in changes:
-        settings = varied(settings, change)
-    return settings
+    recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs)
+    return varied(TrainSettings(recipe, STUDENT, precision, seed), changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +135,11 @@ def distil(
     GlioError
         The teacher or the data are unusable, or `out` holds another training.
     """
-    held_out = set(held_out)
     chosen = choose(data, held_out)
     teacher = open_teacher(path)
     source = {"name": teacher.card.name, "sha256": teacher.card.source_sha256}
-    claim(out, {**settings.as_values(), "teaching": asdict(teaching), "teacher": source})
+    how = {**settings.as_values(), "teaching": asdict(teaching), "teacher": source}
+    claim(out, {**how, "tiles": chosen.fingerprint()})
     lessons = load_lessons(chosen, teacher.card.colour_target)
     baseline = otsu_baseline(lessons.checks, say)
     taught = ask(teacher, lessons.tiles, out / ANSWERS, teaching, say)

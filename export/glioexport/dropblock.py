@@ -11,6 +11,16 @@ from keras import ops
 GAMMA_RULES = ("eq3", "eq2")
 
 
+def check_drop(rate: float, block_size: int, gamma: str) -> None:
+    """Raise ValueError unless DropBlock can drop so."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate is {rate}; it must lie in [0, 1)")
+    if block_size < 1:
+        raise ValueError(f"block_size is {block_size}; it must be at least 1")
+    if gamma not in GAMMA_RULES:
+        raise ValueError(f"gamma is {gamma!r}; it must be one of {GAMMA_RULES}")
+
+
 @keras.saving.register_keras_serializable(package="glioexport")
 class DropBlock2D(keras.layers.Layer):
     """Drop blocks of a feature map while training; the identity in inference.
@@ -53,12 +63,7 @@ class DropBlock2D(keras.layers.Layer):
         **layer: Any,
     ) -> None:
         super().__init__(**layer)
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate is {rate}; it must lie in [0, 1)")
-        if block_size < 1:
-            raise ValueError(f"block_size is {block_size}; it must be at least 1")
-        if gamma not in GAMMA_RULES:
-            raise ValueError(f"gamma is {gamma!r}; it must be one of {GAMMA_RULES}")
+        check_drop(rate, block_size, gamma)
         self.rate = rate
         self.block_size = block_size
         self.gamma = gamma

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,8 +25,16 @@ from glioexport.otsu import haematoxylin_otsu
 from glioexport.reference import mask_predictor
 from gliorun import colour
 from gliorun.agreement import Agreement, agreement
+from gliorun.bootstrap import clusters, intervals_of_means
+from gliorun.card import sha256_of
 from gliorun.errors import GlioError, UsageError
 from gliorun.reading.windows import segment
+
+MEANS = ("dice", "density_error_points", "density_bias_points", "class_agreement")
+"""Figures of `gliorun.agreement` that are means over tiles."""
+WORST = 5
+FREE_LICENCES = r"(CC0|CC BY(-SA)?|PDDL|ODC-BY|MIT|Apache)\b(?!-N)"
+"""Licences that do not keep a model from commercial use; one not known is none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,16 @@ class Chosen:
     train: list[Entry]
     val: list[Entry]
     statistics: dict[str, colour.StainStatistic]
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that is taught and validated on: lines, images and labels."""
+        found = sha256()
+        for role, entries in (("train", self.train), ("val", self.val)):
+            for entry in sorted(entries, key=lambda e: (e.set, e.id)):
+                files = (sha256_of(path) for path in (entry.image, entry.label))
+                line = (role, entry.set, entry.id, entry.patient, entry.licence, entry.mpp, *files)
+                found.update(repr(line).encode())
+        return found.hexdigest()
 
     def mean_colour(self) -> colour.StainStatistic:
         """Return the mean over the slides that are trained on."""
@@ -52,6 +73,13 @@ class Lessons:
         """Return the sets that are trained on with their licences, as plain values."""
         sources = sorted({(tile.entry.set, tile.entry.licence) for tile in self.tiles})
         return [{"set": name, "licence": licence} for name, licence in sources]
+
+    def intended_use(self) -> str:
+        """Return what a model taught so may be used for: no more than its tiles may."""
+        licences = [source["licence"] for source in self.licences()]
+        free = all(re.match(FREE_LICENCES, licence) for licence in licences)
+        what = "Research use only" if free else "Research and non-commercial use only"
+        return f"{what}; not a medical device."
 
 
 def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
@@ -104,6 +132,36 @@ def compare_by_set(
     for tile in tiles:
         pairs.setdefault(tile.entry.set, []).append((segment_tile(tile), tile.nuclei))
     return {name: agreement(of_set) for name, of_set in pairs.items()}
+
+
+def validate(
+    tiles: Iterable[LabelledTile], segment_tile: Callable[[LabelledTile], NDArray[np.uint8]]
+) -> dict[str, dict[str, Any]]:
+    """Compare masks with the labels for a card, set by set, as plain values.
+
+    With the figures of `compare_by_set` come `intervals`, 95 % bootstrap intervals of the means
+    over tiles, drawn by patient (None of a single tile), and `worst`, the tiles of lowest Dice.
+    """
+    sets: dict[str, list[tuple[Entry, tuple[NDArray[np.uint8], NDArray[np.uint8]]]]] = {}
+    for tile in tiles:
+        pair = segment_tile(tile), tile.nuclei
+        sets.setdefault(tile.entry.set, []).append((tile.entry, pair))
+    found: dict[str, dict[str, Any]] = {}
+    for name, of_set in sets.items():
+        singles = [(entry, agreement([pair])) for entry, pair in of_set]
+        values = np.array([[getattr(one, figure) for figure in MEANS] for _, one in singles])
+        drawn_with = clusters([(entry.patient, entry.id) for entry, _ in singles])
+        intervals = intervals_of_means(values, drawn_with)
+        worst = sorted(singles, key=lambda single: single[1].dice)[:WORST]
+        found[name] = {
+            **asdict(agreement(pair for _, pair in of_set)),
+            "intervals": None if intervals is None else dict(zip(MEANS, intervals, strict=True)),
+            "worst": [
+                {"id": entry.id, "dice": one.dice, "density_bias_points": one.density_bias_points}
+                for entry, one in worst
+            ],
+        }
+    return found
 
 
 def mask_of_tile(model: keras.Model) -> Callable[[LabelledTile], NDArray[np.uint8]]:

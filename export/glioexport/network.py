@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from glioexport.dropblock import DropBlock2D
+from glioexport.dropblock import DropBlock2D, check_drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,9 @@ class UnetShape:
         for side in (self.height_px, self.width_px):
             if side < step or side % step:
                 raise ValueError(f"input side is {side} px; it must be a multiple of {step}")
-        if self.filters < 1 or self.levels < 1 or self.classes < 1:
-            raise ValueError("filters, levels and classes must be at least 1")
+        if self.filters < 1 or self.levels < 1 or self.classes not in (1, 2):
+            raise ValueError("filters and levels must be at least 1, classes 1 or 2")
+        check_drop(self.drop_rate, self.drop_block, self.drop_gamma)
 
     @property
     def name(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
 import keras
 
@@ -15,6 +16,8 @@ from gliorun.errors import UsageError
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+SIDE = "side_px"
+"""What the two sides of a network's square tiles are changed by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,30 +100,55 @@ class TrainSettings:
         return dict(json.loads(json.dumps(asdict(replace(self, shape=self.network)))))
 
 
-def varied(settings: TrainSettings, change: str) -> TrainSettings:
-    """Return `settings` with one change, "name=value", in the recipe, augmentation or network.
+Part = TypeVar("Part", Recipe, Augmentation, UnetShape)
+
+
+def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
+    """Return `settings` with changes, each "name=value", of recipe, augmentation and network.
+
+    They are made at once, so that their order does not matter; of one name, the last holds.
 
     Raises
     ------
     UsageError
-        There is no such setting, or its value has another type.
+        There is no such setting, its value has another type, or what comes out makes no sense.
     """
-    name, given, text = change.partition("=")
     recipe = settings.recipe
-    values = {**asdict(settings.shape), **asdict(recipe.augmentation), **asdict(recipe)}
-    del values["augmentation"]
-    if not given or name not in values:
-        known = ", ".join(sorted(values))
-        raise UsageError(f"{change}: no such setting; known, as name=value: {known}")
-    default = values[name]
+    parts = (recipe, recipe.augmentation, settings.shape)
+    defaults = {f.name: getattr(part, f.name) for part in reversed(parts) for f in fields(part)}
+    del defaults["augmentation"], defaults["height_px"], defaults["width_px"]
+    defaults[SIDE] = settings.shape.height_px
+    given: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or name not in defaults:
+            known = ", ".join(sorted(defaults))
+            raise UsageError(f"{change}: no such setting; known, as name=value: {known}")
+        given[name] = _typed(change, text, defaults[name])
+    if SIDE in given:
+        given["height_px"] = given["width_px"] = given[SIDE]
+
+    def changed(part: Part, **further: Any) -> Part:
+        names = {f.name for f in fields(part)}
+        return replace(part, **{n: v for n, v in given.items() if n in names}, **further)
+
     try:
-        value = text if isinstance(default, str) else type(default)(json.loads(text))
-        one: dict[str, Any] = {name: value}
-        if name in asdict(recipe):
-            return replace(settings, recipe=replace(recipe, **one))
-        if name in asdict(recipe.augmentation):
-            crops = replace(recipe.augmentation, **one)
-            return replace(settings, recipe=replace(recipe, augmentation=crops))
-        return replace(settings, shape=replace(settings.shape, **one))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{change}: the default is {default!r} ({error})") from error
+        crops = changed(recipe.augmentation)
+        return replace(
+            settings, recipe=changed(recipe, augmentation=crops), shape=changed(settings.shape)
+        )
+    except ValueError as error:
+        raise UsageError(f"{', '.join(given)}: {error}") from error
+
+
+def _typed(change: str, text: str, default: Any) -> Any:
+    """Return a value in the type of its default; an int may stand for a float."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if type(value) is not type(default) and not (type(value) is int and type(default) is float):
+        raise UsageError(f"{change}: not of the kind of the default, {json.dumps(default)}")
+    return type(default)(value)

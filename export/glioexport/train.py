@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -26,12 +27,13 @@ from glioexport.lessons import (
     load_lessons,
     mask_of_tile,
     otsu_baseline,
+    validate,
 )
 from glioexport.loss import EntropyAndDice
 from glioexport.network import build_unet
 from glioexport.recipe import OPTIMIZERS, TrainSettings
 from gliorun.agreement import Agreement
-from gliorun.atomic import replacing
+from gliorun.atomic import cannot_write, remove_leftovers, replacing
 from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
 from gliorun.streams import map_ahead
@@ -57,9 +59,8 @@ def train(
     GlioError
         The data are unusable, or `out` holds a training with other settings.
     """
-    held_out = set(held_out)
     chosen = choose(data, held_out)
-    claim(out, {**settings.as_values(), "held_out": sorted(held_out)})
+    claim(out, {**settings.as_values(), "tiles": chosen.fingerprint()})
     lessons = load_lessons(chosen, chosen.mean_colour() if settings.recipe.match_colour else None)
     baseline = otsu_baseline(lessons.checks, say)
     final = run_epochs(out, settings, lessons, say=say, threads=threads)
@@ -167,14 +168,33 @@ def _average(averaged: keras.Model, model: keras.Model, keep: float) -> None:
 
 
 def claim(out: Path, values: dict[str, Any]) -> None:
-    """Take `out` for this training, or check that it is already this training's."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Take `out` for this training, or check that it is already this training's.
+
+    Raises
+    ------
+    GlioError
+        It holds another one, or cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
     kept = out / "settings.json"
     if not kept.exists():
         with replacing(kept) as partial:
             partial.write_text(json.dumps(values, indent=2), encoding="utf-8")
-    elif json.loads(kept.read_text(encoding="utf-8")) != values:
-        raise GlioError(f"{out}: holds a training with other settings; pass another --out")
+        return
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(kept, error) from error
+    if known != values:
+        raise GlioError(f"{out}: holds a training with other settings or tiles; pass another --out")
+
+
+def _damaged(path: Path, error: Exception) -> GlioError:
+    what = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return GlioError(f"{path}: missing or damaged ({what}); pass another --out")
 
 
 def _checkpoints(out: Path) -> list[Path]:
@@ -191,14 +211,7 @@ def _resume(
     recipe = settings.recipe
     found = _checkpoints(out)
     if found:
-        model = keras.models.load_model(found[-1])
-        averaged = keras.models.load_model(_averaged_beside(found[-1]), compile=False)
-        with (out / "history.csv").open(newline="", encoding="utf-8") as lines:
-            history = [
-                {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
-                for row in csv.DictReader(lines)
-            ]
-        return model, averaged, history[: int(found[-1].stem[-4:])]
+        return _load_checkpoint(found[-1])
     model = build_unet(settings.trained, precision=settings.precision, seed=settings.seed)
     averaged = build_unet(settings.network, seed=settings.seed)
     rate: Any = recipe.learning_rate
@@ -217,10 +230,30 @@ def _resume(
     return model, averaged, []
 
 
+def _load_checkpoint(path: Path) -> tuple[keras.Model, keras.Model, list[dict[str, Any]]]:
+    reading = path
+    try:
+        model = keras.models.load_model(path)
+        reading = _averaged_beside(path)
+        averaged = keras.models.load_model(reading, compile=False)
+        reading = path.with_name("history.csv")
+        with reading.open(newline="", encoding="utf-8") as lines:
+            history = [
+                {name: int(text) if name == "epoch" else float(text) for name, text in row.items()}
+                for row in csv.DictReader(lines)
+            ]
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise _damaged(reading, error) from error
+    return model, averaged, history[: int(path.stem[-4:])]
+
+
 def _save_checkpoint(
     out: Path, model: keras.Model, averaged: keras.Model, history: list[dict[str, Any]]
 ) -> None:
     older = _checkpoints(out)
+    newest = out / f"checkpoint-{len(history):04d}.keras"
+    for path in (out / "history.csv", out / "curves.png", _averaged_beside(newest), newest):
+        remove_leftovers(path)  # of a process that was killed while it saved this epoch
     with (
         replacing(out / "history.csv") as partial,
         partial.open("w", newline="", encoding="utf-8") as lines,
@@ -230,7 +263,6 @@ def _save_checkpoint(
         writer.writerows(history)
     with replacing(out / "curves.png") as partial:
         draw_curves(out / "history.csv", partial)
-    newest = out / f"checkpoint-{len(history):04d}.keras"
     for path, what in ((_averaged_beside(newest), averaged), (newest, model)):
         with replacing(path) as partial:  # the checkpoint last: it vouches for the other
             what.save(partial)
@@ -256,7 +288,6 @@ def save_trained(
     further: Mapping[str, Any] | None = None,
 ) -> Path:
     """Save the trained model and its card, which also says what is in `further`."""
-    figures = compare_by_set(lessons.checks, mask_of_tile(final))
     path = out / "model.keras"
     with replacing(path) as partial:
         final.save(partial)
@@ -266,10 +297,11 @@ def save_trained(
         mpp=MPP,
         colour_target=lessons.target,
         source_sha256=sha256_of(path),
+        intended_use=lessons.intended_use(),
         training={
             "data": lessons.licences(),
             "settings": settings.as_values(),
-            "validation": {name: asdict(f) for name, f in figures.items()},
+            "validation": validate(lessons.checks, mask_of_tile(final)),
             "haematoxylin_otsu": {name: asdict(f) for name, f in baseline.items()},
             **(further or {}),
         },

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,33 @@ def test_names_a_file_that_is_not_an_image(tmp_path: Path, read) -> None:
         read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_rgba, read_nuclei])
+@pytest.mark.parametrize("kind", ["cut header", "text bomb", "cut pixels", "cut chunk"])
+def test_names_a_damaged_image_whatever_pillow_makes_of_it(tmp_path: Path, read, kind: str) -> None:
+    path = tmp_path / "tile.png"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    png = path.read_bytes()
+    bomb = b"a\0\0" + zlib.compress(bytes(80_000_000))
+    path.write_bytes(
+        {
+            "cut header": png[:8] + chunk(b"IHDR", png[16:24]),
+            "text bomb": png[:33] + chunk(b"zTXt", bomb) + png[33:],
+            "cut pixels": png[:2000],
+            "cut chunk": png[:40],
+        }[kind]
+    )
+    with pytest.raises(GlioError, match="cannot be read") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG file."""
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def test_any_label_value_above_zero_is_a_nucleus(tmp_path: Path) -> None:

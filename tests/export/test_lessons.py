@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from glioexport.dataset import load_tiles, read_index
-from glioexport.lessons import choose, compare_by_set
+from glioexport.dataset import LabelledTile, load_tiles, read_index
+from glioexport.lessons import Lessons, choose, compare_by_set, validate
 from gliorun.errors import GlioError
 
 from .small import read_rows, write_index, write_tiles
@@ -50,3 +53,51 @@ def test_tiles_of_bare_glass_are_a_fault_the_user_can_act_on(tmp_path: Path) -> 
 def test_a_set_to_hold_out_that_is_not_there_is_named(small_tiles: Path) -> None:
     with pytest.raises(GlioError, match="elsewhere"):
         choose(small_tiles, ["elsewhere"])
+
+
+def test_a_card_gets_intervals_by_patient_and_the_worst_tiles(small_tiles: Path) -> None:
+    tiles = load_tiles(read_index(small_tiles), {}, None)
+    broken = tiles[3].entry.id
+
+    def segment(tile: LabelledTile) -> NDArray[np.uint8]:
+        return np.zeros_like(tile.nuclei) if tile.entry.id == broken else tile.nuclei
+
+    found = validate(tiles, segment)["drawn"]
+    plain = compare_by_set(tiles, segment)["drawn"]
+    assert {name: found[name] for name in asdict(plain)} == asdict(plain)
+    assert found["dice"] == pytest.approx(5 / 6)
+    low, high = found["intervals"]["dice"]
+    assert (low, high) == (0.5, 1)  # three patients of two tiles, one tile of one missed
+    assert found["intervals"]["density_bias_points"][1] == 0
+    assert len(found["worst"]) == 5
+    worst = found["worst"][0]
+    assert (worst["id"], worst["dice"]) == (broken, 0)
+    assert worst["density_bias_points"] < 0
+    json.dumps(found, allow_nan=False)  # plain values
+
+
+def test_a_single_tile_has_no_interval(small_tiles: Path) -> None:
+    tiles = load_tiles(read_index(small_tiles)[:1], {}, None)
+    assert validate(tiles, lambda tile: tile.nuclei)["drawn"]["intervals"] is None
+
+
+@pytest.mark.parametrize(
+    ("licence", "commercial"),
+    [
+        ("CC0", True),
+        ("CC BY 4.0", True),
+        ("CC BY-SA 4.0", True),
+        ("CC BY-NC-SA 4.0", False),
+        ("CC BY-NC 4.0", False),
+        ("unknown (annotations); TCGA open access (images)", False),
+        ("", False),
+    ],
+)
+def test_a_model_may_be_used_for_no_more_than_its_tiles(
+    small_tiles: Path, licence: str, commercial: bool
+) -> None:
+    tiles = load_tiles(read_index(small_tiles), {}, None)
+    tiles[0] = replace(tiles[0], entry=replace(tiles[0].entry, licence=licence))
+    use = Lessons(tiles, [], None).intended_use()
+    assert use.endswith("; not a medical device.")
+    assert ("non-commercial" not in use) == commercial

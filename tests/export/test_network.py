@@ -85,9 +85,9 @@ def test_filters_double_level_by_level(filters: int, levels: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (48, 32), (16, 16)])
 def test_probabilities_have_the_size_of_the_image_and_sum_to_one(height: int, width: int) -> None:
-    shape = UnetShape(height, width, 4, 2, classes=3)
+    shape = UnetShape(height, width, 4, 2)
     out = build_unet(shape)(image_of(shape), training=False).numpy()
-    assert out.shape == (2, height, width, 3)
+    assert out.shape == (2, height, width, 2)
     assert out.min() >= 0
     np.testing.assert_allclose(out.sum(axis=-1), 1, atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_raises_on_a_side_that_cannot_be_halved_level_times(height: int, width: 
         UnetShape(height, width, levels=2)
 
 
-@pytest.mark.parametrize("bad", [{"filters": 0}, {"levels": 0}, {"classes": 0}])
+@pytest.mark.parametrize("bad", [{"filters": 0}, {"levels": 0}, {"classes": 0}, {"classes": 3}])
 def test_raises_on_a_count_below_one(bad: dict) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         UnetShape(**bad)

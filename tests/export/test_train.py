@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from glioexport.dataset import load_tiles, read_index
 from glioexport.lessons import compare_by_set, mask_of_tile
@@ -171,22 +172,86 @@ def test_refuses_the_folder_of_a_training_with_other_settings(
     whole: Trained, small_tiles: Path, other: TrainSettings
 ) -> None:
     before = {file: file.stat().st_mtime_ns for file in whole.out.iterdir()}
-    with pytest.raises(GlioError, match="other settings; pass another --out"):
+    with pytest.raises(GlioError, match="other settings or tiles; pass another --out"):
         train(small_tiles, whole.out, other, say=print)
     assert {file: file.stat().st_mtime_ns for file in whole.out.iterdir()} == before
 
 
 @pytest.mark.slow
-def test_refuses_the_folder_of_a_training_with_other_sets_held_out(
-    whole: Trained, small_tiles: Path, tmp_path: Path
+@pytest.mark.parametrize("what", ["held out", "licence", "an image", "a label", "one more"])
+def test_refuses_the_folder_of_a_training_on_other_tiles(
+    whole: Trained, small_tiles: Path, tmp_path: Path, what: str
 ) -> None:
-    rows = read_rows(small_tiles)
-    for row in rows:
-        row["image"], row["label"] = (str(small_tiles / row[k]) for k in ("image", "label"))
-    rows[0]["set"] = "other"
-    write_index(tmp_path, rows)
-    with pytest.raises(GlioError, match="other settings"):
-        train(tmp_path, whole.out, SETTINGS, say=print, held_out=["other"])
+    """Its card would tell of tiles that the weights have never seen."""
+    data = Path(shutil.copytree(small_tiles, tmp_path / "data"))
+    rows, held_out = read_rows(data), []
+    if what == "held out":
+        rows[0]["set"], held_out = "other", ["other"]
+    elif what == "licence":
+        rows[0]["licence"] = "CC BY 4.0"
+    elif what == "one more":
+        rows.append({**rows[0], "id": "again"})
+    else:
+        path = data / rows[0]["image" if what == "an image" else "label"]
+        Image.open(path).rotate(180).save(path)
+    write_index(data, rows)
+    card = (whole.out / "model.json").read_bytes()
+    with pytest.raises(GlioError, match="other settings or tiles"):
+        train(data, whole.out, SETTINGS, say=print, held_out=held_out)
+    assert (whole.out / "model.json").read_bytes() == card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("settings.json", False),
+        ("checkpoint-0003.keras", False),
+        ("averaged-0003.keras", False),
+        ("averaged-0003.keras", True),
+        ("history.csv", False),
+        ("history.csv", True),
+    ],
+)
+def test_names_what_is_damaged_of_a_training(
+    whole: Trained, small_tiles: Path, tmp_path: Path, name: str, missing: bool
+) -> None:
+    out = Path(shutil.copytree(whole.out, tmp_path / "out"))
+    content = (out / name).read_bytes()
+    (out / name).write_bytes(content[: len(content) // 2])
+    if missing:
+        (out / name).unlink()
+    with pytest.raises(GlioError, match=r"missing or damaged .*; pass another --out") as caught:
+        train(small_tiles, out, SETTINGS, say=print)
+    assert str(out / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_fault_the_user_can_act_on(
+    small_tiles: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("mine", encoding="utf-8")
+    with pytest.raises(GlioError, match="cannot be written"):
+        train(small_tiles, tmp_path / "out", SETTINGS, say=print)
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_half_written_goes(small_tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = ["averaged-0001", "checkpoint-0001"]
+
+    def die(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise KilledError
+
+    out.mkdir()
+    for name in names:
+        (out / f".{name}.0123abcd.keras").write_bytes(b"half")
+    with pytest.raises(KilledError):
+        train(small_tiles, out, SETTINGS, say=die)
+    assert sorted(p.name for p in out.glob("*.keras")) == [f"{name}.keras" for name in names]
+    assert not list(out.glob(".*"))
 
 
 @pytest.mark.slow
