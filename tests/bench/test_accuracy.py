@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from gliorun import demo
 from gliorun.card import ModelCard
 from gliorun.colour import StainStatistic
 from gliorun.errors import GlioError
+from guides import ROOT
 
 TARGET = StainStatistic((0.45, 0.95, 0.45), (1.7, 2.4, 1.1))
 TILES = (
@@ -224,6 +226,41 @@ def test_the_figures_of_the_shipped_cards_come_out_again(shared_data):
         assert result.figures.pooled.dice == pytest.approx(wanted["dice_pooled"], abs=2e-3)
         for name in ("density_error_points", "density_bias_points", "density_worst_points"):
             assert getattr(result.figures, name) == pytest.approx(wanted[name], abs=0.1)
+        if source == "validation":
+            intervals = result.figures.intervals
+            for name in ("dice", "density_error_points", "density_bias_points"):
+                near = pytest.approx(
+                    wanted["intervals"][name], abs=0.1 if "points" in name else 3e-3
+                )
+                assert getattr(intervals, name) == near
+            worst = {tile["id"] for tile in wanted["worst"]}
+            assert len(worst & {shown.tile.entry.id for shown in result.worst}) >= 4
+
+
+@pytest.mark.slow
+def test_the_accuracy_that_the_readme_states_comes_out_again(shared_data):
+    stated = readme_rows()
+    results = run(shared_data, *open_segmenters(["student", "reference", OTSU]))
+    found = {(result.tiles.name, result.model.name): result.figures for result in results}
+    for place, (row, numbers) in enumerate(stated):
+        name = ("student", "reference", "otsu")[place % 3]
+        assert name in row.lower()
+        figures = found[("tcga_kong36", "tnbc_curie")[place // 3], name]
+        dice, error = figures.intervals.dice, figures.intervals.density_error_points
+        assert numbers[:3] == pytest.approx((figures.mean.dice, *dice), abs=2e-3)
+        assert numbers[3:6] == pytest.approx((figures.density_error_points, *error), abs=0.15)
+        assert numbers[6] == pytest.approx(figures.density_bias_points, abs=0.15)
+        assert numbers[7] == pytest.approx(100 * figures.class_agreement, abs=6)  # a tile
+
+
+def readme_rows():
+    """Return the rows of the README's table of accuracy, each with its numbers."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("−", "-")
+    (table,) = [part for part in text.split("\n\n") if part.startswith("| validation tiles")]
+    rows = table.splitlines()[2:]
+    assert len(rows) == 6
+    numbers = [re.findall(r"[+-]?\d+(?:\.\d+)?", row.split("|", 3)[3]) for row in rows]
+    return [(row, [float(n) for n in found]) for row, found in zip(rows, numbers, strict=True)]
 
 
 def gliobench(*arguments):

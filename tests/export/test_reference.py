@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glioexport.reference import card_beside, card_path, mask_predictor, masks_of
-from gliorun.card import ModelCard
+from glioexport.reference import SHIPPED, card_beside, card_path, mask_predictor, masks_of
+from gliorun.about import shipped
+from gliorun.card import ModelCard, sha256_of
+from gliorun.engine import open_model
 from gliorun.errors import GlioError
 
 from .foreign import dark_unet, darkness_mask
@@ -56,3 +58,15 @@ def test_a_damaged_card_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     with pytest.raises(GlioError, match=r"run.json: model card"):
         card_beside(tmp_path / "run.keras")
+
+
+@pytest.mark.parametrize("name", ["reference", "student"])
+def test_a_shipped_model_may_be_used_for_no_more_than_its_tiles(name: str) -> None:
+    """MoNuSeg and MoNuSAC are CC BY-NC-SA: the weights say so wherever they go."""
+    use = "Research and non-commercial use only; not a medical device."
+    beside = card_beside(SHIPPED.with_name(f"{name}.keras"))
+    inside = open_model(shipped()[name]).card
+    assert beside is not None
+    assert beside.intended_use == inside.intended_use == use
+    assert beside.training == inside.training
+    assert inside.source_sha256 == sha256_of(SHIPPED.with_name(f"{name}.keras"))
