@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gliobench.backends import Segmenter
 from gliobench.metrics import Difference, Figures, Score, difference, figures, score
-from gliobench.stains import COMPARED, RATIO, Method
+from gliobench.stains import COMPARED, STRETCH, Method
 from gliobench.stress import CHANGES
 from glioexport.dataset import MPP, Entry, LabelledTile, load_tiles, read_index
 from gliorun.card import ModelCard
@@ -227,7 +227,7 @@ def normaliser(name: str, card: ModelCard | None, folder: Path) -> Normalise:
     """
     if card is None or name == "none":
         return list
-    as_runtime = _moving(RATIO, card.colour_target)
+    as_runtime = _moving(STRETCH, card.colour_target)
     if name == "card":
         return as_runtime
     method = COMPARED[name]

@@ -222,7 +222,8 @@ def accuracy(
     colour: Annotated[
         str,
         typer.Option(
-            help="Normalisation of a network's input: card (as gliorun), none, macenko, reinhard."
+            help="Normalisation of a network's input: card (as gliorun), none, ratio (the paper's), "
+            "macenko, reinhard."
         ),
     ] = "card",
     stress: Annotated[

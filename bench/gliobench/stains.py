@@ -41,7 +41,7 @@ class Method(Generic[Statistic]):
 # --- the runtime's own -------------------------------------------------------------------------
 
 
-def fit_ratio(images: list[Pixels]) -> StainStatistic | None:
+def fit_stretch(images: list[Pixels]) -> StainStatistic | None:
     """Measure a slide as the runtime does."""
     counts = colour.empty_levels()
     for image in images:
@@ -49,13 +49,41 @@ def fit_ratio(images: list[Pixels]) -> StainStatistic | None:
     return colour.measure(counts)
 
 
-def move_ratio(image: Pixels, source: StainStatistic, target: StainStatistic) -> Pixels:
+def move_stretch(image: Pixels, source: StainStatistic, target: StainStatistic) -> Pixels:
     """Normalise an image as the runtime does."""
     return colour.normalise(_opaque(image), colour.table_between(source, target))[0]
 
 
 def _opaque(image: Pixels) -> Pixels:
     return np.dstack([image, np.full(image.shape[:2], 255, dtype=np.uint8)])
+
+
+# --- the paper's, as we read it ----------------------------------------------------------------
+
+GLASS_LEVEL = 225
+"""A pixel whose darkest channel reaches this level is glass."""
+MOST_GAIN = 2.0
+
+
+def fit_ratio(images: list[Pixels]) -> tuple[float, ...] | None:
+    """Return the mean level of each channel over the tissue; None if there is too little."""
+    pixels = _tissue(images)
+    return None if pixels is None else tuple(pixels.mean(axis=0).tolist())
+
+
+def mean_ratio(fits: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the mean of several slides' channel means."""
+    return tuple(np.mean(list(fits), axis=0).tolist())
+
+
+def move_ratio(image: Pixels, source: tuple[float, ...], target: tuple[float, ...]) -> Pixels:
+    """Multiply each channel by the ratio of its means: I' = clip(I · t / m).
+
+    So we read the paper's Eq. 1, which is lost: "based on RGB channel ratios". No channel gains
+    or loses more than `MOST_GAIN` times.
+    """
+    gain = np.clip(np.array(target) / np.maximum(source, 1), 1 / MOST_GAIN, MOST_GAIN)
+    return np.asarray(np.clip(np.rint(image * gain), 0, 255), dtype=np.uint8)
 
 
 # --- Macenko -----------------------------------------------------------------------------------
@@ -136,8 +164,6 @@ LMS_OF_RGB = np.array(
     [[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]]
 )
 LAB_OF_LMS = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
-GLASS_LEVEL = 225
-"""A pixel whose darkest channel reaches this level is glass."""
 MIN_DEVIATION = 1e-4
 
 
@@ -155,9 +181,8 @@ def fit_reinhard(images: list[Pixels]) -> LabMoments | None:
     Mean and deviation of each channel (Reinhard et al., Color transfer between images, IEEE CG&A
     2001). The paper takes whole images; here glass is left out, as its share varies.
     """
-    pixels = _sample(images)
-    pixels = pixels[pixels.min(axis=1) < GLASS_LEVEL]
-    if len(pixels) * _step(images) < MIN_TISSUE_PX:
+    pixels = _tissue(images)
+    if pixels is None:
         return None
     lab = _lab(pixels)
     deviation = lab.std(axis=0)
@@ -187,7 +212,7 @@ def _lab(pixels: Pixels) -> NDArray[np.float64]:
     return np.asarray(np.log10(light @ LMS_OF_RGB.T) @ LAB_OF_LMS.T)
 
 
-# --- both --------------------------------------------------------------------------------------
+# --- all ---------------------------------------------------------------------------------------
 
 
 def levels_of_density(density: Density) -> Pixels:
@@ -209,8 +234,16 @@ def _sample(images: list[Pixels]) -> Pixels:
     return np.concatenate([image.reshape(-1, 3)[::step] for image in images])
 
 
-RATIO: Method[StainStatistic] = Method(fit_ratio, colour.mean_statistic, move_ratio)
+def _tissue(images: list[Pixels]) -> Pixels | None:
+    """Return sampled pixels of a slide that are not glass, (N, 3); None if there are too few."""
+    pixels = _sample(images)
+    pixels = pixels[pixels.min(axis=1) < GLASS_LEVEL]
+    return pixels if len(pixels) * _step(images) >= MIN_TISSUE_PX else None
+
+
+STRETCH: Method[StainStatistic] = Method(fit_stretch, colour.mean_statistic, move_stretch)
 COMPARED: dict[str, Method[Any]] = {
+    "ratio": Method(fit_ratio, mean_ratio, move_ratio),
     "macenko": Method(fit_macenko, mean_macenko, move_macenko),
     "reinhard": Method(fit_reinhard, mean_reinhard, move_reinhard),
 }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gliobench.accuracy import TileSet, accuracy, choose, normaliser, seen, trained_on
 from gliobench.backends import OTSU, Segmenter, open_segmenters, reference_model, shipped_models
-from gliobench.stains import COMPARED, RATIO
+from gliobench.stains import COMPARED, STRETCH
 from gliobench.stress import CHANGES
 from glioexport.dataset import load_tiles, read_index, stain_statistics
 from gliorun import demo
@@ -137,7 +137,7 @@ def test_a_change_comes_before_colour_is_measured(drawn):
     assert len(network.seen) == 1 + len(CHANGES)
     for change, shown in zip(CHANGES.values(), network.seen[1:], strict=True):
         changed = change(tile.pixels)
-        assert np.array_equal(shown, RATIO.move(changed, RATIO.fit([changed]), TARGET))
+        assert np.array_equal(shown, STRETCH.move(changed, STRETCH.fit([changed]), TARGET))
 
 
 def test_stress_gives_figures_for_each_change_and_a_model_suffers(drawn):
@@ -203,7 +203,7 @@ def test_what_cannot_be_chosen_is_refused_with_what_can(drawn, tmp_path):
 
 
 def test_colours_scales_and_models_that_do_not_fit_are_refused(drawn):
-    with pytest.raises(GlioError, match="known: card, none, macenko, reinhard"):
+    with pytest.raises(GlioError, match="known: card, none, ratio, macenko, reinhard"):
         run(drawn, Segmenter("a", dark, card()), colour="vahadane")
     with pytest.raises(GlioError, match=r"a: takes 0\.5 µm/px"):
         run(drawn, Segmenter("a", dark, card(mpp=0.5)))
@@ -294,7 +294,11 @@ def test_as_typed_it_prints_tables_and_writes_figures_and_pictures(drawn, tmp_pa
         (("DRAWN", "model.h5"), 1, "not a .keras, .onnx or .xml file"),
         (("DRAWN", "otsu", "--set", "glioms"), 2, "no set glioms"),
         (("DRAWN", "otsu", "--split", "test"), 2, "known: val, train, all"),
-        (("DRAWN", "missing.keras", "--colour", "lab"), 2, "known: card, none, macenko, reinhard"),
+        (
+            ("DRAWN", "missing.keras", "--colour", "lab"),
+            2,
+            "known: card, none, ratio, macenko, reinhard",
+        ),
         (("DRAWN", "otsu", "otsu"), 2, "otsu, otsu: a model is given twice; give it once"),
         (("DRAWN", "otsu", "--json", "no/such/folder.json"), 1, "no such folder"),
     ],

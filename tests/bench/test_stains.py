@@ -7,19 +7,21 @@ import pytest
 
 from gliobench.stains import (
     COMPARED,
-    RATIO,
+    STRETCH,
     fit_macenko,
+    fit_ratio,
     fit_reinhard,
     levels_of_density,
     mean_macenko,
     mean_reinhard,
     move_macenko,
+    move_ratio,
     move_reinhard,
 )
 from gliorun import colour, demo
 from gliorun.colour import DENSITY_OF_LEVEL
 
-METHODS = {"ratio": RATIO, **COMPARED}
+METHODS = {"stretch": STRETCH, **COMPARED}
 
 
 def unit(*vectors):
@@ -92,13 +94,24 @@ def test_reinhard_gives_a_picture_the_moments_of_another():
     assert found.deviation == pytest.approx(wanted.deviation, abs=0.01)
 
 
-def test_ratio_is_what_the_runtime_does():
+def test_ratio_brings_the_channel_means_of_the_tissue_to_the_target():
+    image = np.full((100, 100, 3), 255, np.uint8)
+    image[:60] = (100, 60, 120)
+    assert fit_ratio([image]) == (100, 60, 120)
+    moved = move_ratio(image, (100, 60, 120), (110, 90, 90))
+    assert np.array_equal(moved[0, 0], (110, 90, 90))
+    assert np.array_equal(moved[99, 99], (255, 255, 191))  # clipped; glass takes the colour too
+    far = move_ratio(image, (100, 60, 120), (250, 10, 120))
+    assert np.array_equal(far[0, 0], (200, 30, 120))  # no more than twice or half
+
+
+def test_stretch_is_what_the_runtime_does():
     rgba = np.dstack([tissue(), np.full(tissue().shape[:2], 255, np.uint8)])
     counts = colour.empty_levels()
     colour.add_levels(rgba, counts)
     target = colour.StainStatistic((0.4, 0.9, 0.4), (1.6, 2.3, 1.0))
     wanted, _ = colour.normalise(rgba, colour.table_between(colour.measure(counts), target))
-    assert np.array_equal(RATIO.move(tissue(), RATIO.fit([tissue()]), target), wanted)
+    assert np.array_equal(STRETCH.move(tissue(), STRETCH.fit([tissue()]), target), wanted)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -110,8 +123,9 @@ def test_images_of_a_slide_are_measured_together(method):
 @pytest.mark.parametrize(
     "level", [(255, 255, 255), (0, 0, 0), (128, 128, 128), (230, 210, 228)], ids=str
 )
-@pytest.mark.parametrize("method", COMPARED.values(), ids=COMPARED)
-def test_a_picture_of_one_colour_has_no_statistic(method, level):
+@pytest.mark.parametrize("name", ["macenko", "reinhard"])
+def test_a_picture_of_one_colour_has_no_statistic(name, level):
+    method = COMPARED[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert method.fit([np.full((100, 100, 3), level, np.uint8)]) is None
