@@ -222,8 +222,8 @@ def accuracy(
     colour: Annotated[
         str,
         typer.Option(
-            help="Normalisation of a network's input: card (as gliorun), none, ratio (the paper's), "
-            "macenko, reinhard."
+            help="Normalisation of a network's input: card (as gliorun), ratio (the paper's), "
+            "macenko, reinhard, none."
         ),
     ] = "card",
     stress: Annotated[
