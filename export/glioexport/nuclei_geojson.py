@@ -22,6 +22,7 @@ from skimage.segmentation import relabel_sequential
 
 from gliorun import kernels
 from gliorun.errors import GlioError
+from gliorun.progress import plain
 
 Labels = NDArray[np.int32]
 """(H, W): 0 is background, every other value one nucleus."""
@@ -37,6 +38,8 @@ OUTLINED = ("annotation", "detection", "cell", "unknown")
 """Types of QuPath objects that may be nuclei; the others are tiles and cores of arrays."""
 FARTHEST_PX = 1e7
 """No image is so large; a coordinate beyond is no pixel."""
+LONGEST_NAME = 80
+"""What is shown of a name in a file that anyone may have written."""
 AGAIN = "export it from QuPath again"
 
 
@@ -107,6 +110,8 @@ def read_outlines(path: Path, further_classes: Collection[str] = ()) -> Outlines
         polygons = _polygons(shape, where)
         if polygons:
             outlines.nuclei.append(polygons)
+        else:
+            outlines.ignored["without an outline (empty)"] += 1
     if outlines.ignored and not outlines.nuclei:
         raise GlioError(
             f"{path}: no nucleus, only {counted(outlines.ignored)}; pass --class for other classes"
@@ -144,7 +149,9 @@ def area_px(nucleus: list[Polygon]) -> float:
 
 def counted(things: Counter[str]) -> str:
     """Return a Counter as text: "2 of class Tumor, 1 without an outline (Point)"."""
-    return ", ".join(f"{number} {thing}" for thing, number in sorted(things.items()))
+    return ", ".join(
+        f"{number} {plain(thing[:LONGEST_NAME])}" for thing, number in sorted(things.items())
+    )
 
 
 def _feature(nucleus: NDArray[np.bool_], left: int, top: int) -> dict[str, Any]:

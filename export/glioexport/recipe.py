@@ -119,6 +119,7 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
     del defaults["augmentation"], defaults["height_px"], defaults["width_px"]
     defaults[SIDE] = settings.shape.height_px
     given: dict[str, Any] = {}
+    changes = list(changes)
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or name not in defaults:
@@ -138,7 +139,7 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
             settings, recipe=changed(recipe, augmentation=crops), shape=changed(settings.shape)
         )
     except ValueError as error:
-        raise UsageError(f"{', '.join(given)}: {error}") from error
+        raise UsageError(f"{', '.join(changes)}: {error}") from error
 
 
 def _typed(change: str, text: str, default: Any) -> Any:

@@ -174,6 +174,22 @@ def test_corrections_become_labels_that_training_reads(annotated: Path, tmp_path
     assert said[0].endswith("; ignored: 1 of class Ignore*")
 
 
+def test_what_is_ignored_is_told_in_one_line_whatever_its_name(annotated: Path) -> None:
+    def change(features: list[dict[str, Any]]) -> None:
+        features[0]["properties"]["classification"] = {"name": "a\nglioexport: \x1b[31mb"}
+        features[1]["properties"]["classification"] = {"name": "z" * 5000}
+        features[2]["geometry"]["coordinates"] = []
+
+    edit(annotated / "candidates" / "a.geojson", change)
+    said: list[str] = []
+    correct([annotated / "candidates" / "a.geojson"], annotated, say=said.append)
+    (line,) = said
+    assert line.isprintable()
+    assert len(line) < 300
+    assert "1 of class a\\nglioexport" in line
+    assert "1 without an outline (empty)" in line
+
+
 def test_tiles_are_added_to_an_index_whose_lines_and_columns_stay(annotated: Path) -> None:
     correct([annotated / "candidates" / "a.geojson"], annotated)
     (first,) = table(annotated / "index.csv")

@@ -85,7 +85,7 @@ def test_an_option_out_of_range_is_refused_without_a_traceback(
     [
         (["--label-share", "2"], 2, "label share is 2.0; it must lie from 0 to 1"),
         (["--turns", "5"], 2, "turns is 5; there are 1 to 4"),
-        (["--vary", "stem=7"], 2, "stem=7: the default is 4 (input side is 480 px"),
+        (["--vary", "stem=7"], 2, "stem=7: input side is 480 px; it must be a multiple of 56"),
         (["--vary", "average=1"], 2, "average is 1.0; it must lie from 0 to below 1"),
         (["--teacher", "none.keras"], 1, "none.keras: no such file; check its name"),
     ],
@@ -207,3 +207,65 @@ def test_help_names_the_commands_without_loading_tensorflow(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     for command in ("train", "distil", "convert", "clean", "annotate", "masks"):
         assert command in done.stdout
+
+
+@pytest.mark.slow
+def test_no_dropblock_is_the_plain_unet(type_here, small_tiles: Path, tmp_path: Path) -> None:
+    import glioexport.cli
+    from glioexport.loading import load_model
+
+    words = ["--epochs", "1", "--filters", "2", "--vary", "crop_px=32", "--vary", "batch=2"]
+    kinds = {}
+    for name, further in (("plain", ["--no-dropblock"]), ("dropping", [])):
+        out = tmp_path / name
+        code, said, _ = type_here(
+            glioexport.cli.run, "train", small_tiles, "--out", out, *words, *further
+        )
+        assert (code, said) == (0, f"{out / 'model.keras'}\n")
+        kinds[name] = [type(layer).__name__ for layer in load_model(out / "model.keras").layers]
+    assert "DropBlock2D" not in kinds["plain"]
+    assert kinds["plain"] == [kind for kind in kinds["dropping"] if kind != "DropBlock2D"]
+    assert json.loads((tmp_path / "plain" / "model.json").read_text("utf-8"))["name"] == (
+        "U-net, 2 filters"
+    )
+
+
+def test_a_limit_of_clean_is_changed_by_its_name(
+    type_here, small_tiles: Path, tmp_path: Path
+) -> None:
+    import glioexport.cli
+
+    kept = {}
+    for limit in ("max_edge_px=100", "max_edge_px=0.01"):
+        words = ("clean", small_tiles, "--out", tmp_path / limit, "--limit", limit)
+        code, _, lines = type_here(glioexport.cli.run, *words)
+        assert (code, lines) == (0, [])
+        with (tmp_path / limit / "index.csv").open(newline="", encoding="utf-8") as rows:
+            kept[limit] = len(list(csv.DictReader(rows)))
+    assert list(kept.values()) == [6, 0]
+    code, _, lines = type_here(
+        glioexport.cli.run, "clean", small_tiles, "--out", tmp_path / "no", "--limit", "sharp=1"
+    )
+    assert code == 2
+    assert "known: " in lines[0]
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_class_of_ones_own_counts_as_nucleus_where_it_is_named(type_here, tmp_path: Path) -> None:
+    import glioexport.cli
+
+    tissue = demo.draw_tissue(demo.demo_density(128, 128), seed=1)
+    Image.fromarray(tissue.pixels).save(tmp_path / "a.png")
+    out = tmp_path / "lab"
+    assert type_here(glioexport.cli.run, "annotate", tmp_path / "a.png", "--out", out)[0] == 0
+    path = out / "candidates" / "a.geojson"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    features = content if isinstance(content, list) else content["features"]
+    features[0]["properties"]["classification"] = {"name": "Mitosis"}
+    path.write_text(json.dumps(features), encoding="utf-8")
+    found = []
+    for further in ([], ["--class", "mitosis", "--overwrite"]):
+        code, said, _ = type_here(glioexport.cli.run, "masks", path, "--out", out, *further)
+        assert code == 0
+        found.append(int(said.split()[0]))
+    assert found == [len(features) - 1, len(features)]
