@@ -243,6 +243,7 @@ def test_other_classes_types_and_shapes_are_ignored_and_counted(tmp_path: Path) 
         "objects of type tile": 1,
         "without an outline (Point)": 1,
         "without an outline (no geometry)": 1,
+        "without an outline (empty)": 1,
     }
 
 
