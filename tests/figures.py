@@ -67,8 +67,7 @@ def made(
     overview[:, : max(1, round(columns * grid.tile_l0[0] / shrink))] = PINK
     measured = SlideDensity(density, scale, find_tissue(overview, size_l0), overview, ())
     area_mm2, count = fields
-    whole = np.ones(density.valid_px.shape)
-    spots = find_hot_spots(density, scale, whole, area_mm2=area_mm2, count=count)
+    spots = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
     return Result(name, measured, CARD, spots, run={})
 
 

@@ -108,11 +108,10 @@ def outlines(mask: Pixels) -> set[tuple[tuple[int, int], ...]]:
     return found
 
 
-def hot_spots(density, scale, tissue, area_mm2, count, min_share, many_cells):
+def hot_spots(density, scale, area_mm2, count, min_share, many_cells):
     """Return (minx, miny, width, height, density, share) of each field, the densest first.
 
-    Every field is summed anew, cell by cell, by the area that the two have in common. `tissue`
-    is the share of tissue in each cell.
+    Every field is summed anew, cell by cell, by the area that the two have in common.
     """
     slide_width, slide_height = density.grid.size_l0
     width = min(1000 * area_mm2**0.5 / scale.x_mpp, slide_width)
@@ -126,7 +125,8 @@ def hot_spots(density, scale, tissue, area_mm2, count, min_share, many_cells):
         bottom = min(top + cell_height, slide_height)
         if right > left and bottom > top and not np.isnan(density.density[row, column]):
             valid_px = density.valid_px[row, column]
-            counts = density.nucleus_px[row, column], valid_px, valid_px * tissue[row, column]
+            tissue_px = valid_px * density.tissue_share[row, column]
+            counts = density.nucleus_px[row, column], valid_px, tissue_px
             cells.append(((left, top, right, bottom), counts))
 
     def starts(count, side, end, length):

@@ -41,6 +41,5 @@ def dark_run(
         masks = MaskStore(tile_grid(slide, CARD, settings), CARD.tile_px)
         measured = measure(slide, CARD, predict, settings, keep=masks.add)
     density = measured.density
-    tissue = measured.tissue.shares(*density.cell_edges_l0)
-    hot_spots = find_hot_spots(density, measured.scale, tissue, area_mm2=0.01, count=2)
+    hot_spots = find_hot_spots(density, measured.scale, area_mm2=0.01, count=2)
     return Result(path.name, measured, CARD, hot_spots, run={}, masks=masks)

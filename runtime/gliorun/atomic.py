@@ -17,6 +17,8 @@ WAYS_OUT = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.ENAMETOOLONG: "give a shorter name",
+    errno.EEXIST: "a file has that name, name a folder",
+    errno.ENOTDIR: "a file has that name, name a folder",
 }
 ANOTHER_PLACE = "name a folder that you may write to"
 

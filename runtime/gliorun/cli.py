@@ -18,11 +18,12 @@ EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.c
 MANY_SLIDES = "Many slides (all of it goes with --out-dir)"
 MACHINE = "This machine (each follows from it where you do not say)"
 MANY = "gliorun scans/ --out-dir maps/"
+DEMO = "gliorun --demo --out heatmap.png"
 EXAMPLES = f"""\
 gliorun maps the nucleus density of slides:
   {EXAMPLE}
   {MANY}
-  gliorun --demo --out heatmap.png
+  {DEMO}
 'gliorun --help' lists all it can do."""
 EXIT_CODES = (
     "Exit code 0: done. 1: a slide or the model cannot be used, or some of many slides failed. "
@@ -32,7 +33,7 @@ FORMATS = "png,csv,html"
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
     ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
-    ".mask.ome.tif nucleus mask, .json run record."
+    ".mask.ome.tif nucleus mask, .thumb.jpg both small, .json run record."
 )
 
 
@@ -268,14 +269,14 @@ def _check_usage(
     """Refuse a command that names no slide, no output, or more than one kind of them."""
     if demo == bool(slides):
         raise typer.BadParameter(f"name one slide, or --demo. Example: {EXAMPLE}")
+    if demo and not out:
+        raise typer.BadParameter(f"--demo goes with --out. Example: {DEMO}")
     if not out and out_dir is None:
         raise typer.BadParameter(
             f"say where to, with --out or --out-dir. Example: {EXAMPLE}, or {MANY}"
         )
     if out and out_dir is not None:
         raise typer.BadParameter("--out names files, --out-dir a folder; give one of them")
-    if demo and out_dir is not None:
-        raise typer.BadParameter(f"--demo goes with --out. Example: {EXAMPLE}")
     if out and slides and len(slides) > 1:
         raise typer.BadParameter(f"--out is for one slide; for many: {MANY}")
 

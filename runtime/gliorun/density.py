@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,6 +84,8 @@ class DensityMap:
         self.status = np.zeros((grid.rows, grid.columns), dtype=np.uint8)
         self.tissue = np.ones(shape, dtype=np.bool_)
         """Cells that hold tissue; the others of a measured tile are glass and have no value."""
+        self.tissue_share = np.ones(shape)
+        """Share of each cell's area inside the slide that is tissue, 0 to 1; the rest is glass."""
 
     def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
         """Count a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8.
@@ -162,18 +166,44 @@ class DensityMap:
         bottom = min(round((row + 1) * height), self.grid.size_l0[1])
         return round(column * width), round(row * height), right, bottom
 
+    @property
+    def tissue_px(self) -> NDArray[np.float64]:
+        """Tissue of each cell with a value, (rows, columns), in model px; 0 in the others."""
+        return np.where(self.trusted, self.valid_px * self.tissue_share, 0)
+
     def mean_density(self) -> float:
-        """Return nucleus area / valid area over all cells with a value; NaN if there is none."""
-        trusted = self.trusted
-        valid = int(self.valid_px[trusted].sum())
-        return int(self.nucleus_px[trusted].sum()) / valid if valid else float("nan")
+        """Return nucleus area / tissue area over all cells with a value; NaN if there is none.
+
+        Not over the area of the cells: those at the rim of the tissue hold glass, the more of it,
+        the larger they are, and a ragged section would seem less dense than a compact one. No
+        cell counts more nucleus than it has tissue.
+        """
+        tissue_px = self.tissue_px
+        total = float(tissue_px.sum())
+        return float(np.minimum(self.nucleus_px, tissue_px).sum()) / total if total else math.nan
+
+    def merged(self, factor: int) -> DensityMap:
+        """Return a map of cells `factor` times as wide and high; it divides the cells of a tile."""
+        merged = DensityMap(self.grid, self.tile_px, self.cell_px * factor)
+        rows, columns = merged.valid_px.shape
+
+        def blocks(cells: NDArray[Any]) -> NDArray[Any]:
+            return cells.reshape(rows, factor, columns, factor)
+
+        merged.nucleus_px[:] = blocks(self.nucleus_px).sum(axis=(1, 3))
+        merged.valid_px[:] = blocks(self.valid_px).sum(axis=(1, 3))
+        merged.tissue[:] = blocks(self.tissue).any(axis=(1, 3))
+        tissue_px = blocks(self.valid_px * self.tissue_share).sum(axis=(1, 3))
+        merged.tissue_share[:] = tissue_px / np.maximum(merged.valid_px, 1)
+        merged.status[:] = self.status
+        return merged
 
     def measured_tiles(self) -> int:
         """Return the number of tiles that were measured."""
         return int((self.status == Status.MEASURED).sum())
 
     def class_shares(self) -> NDArray[np.float64]:
-        """Return the share of the valid area in each of the six classes; zeros if there is none."""
-        classes = classify(self.density)
-        areas = np.array([self.valid_px[classes == k].sum() for k in range(len(CLASS_NAMES))])
-        return areas / max(int(areas.sum()), 1)
+        """Return the share of the tissue in each of the six classes; zeros if there is none."""
+        classes, tissue_px = classify(self.density), self.tissue_px
+        areas = np.array([tissue_px[classes == k].sum() for k in range(len(CLASS_NAMES))])
+        return np.asarray(areas / (areas.sum() or 1))

@@ -53,7 +53,7 @@ def check_fields(count: int, area_mm2: float) -> None:
 
 
 def find_hot_spots(
-    density: DensityMap, scale: Scale, tissue: Array, *, area_mm2: float = 1.0, count: int = 5
+    density: DensityMap, scale: Scale, *, area_mm2: float = 1.0, count: int = 5
 ) -> tuple[HotSpot, ...]:
     """Return up to `count` square fields of `area_mm2`, the densest first, that do not overlap.
 
@@ -69,8 +69,6 @@ def find_hot_spots(
     ----------
     density : DensityMap
     scale : Scale
-    tissue : (rows, columns) float64
-        Share of each cell that is tissue, 0 to 1.
     area_mm2 : float
     count : int
 
@@ -84,7 +82,7 @@ def find_hot_spots(
     side_um = 1000 * math.sqrt(area_mm2)
     width = min(side_um / scale.x_mpp, slide_width)
     height = min(side_um / scale.y_mpp, slide_height)
-    left, top, share, remaining = _fields(density, tissue, width, height)
+    left, top, share, remaining = _fields(density, width, height)
     cell_width, cell_height = density.cell_l0
     squares = Squares(slide_width * scale.x_mpp / 1000, slide_height * scale.y_mpp / 1000)
     found: list[HotSpot] = []
@@ -110,9 +108,7 @@ def find_hot_spots(
     return tuple(found)
 
 
-def _fields(
-    density: DensityMap, tissue: Array, width: float, height: float
-) -> tuple[Array, Array, Array, Array]:
+def _fields(density: DensityMap, width: float, height: float) -> tuple[Array, Array, Array, Array]:
     """Return the fields of `width` x `height` level-0 px that begin or end with a cell.
 
     Their left and top edges, (columns,) and (rows,) level-0 px; the share of each that is
@@ -131,7 +127,7 @@ def _fields(
     valid_px = np.where(np.isnan(density.density), 0, density.valid_px)
     valid = summed(valid_px)
     area_px = width / cell_width * height / cell_height * density.cell_px**2
-    share = np.minimum(summed(valid_px * tissue) / area_px, 1)
+    share = np.minimum(summed(density.tissue_px) / area_px, 1)
     candidate = share >= MIN_TISSUE_SHARE - SAME
     densities = np.zeros(valid.shape)
     np.divide(

@@ -180,7 +180,6 @@ def measure(
         spots = find_hot_spots(
             measured.density,
             measured.scale,
-            measured.tissue.shares(*measured.density.cell_edges_l0),
             area_mm2=plan.hot_spot_mm2,
             count=plan.hot_spots,
         )

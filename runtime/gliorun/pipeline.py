@@ -172,8 +172,12 @@ def measure(
 def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap:
     cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
     density = DensityMap(found.grid, card.tile_px, cell_px)
+    shares = found.tissue.shares(*density.cell_edges_l0)
     if density.cells_a_tile > 1:
-        density.tissue = found.tissue.shares(*density.cell_edges_l0) >= MIN_SHARE
+        density.tissue = shares >= MIN_SHARE
+    # a mask that was drawn may hold a part of the tissue: what lies beside it is no glass
+    stained = found.stained.shares(*density.cell_edges_l0)
+    density.tissue_share = np.maximum(shares, stained)
     return density
 
 
@@ -209,7 +213,7 @@ def _check_bad_tiles(slide: Slide, density: DensityMap, tiles: int, most: float)
     unreadable = density.left_out()[Status.UNREADABLE]
     if unreadable > most * tiles:
         raise DamagedSlideError(
-            f"{slide.path}: {unreadable} of {tiles} tiles cannot be read, more than "
+            f"{slide.path}: at least {unreadable} of {tiles} tiles cannot be read, more than "
             f"--max-bad-tiles {most:g} allows; the file is damaged, copy it again"
         )
 

@@ -21,18 +21,25 @@ from gliorun.streams import map_ahead
 OVERVIEW_PX = 2048
 STAIN_SAMPLES = 64
 """Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
+SAME_MPP = 0.05
+"""Relative difference up to which a scale that is given says the same as the slide."""
 COARSEST = 2.5
 """A slide may be this many times coarser than the model's pixels; then nuclei are a few px."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Survey:
-    """Where the tiles of a slide lie, and `chosen`, those with tissue in the order to read them."""
+    """Where the tiles of a slide lie, and `chosen`, those with tissue in the order to read them.
+
+    `tissue` is what is measured, `stained` what was found on the overview; they differ where a
+    mask was given.
+    """
 
     scale: Scale
     grid: TileGrid
     overview: Rgba
     tissue: Tissue
+    stained: Tissue
     chosen: list[TileSpec]
     warnings: tuple[str, ...]
 
@@ -53,14 +60,13 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
         check_light(overview)
     except GlioError as error:
         raise GlioError(f"{slide.path}: {error}") from error
-    if settings.tissue_mask is None:
-        tissue = find_tissue(overview, slide.size_l0)
-    else:
+    tissue = stained = find_tissue(overview, slide.size_l0)
+    if settings.tissue_mask is not None:
         tissue = read_tissue(settings.tissue_mask, slide.size_l0)
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
-    return Survey(scale, grid, overview, tissue, chosen, warnings)
+    return Survey(scale, grid, overview, tissue, stained, chosen, warnings)
 
 
 def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
@@ -122,6 +128,12 @@ def _check_scale(slide: Slide, scale: Scale, card: ModelCard) -> Generator[str]:
         raise GlioError(
             f"{slide.path}: {coarse * card.mpp:g} µm/px is too coarse to see nuclei; the model "
             f"needs {COARSEST * card.mpp:g} µm/px or finer (pass --mpp if the slide is wrong)"
+        )
+    stated = None if scale.source == "slide" else slide.stated_scale
+    if stated is not None and abs(scale.x_mpp - stated.x_mpp) > SAME_MPP * scale.x_mpp:
+        yield (
+            f"--mpp {scale.x_mpp:g} goes before the slide's own {stated.x_mpp:g} µm/px; "
+            "densities are wrong if the slide is right"
         )
     if coarse > 1.3:
         yield (

@@ -591,7 +591,7 @@ def test_a_stalled_network_fails_one_slide_and_ends_the_process_after_the_rest(t
         (("a.svs", "--out", "a.csv", "--watch"), "--watch goes with --out-dir"),
         (("a.svs", "--out", "a.csv", "--json-lines"), "--json-lines goes with --out-dir"),
         (("a.svs", "--out", "a.csv", "--format", "csv"), "--format goes with --out-dir"),
-        (("--demo", "--out-dir", "m"), "--demo goes with --out"),
+        (("--demo", "--out-dir", "m"), "--demo goes with --out. Example: gliorun --demo --out"),
         (("a.svs", "--out-dir", "m", "--tissue-mask", "t.png"), "--tissue-mask is of one slide"),
         ((".", "--out-dir", "."), "name another folder"),
         (("a.svs", "--out-dir", "."), "name another folder"),

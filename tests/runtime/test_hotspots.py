@@ -13,7 +13,7 @@ import naive
 from gliorun import hotspots
 from gliorun.density import DensityMap
 from gliorun.errors import GlioError
-from gliorun.hotspots import MIN_TISSUE_SHARE, HotSpot
+from gliorun.hotspots import MIN_TISSUE_SHARE, HotSpot, find_hot_spots
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
 
@@ -32,11 +32,6 @@ def whole_tiles(densities: list[list[float]], cell_px: int = TILE) -> DensityMap
     density.valid_px[:] = np.where(np.isnan(fine), 0, cell_px**2)
     density.nucleus_px[:] = np.rint(np.nan_to_num(fine) * cell_px**2)
     return density
-
-
-def find_hot_spots(density: DensityMap, scale: Scale, **more: float) -> tuple[HotSpot, ...]:
-    """Find them where every cell is all tissue."""
-    return hotspots.find_hot_spots(density, scale, np.ones(density.valid_px.shape), **more)
 
 
 def box(spot: HotSpot) -> tuple[int, int, int, int]:
@@ -131,9 +126,8 @@ def test_a_field_may_end_with_a_cell_and_so_at_the_edge_of_the_slide():
 
 def test_glass_in_measured_cells_is_no_tissue_of_a_field():
     density = whole_tiles([[0.3, 0.3, 0.2, 0.2]] * 2)
-    tissue = np.array([[1.0, 0.4, 1.0, 0.8]] * 2)
-    field = {"area_mm2": 4 * TILE_MM2, "count": 5}
-    (spot,) = hotspots.find_hot_spots(density, SQUARE, tissue, **field)
+    density.tissue_share = np.array([[1.0, 0.4, 1.0, 0.8]] * 2)
+    (spot,) = find_hot_spots(density, SQUARE, area_mm2=4 * TILE_MM2, count=5)
     assert box(spot) == (960, 0, 960, 960)  # and not the denser one, of which 70 % is tissue
     assert spot.density == pytest.approx(0.2)
     assert spot.tissue_share == pytest.approx(0.9)
@@ -230,12 +224,12 @@ def maps(draw: st.DrawFn) -> tuple[DensityMap, Scale]:
 @given(maps(), st.floats(0.002, 0.2), st.integers(1, 6), st.sampled_from([2, 20]))
 def test_agrees_with_summing_every_field_cell_by_cell(drawn, area_mm2, count, many_cells):
     density, scale = drawn
-    tissue = np.random.default_rng(0).uniform(0.5, 1, density.valid_px.shape)
+    density.tissue_share = np.random.default_rng(0).uniform(0.5, 1, density.valid_px.shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hotspots, "MANY_CELLS", many_cells)
-        ours = hotspots.find_hot_spots(density, scale, tissue, area_mm2=area_mm2, count=count)
+        ours = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
     share = MIN_TISSUE_SHARE
-    theirs = naive.hot_spots(density, scale, tissue, area_mm2, count, share, many_cells)
+    theirs = naive.hot_spots(density, scale, area_mm2, count, share, many_cells)
     assert [box(spot) for spot in ours] == [field[:4] for field in theirs]
     np.testing.assert_allclose(
         [(spot.density, spot.tissue_share) for spot in ours],

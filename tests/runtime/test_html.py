@@ -337,9 +337,7 @@ def test_the_largest_slides_stay_under_10_mb(tmp_path, cell_px):
     result = replace(
         result,
         measured=replace(result.measured, overview=overview),
-        hot_spots=find_hot_spots(
-            density, Scale(0.25, 0.25, "slide"), np.ones(density.valid_px.shape)
-        ),
+        hot_spots=find_hot_spots(density, Scale(0.25, 0.25, "slide")),
     )
     path = tmp_path / "large.html"
     write_report(path, result)
@@ -536,8 +534,7 @@ def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result
 @pytest.mark.slow
 def test_clicking_a_hot_spot_shows_it_again_and_again(opened, result):
     density = result.measured.density
-    whole = np.ones(density.valid_px.shape)
-    spots = find_hot_spots(density, SCALE, whole, area_mm2=0.001, count=3)
+    spots = find_hot_spots(density, SCALE, area_mm2=0.001, count=3)
     assert len(spots) == 3
     view = opened(replace(result, hot_spots=spots))
     for spot in (*spots, spots[-1]):

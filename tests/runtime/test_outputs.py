@@ -82,6 +82,12 @@ def test_the_outputs_tell_one_story(outputs):
         densities = tiff.series[0].asarray()
     found = np.sort(densities[~np.isnan(densities)])
     np.testing.assert_allclose(found, np.sort([float(r["density"]) for r in rows]), atol=1e-5)
+    inside, tissue, of_cell = (
+        np.array([float(row[name]) for row in rows])
+        for name in ("valid_fraction", "tissue_fraction", "density")
+    )
+    mean = (np.minimum(of_cell, tissue) * inside).sum() / (tissue * inside).sum()
+    assert record["density"]["mean"] == pytest.approx(mean, rel=1e-3)
     mask = tifffile.imread(outputs / "map.mask.ome.tif")
     area = sum(float(r["density"]) * float(r["valid_fraction"]) * 480**2 for r in rows)
     assert (mask > 0).sum() == pytest.approx(area, rel=1e-3)

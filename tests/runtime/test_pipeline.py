@@ -97,6 +97,28 @@ def test_glass_inside_a_measured_tile_has_no_value_on_a_finer_map(small_slide):
     assert (fine.cell_status[np.isnan(fine.density)] == Status.NO_TISSUE).all()
 
 
+def test_the_mean_is_of_the_tissue_whatever_the_cells_and_the_shape(small_slide):
+    """Over the area of the cells it would be the less, the larger they are."""
+    tissue = small_slide.tissue
+    true = is_dark(tissue.pixels).sum() / (demo.demo_density(*tissue.nuclei.shape) > 0).sum()
+    means = [
+        run(small_slide.path, settings=Settings(cell_px=cell_px, threads=2)).density.mean_density()
+        for cell_px in (480, 240, 60, 30)
+    ]
+    assert means == pytest.approx([true] * 4, rel=0.04)
+
+
+def test_the_mean_is_of_the_tissue_also_where_a_part_of_it_is_marked(small_slide, tmp_path):
+    mask = np.zeros((130, 180), np.uint8)
+    mask[50:80, 60:120] = 255  # inside the tissue, off the tiles' edges
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    settings = Settings(tissue_mask=tmp_path / "mask.png", threads=2)
+    density = run(small_slide.path, settings=settings).density
+    measured = density.status == Status.MEASURED
+    assert 0 < measured.sum() < 11
+    assert density.mean_density() == pytest.approx(density.density[measured].mean(), rel=0.05)
+
+
 def test_progress_counts_every_tile_once(small_slide):
     seen = []
     run(small_slide.path, progress=lambda done, total: seen.append((done, total)))
@@ -148,7 +170,8 @@ def test_tiles_that_cannot_be_read_are_marked_counted_and_the_rest_measured(wide
 def test_a_slide_past_the_share_of_bad_tiles_fails_and_says_so(wide, tmp_path):
     path = slides.with_bad_jpeg(tmp_path / "bad.svs", wide, [(n, 2) for n in range(8, 20)])
     with pytest.raises(
-        GlioError, match=r"bad\.svs: \d of 36 tiles cannot be read, more than --max-bad-tiles 0\.05"
+        GlioError,
+        match=r"bad\.svs: at least \d of 36 tiles cannot be read, more than --max-bad-tiles 0\.05",
     ):
         run(path)
 
@@ -184,6 +207,14 @@ def test_a_coarse_slide_is_measured_with_a_warning(tmp_path):
     assert measured.warnings == (
         "0.5 µm/px is coarser than the model's 0.25; small nuclei may be missed",
     )
+
+
+@pytest.mark.parametrize(("mpp", "warned"), [(0.35, True), (0.24, False), (0.25, False)])
+def test_a_scale_that_goes_before_the_slides_own_is_told(small_slide, mpp, warned):
+    """Given for a whole cabinet, as one slide of it lacks a scale, it is wrong for the others."""
+    warnings = run(small_slide.path, settings=Settings(mpp=mpp, threads=2)).warnings
+    said = f"--mpp {mpp} goes before the slide's own 0.25 µm/px; densities are wrong if the slide"
+    assert any(warning.startswith(said) for warning in warnings) == warned
 
 
 def test_a_slide_too_coarse_to_see_nuclei_is_refused(small_slide):

@@ -66,8 +66,16 @@ def test_a_truncated_slide_is_refused(tmp_path, small_slide, share):
 
 def test_a_folder_without_dicom_is_no_slide(tmp_path):
     slides.text_file(tmp_path / "notes.dcm")
-    with pytest.raises(GlioError, match="a folder without a DICOM slide"):
+    with pytest.raises(
+        GlioError, match="a folder without a DICOM slide; name a slide, or --out-dir for a folder"
+    ):
         Slide(tmp_path)
+
+
+def test_an_empty_file_is_called_empty(tmp_path):
+    (tmp_path / "copied.svs").touch()
+    with pytest.raises(GlioError, match=r"copied\.svs: is empty; copy it again"):
+        Slide(tmp_path / "copied.svs")
 
 
 def test_the_scale_comes_from_the_slide(small_slide):

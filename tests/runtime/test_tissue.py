@@ -49,6 +49,19 @@ def test_a_slide_that_is_nothing_but_transparent_has_no_tissue():
     assert not find_tissue(np.zeros((50, 80, 4), np.uint8), (500, 800)).mask.any()
 
 
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+def test_the_rim_of_tissue_is_where_it_is(strength):
+    """Smoothed, dark tissue spread by up to 3 px: a ring of glass, measured as 0 %."""
+    overview = opaque(slides.glass(400, 300))
+    stained = slides.all_tissue(400, 300)[50:250, 100:300].astype(float) / 255
+    overview[50:250, 100:300, :3] = np.rint(255 * stained**strength)
+    mask = find_tissue(overview, (4000, 3000)).mask
+    inside = np.zeros_like(mask)
+    inside[50:250, 100:300] = True
+    assert not (mask & ~inside).any()
+    assert mask[52:248, 102:298].mean() > 0.99
+
+
 def test_the_oval_of_the_synthetic_slide_is_found(small_slide):
     with Slide(small_slide.path) as slide:
         tissue = find_tissue(slide.overview(450), slide.size_l0)

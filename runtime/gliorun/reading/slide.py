@@ -132,6 +132,18 @@ class Slide:
         )
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
+    @property
+    def stated_scale(self) -> Scale | None:
+        """What the slide says of its scale, sane or not; None if it says nothing."""
+        try:
+            return Scale(
+                float(self._properties[openslide.PROPERTY_NAME_MPP_X]),
+                float(self._properties[openslide.PROPERTY_NAME_MPP_Y]),
+                "slide",
+            )
+        except (KeyError, ValueError):
+            return None
+
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.
 
@@ -144,18 +156,12 @@ class Slide:
         """
         check_mpp(override_mpp)
         if override_mpp is not None:
-            scale = Scale(override_mpp, override_mpp, "--mpp")
-        else:
-            try:
-                scale = Scale(
-                    float(self._properties[openslide.PROPERTY_NAME_MPP_X]),
-                    float(self._properties[openslide.PROPERTY_NAME_MPP_Y]),
-                    "slide",
-                )
-            except (KeyError, ValueError) as error:
-                raise GlioError(
-                    f"{self.path}: no micrometres per pixel; pass --mpp (0.25 for 40x, 0.5 for 20x)"
-                ) from error
+            return Scale(override_mpp, override_mpp, "--mpp")
+        scale = self.stated_scale
+        if scale is None:
+            raise GlioError(
+                f"{self.path}: no micrometres per pixel; pass --mpp (0.25 for 40x, 0.5 for 20x)"
+            )
         low, high = MPP_RANGE
         for mpp in (scale.x_mpp, scale.y_mpp):
             if not low <= mpp <= high:  # also refuses NaN
@@ -326,5 +332,10 @@ def _file_of(path: Path) -> Path:
         raise GlioError(f"{path}: no such file; check its name, and that its disk is there")
     found = dicom_in(path) if path.is_dir() else path
     if found is None:
-        raise GlioError(f"{path}: a folder without a DICOM slide; name a slide")
+        raise GlioError(
+            f"{path}: a folder without a DICOM slide; name a slide, or "
+            "--out-dir for a folder of slides"
+        )
+    if found.stat().st_size == 0:
+        raise GlioError(f"{path}: is empty; copy it again")
     return found

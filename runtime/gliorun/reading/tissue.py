@@ -95,9 +95,9 @@ def find_tissue(overview: NDArray[np.uint8], size_l0: tuple[int, int]) -> Tissue
     smooth = np.asarray(Image.fromarray(levels).filter(ImageFilter.GaussianBlur(2)))
     low, high = (round(bound * 255) for bound in COLOUR_RANGE)
     threshold = min(max(otsu_level(smooth[opaque]), low), high)
-    found = (smooth > threshold) & opaque
-    found = _grown(_shrunk(found, 1), 1)  # drops specks
-    found = _shrunk(_grown(found, 3), 3)  # fills pores
+    sharp = _filled(levels > threshold)  # smoothing carries colour past the rim
+    found = (smooth > threshold) & sharp & opaque
+    found = _filled(_grown(_shrunk(found, 1), 1))  # less specks
     height, width = overview.shape[:2]
     mask = (found & opaque) | (overview[..., 3] == UNREAD)
     return Tissue(mask, (width / size_l0[0], height / size_l0[1]))
@@ -126,6 +126,11 @@ def _grown(mask: Mask, reach_px: int) -> Mask:
 
 def _shrunk(mask: Mask, reach_px: int) -> Mask:
     return ~_grown(~mask, reach_px)
+
+
+def _filled(mask: Mask) -> Mask:
+    """Return a mask without pores of up to 6 px; its rim stays where it is."""
+    return _shrunk(_grown(mask, 3), 3)
 
 
 def check_light(overview: NDArray[np.uint8]) -> None:

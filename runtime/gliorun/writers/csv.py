@@ -19,6 +19,7 @@ COLUMNS = (
     "density",
     "class",
     "valid_fraction",
+    "tissue_fraction",
     "status",
     "hot_spot",
 )
@@ -29,13 +30,15 @@ def write_density(path: Path, result: Result) -> None:
 
     `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are empty where
     there is no value. Coordinates are level-0 px, origin top left, clipped to the slide;
-    `valid_fraction` is the share of the cell inside the slide, `status` says why a cell has no
-    value, and `hot_spot` is the rank of the hot spot that holds the cell's centre, if one does.
-    If nuclei were counted, a last column `nuclei` holds the number of nuclei whose centre lies in
-    the cell, empty where the tile was not measured.
+    `valid_fraction` is the share of the cell inside the slide, `tissue_fraction` the share of that
+    which is tissue on the overview (the rest is glass), `status` says why a cell has no value, and
+    `hot_spot` is the rank of the hot spot that holds the cell's centre, if one does. If nuclei were
+    counted, a last column `nuclei` holds the number of nuclei whose centre lies in the cell, empty
+    where the tile was not measured.
     """
     density, counts = result.measured.density, result.counts
     values, shares, status = density.density, density.valid_share, density.cell_status
+    tissue = density.tissue_share
     classes = classify(values)
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -58,6 +61,7 @@ def write_density(path: Path, result: Result) -> None:
                     f"{values[row, column]:.6f}" if known else "",
                     int(classes[row, column]) if known else "",
                     f"{shares[row, column]:.4f}",
+                    f"{tissue[row, column]:.4f}",
                     kind.name.lower(),
                     _hot_spot_at((left + right) / 2, (top + bottom) / 2, result.hot_spots),
                     *nuclei,

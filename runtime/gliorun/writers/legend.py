@@ -151,13 +151,15 @@ def class_blocks(
     return [ColourBar(opacity, ground), table] if continuous else [table]
 
 
-def key_figures(measured: SlideDensity, squares: Squares, hot_spots: tuple[HotSpot, ...]) -> Table:
-    """Return the mean and the sizes of what is seen."""
+def key_figures(
+    measured: SlideDensity, drawn: DensityMap, squares: Squares, hot_spots: tuple[HotSpot, ...]
+) -> Table:
+    """Return the mean and the sizes of what is seen; `drawn` may be of larger cells."""
     density, scale = measured.density, measured.scale
     rows = [
         ("Mean density", percent(density.mean_density())),
         ("Measured tiles", f"{density.measured_tiles():,}"),
-        ("Side of a cell", length(density.cell_l0[0] * scale.x_mpp / 1000)),
+        ("Side of a cell", length(drawn.cell_l0[0] * scale.x_mpp / 1000)),
         ("Side of a square", length(squares.side_mm)),
     ]
     if hot_spots:

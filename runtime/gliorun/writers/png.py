@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,19 +62,19 @@ def draw(result: Result, look: Look) -> Page:
 
 def layout_of(result: Result, look: Look) -> Layout:
     """Place the panels and the legend of a result's figure."""
-    density, scale = _merged(result.measured.density), result.measured.scale
-    measured = replace(result.measured, density=density)
+    measured = result.measured
+    drawn = _merged(measured.density)
 
     def columns(frame: Frame, room_pt: float) -> Columns:
         ground = pale(tissue_colour(measured), SEEN_THROUGH)
         period = hatching.period(frame.tile_dots)
-        classes = legend.class_blocks(density, look.palette, look.opacity, ground, period)
-        figures = legend.key_figures(measured, frame.squares, result.hot_spots)
+        classes = legend.class_blocks(measured.density, look.palette, look.opacity, ground, period)
+        figures = legend.key_figures(measured, drawn, frame.squares, result.hot_spots)
         rows = int((room_pt - height_pt([*classes, figures])) / legend.ROW_PT) - 1
         hot_spots = legend.hot_spot_table(result.hot_spots, max(rows, MIN_HOT_SPOTS))
         return [classes, [figures], [hot_spots]]
 
-    return lay_out(density, scale, 1 if look.overlay else 2, columns, _notes(result))
+    return lay_out(drawn, measured.scale, 1 if look.overlay else 2, columns, _notes(result))
 
 
 def _merged(density: DensityMap) -> DensityMap:
@@ -83,17 +82,7 @@ def _merged(density: DensityMap) -> DensityMap:
     longest, cells = max(density.valid_px.shape), density.cells_a_tile
     factors = [n for n in range(1, cells + 1) if cells % n == 0]
     factor = next((n for n in factors if longest <= MAX_DOTS * n), cells)
-    if factor == 1:
-        return density
-    merged = DensityMap(density.grid, density.tile_px, density.cell_px * factor)
-    rows, columns = merged.valid_px.shape
-    for ours, theirs in (
-        (merged.nucleus_px, density.nucleus_px),
-        (merged.valid_px, density.valid_px),
-    ):
-        ours[:] = theirs.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
-    merged.status[:] = density.status
-    return merged
+    return density if factor == 1 else density.merged(factor)
 
 
 def _notes(result: Result) -> tuple[str, ...]:

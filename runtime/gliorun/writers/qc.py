@@ -22,7 +22,9 @@ COLOURS = ("#333333", "#0072b2", "#56b4e9", "#f0e442", "#d55e00", "#009e73")
 """Of the reasons, in their order; told apart with every colour blindness (Okabe and Ito 2008)."""
 BACKGROUND = "#aab2bd"
 OPACITY = 0.45
-"""Of the colours over the slide."""
+"""Of the grey over tiles without tissue."""
+REASON_OPACITY = 0.75
+"""Of the colour over tiles without a value, so strong that it is known again in the legend."""
 OUTLINE, GLASS = "#111111", "#f5f5f5"
 
 
@@ -79,7 +81,8 @@ def _tile_pixels(frame: Frame, slide: Pixels) -> Pixels:
     pixels, period = slide.copy(), hatching.period(frame.tile_dots)
     for kind in (Status.NO_TISSUE, *hatching.REASONS):
         tiles = enlarge(status == kind, frame.tile_dots, height, width)
-        pixels[tiles] = palette.over(_colour_of(kind), slide[tiles], OPACITY)
+        opacity = OPACITY if kind == Status.NO_TISSUE else REASON_OPACITY
+        pixels[tiles] = palette.over(_colour_of(kind), slide[tiles], opacity)
         if kind in hatching.REASONS:
             pixels[tiles & hatching.lines(kind, height, width, period)] = line
     return pixels
@@ -110,7 +113,7 @@ def _swatch(kind: Status, measured: Pixels, period: int) -> Swatch:
         return Swatch(measured)
     if kind == Status.NO_TISSUE:
         return Swatch(palette.over(_colour_of(kind), palette.rgb((GLASS,))[0], OPACITY))
-    return Swatch(palette.over(_colour_of(kind), measured, OPACITY), kind, period)
+    return Swatch(palette.over(_colour_of(kind), measured, REASON_OPACITY), kind, period)
 
 
 def _figures(result: Result) -> Table:

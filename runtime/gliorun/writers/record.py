@@ -54,7 +54,7 @@ def run_record(
     settings : every setting of the pipeline
     tiles : number of tiles by status
     cells : side_px (model px) and number of cells by class; "no value" is tissue without one
-    density : mean (0 to 1, or null) and class_shares (of the valid area, 0 to 1, by class)
+    density : mean (of the tissue, 0 to 1, or null) and class_shares (of the tissue, by class)
     hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, tissue_share
     nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, other_class_share,
         rank_correlation; or null

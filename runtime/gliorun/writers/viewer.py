@@ -249,15 +249,7 @@ def _coarse_enough(density: DensityMap) -> DensityMap:
     n = density.cells_a_tile
     if n == 1 or density.valid_px.size <= MAX_CELLS:
         return density
-    tiles = DensityMap(density.grid, density.tile_px, density.tile_px)
-    rows, columns = density.status.shape
-    for summed, cells in (
-        (tiles.nucleus_px, density.nucleus_px),
-        (tiles.valid_px, density.valid_px),
-    ):
-        summed[:] = cells.reshape(rows, n, columns, n).sum(axis=(1, 3))
-    tiles.status[:] = density.status
-    return tiles
+    return density.merged(n)
 
 
 def _kinds(density: DensityMap) -> tuple[NDArray[np.uint8], list[str]]:
