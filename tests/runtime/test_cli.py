@@ -292,7 +292,7 @@ def test_nothing_typed_shows_examples(type_here):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--demo",), "say where to, with --out"),
+        (("--demo",), "--demo goes with --out. Example: gliorun --demo --out heatmap.png"),
         (("a.svs",), "say where to, with --out"),
         (("a.svs", "--demo", "--out", "a.csv"), "name one slide, or --demo"),
         (("a.svs", "--out", "a.csv", "--mpp", "fine"), "--mpp"),
