@@ -92,8 +92,9 @@ def _notes(result: Result) -> tuple[str, ...]:
     if scale.x_mpp != scale.y_mpp:
         mpp += f" × {scale.y_mpp:.4g}"
     return (
-        "Density is nucleus area / area of the cell inside the slide. "
-        f"Scale {mpp} µm/px (from {scale.source}). Model {printable(card.name)} {card.precision}.",
+        "Density is nucleus area / area of the cell inside the slide, their mean nucleus area / "
+        f"tissue area. Scale {mpp} µm/px (from {scale.source}). "
+        f"Model {printable(card.name)} {card.precision}.",
         *(f"Warning: {printable(warning)}" for warning in result.measured.warnings),
         printable(card.intended_use),
     )
