@@ -218,6 +218,7 @@ def test_key_figures_and_quality_are_those_of_the_slide(tmp_path, result):
     assert page.after("tiles · no tissue") == "1"
     assert page.after("tiles · measured") == "82"
     assert page.after("tiles · unreadable") == "1"
+    assert not any("fold" in word for word in page.words)  # no tile was
     assert "a <warning>" in page.words
     assert "tissue without a value" in page.words
     assert "Nucleus density report. Research <use> only" in page.words

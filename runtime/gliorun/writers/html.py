@@ -88,12 +88,13 @@ def _counting(result: Result) -> list[tuple[str, str]]:
 
 
 def _quality(result: Result) -> list[tuple[str, str]]:
-    """Return the share of tissue and the number of tiles of every status, as (name, value)."""
+    """Return the share of tissue and how many tiles there are of each status that came, as text."""
     status = result.measured.density.status
     share = float(result.measured.tissue.mask.mean())
+    tiles = {kind: int((status == kind).sum()) for kind in Status}
     return [
         ("tissue on the slide", f"{100 * share:.1f} %"),
-        *((f"tiles · {s.words}", f"{int((status == s).sum()):,}") for s in Status),
+        *((f"tiles · {kind.words}", f"{number:,}") for kind, number in tiles.items() if number),
     ]
 
 
@@ -193,7 +194,7 @@ caption::first-letter { text-transform: uppercase }
 @media (max-width: 1180px) {
   main { grid-template-columns: minmax(0, 1fr) 320px; gap: 0 20px }
   header { grid-template-columns: minmax(0, 1fr) }
-  header dl { text-align: left; padding-top: 10px }
+  header dl { text-align: left; padding-top: 10px; flex-wrap: wrap; row-gap: 6px }
   li { grid-template-columns: 28px 46px 58px 54px 1fr }
   .bar p { display: none }
 }
