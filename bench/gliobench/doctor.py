@@ -233,8 +233,9 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
     found = against_cells(cells, read_cells(giant.truth_path(path)))
     same = all(np.array_equal(one.density, first.density, equal_nan=True) for one in maps)
     text = (
-        f"{engine.card.name}, {engine.card.precision}: {found.cells} tiles, mean error "
-        f"{found.mean_error_points:.2f} points, correlation {found.correlation:.3f}, "
+        f"{engine.card.name}, {engine.card.precision}: {found.cells} tiles, "
+        f"{found.mean_error_points:.2f} points from what was drawn (up to "
+        f"{GOLDEN_ERROR_POINTS:g} is usual), correlation {found.correlation:.3f}, "
         f"ready in {opened_s:.1f} s"
     )
     check = judge_golden(text, found.mean_error_points, found.correlation, same)
