@@ -147,15 +147,16 @@ def distil(
     move_threshold(student, settings)
     by_teacher = [replace(tile, nuclei=_mask(teacher, tile)) for tile in lessons.checks]
     agreement = compare_by_set(by_teacher, mask_of_tile(student))
+    seen = teacher.card.training.get("data", [])
     further = {
         "distilled_from": {
             **source,
-            "data": teacher.card.training.get("data", []),
+            "data": seen,
             "teaching": asdict(teaching),
             "agreement": {name: asdict(figures) for name, figures in agreement.items()},
         }
     }
-    return save_trained(student, out, settings, lessons, baseline, further)
+    return save_trained(student, out, settings, lessons, baseline, further, seen or [{}])
 
 
 def ask(

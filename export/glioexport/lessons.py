@@ -74,12 +74,16 @@ class Lessons:
         sources = sorted({(tile.entry.set, tile.entry.licence) for tile in self.tiles})
         return [{"set": name, "licence": licence} for name, licence in sources]
 
-    def intended_use(self) -> str:
-        """Return what a model taught so may be used for: no more than its tiles may."""
-        licences = [source["licence"] for source in self.licences()]
-        free = all(re.match(FREE_LICENCES, licence) for licence in licences)
-        what = "Research use only" if free else "Research and non-commercial use only"
-        return f"{what}; not a medical device."
+
+def intended_use(sources: Iterable[Any]) -> str:
+    """Return what a model may be used for: no more than the tiles that it was taught on.
+
+    `sources` are as a card has them; one without a licence does not allow more than research.
+    """
+    licences = [str(s.get("licence", "")) if isinstance(s, dict) else "" for s in sources]
+    free = all(re.match(FREE_LICENCES, licence) for licence in licences)
+    what = "Research use only" if free else "Research and non-commercial use only"
+    return f"{what}; not a medical device."
 
 
 def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:

@@ -24,6 +24,7 @@ from glioexport.lessons import (
     Lessons,
     choose,
     compare_by_set,
+    intended_use,
     load_lessons,
     mask_of_tile,
     otsu_baseline,
@@ -286,8 +287,13 @@ def save_trained(
     lessons: Lessons,
     baseline: dict[str, Agreement],
     further: Mapping[str, Any] | None = None,
+    taught_by: Iterable[Any] = (),
 ) -> Path:
-    """Save the trained model and its card, which also says what is in `further`."""
+    """Save the trained model and its card, which also says what is in `further`.
+
+    `taught_by` are the sources that its teacher was trained on, if it had one.
+    """
+    sources = lessons.licences()
     path = out / "model.keras"
     with replacing(path) as partial:
         final.save(partial)
@@ -297,9 +303,9 @@ def save_trained(
         mpp=MPP,
         colour_target=lessons.target,
         source_sha256=sha256_of(path),
-        intended_use=lessons.intended_use(),
+        intended_use=intended_use([*sources, *taught_by]),
         training={
-            "data": lessons.licences(),
+            "data": sources,
             "settings": settings.as_values(),
             "validation": validate(lessons.checks, mask_of_tile(final)),
             "haematoxylin_otsu": {name: asdict(f) for name, f in baseline.items()},

@@ -28,7 +28,7 @@ from glioexport.recipe import TrainSettings
 from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
 
-from .small import SIDE, TARGET, undecided_unet
+from .small import SIDE, TARGET, read_rows, undecided_unet, write_index
 
 SHAPE = replace(STUDENT, height_px=SIDE, width_px=SIDE, filters=4, levels=1)
 SETTINGS = TrainSettings(replace(RECIPE, epochs=2, batch=2, crop_px=32, average=0.9), SHAPE)
@@ -140,12 +140,30 @@ def test_the_card_says_what_the_student_was_distilled_from(whole: Taught, teache
     assert card.colour_target == TARGET
     assert card.source_sha256 == sha256_of(whole.model)
     assert [entry["set"] for entry in card.training["data"]] == ["drawn"]
+    assert "non-commercial" in card.intended_use  # its tiles are CC0, but the teacher's are not
 
 
 @pytest.mark.slow
 def test_validation_tiles_are_not_taught_on(whole: Taught, small_tiles: Path) -> None:
     train = [entry for entry in read_index(small_tiles) if entry.split == "train"]
     assert len(list((whole.out / ANSWERS).iterdir())) == len(train) == 4
+
+
+@pytest.mark.slow
+def test_a_set_held_out_is_not_taught_on_either(
+    teacher: Path, small_tiles: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(small_tiles, tmp_path / "data"))
+    rows = read_rows(data)
+    rows[0]["set"] = "other"
+    write_index(data, rows)
+    short = replace(SETTINGS, recipe=replace(SETTINGS.recipe, epochs=1))
+    out = tmp_path / "out"
+    distil(teacher, data, out, short, TEACHING, say=print, held_out=["other"])
+    assert len(list((out / ANSWERS).iterdir())) == 3
+    card = ModelCard.from_json((out / "model.json").read_text(encoding="utf-8"))
+    assert set(card.training["validation"]) == {"drawn", "other"}
+    assert [source["set"] for source in card.training["data"]] == ["drawn"]
 
 
 @pytest.mark.slow

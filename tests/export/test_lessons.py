@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport.dataset import LabelledTile, load_tiles, read_index
-from glioexport.lessons import Lessons, choose, compare_by_set, validate
+from glioexport.lessons import choose, compare_by_set, intended_use, validate
 from gliorun.errors import GlioError
 
 from .small import read_rows, write_index, write_tiles
@@ -93,11 +93,12 @@ def test_a_single_tile_has_no_interval(small_tiles: Path) -> None:
         ("", False),
     ],
 )
-def test_a_model_may_be_used_for_no_more_than_its_tiles(
-    small_tiles: Path, licence: str, commercial: bool
-) -> None:
-    tiles = load_tiles(read_index(small_tiles), {}, None)
-    tiles[0] = replace(tiles[0], entry=replace(tiles[0].entry, licence=licence))
-    use = Lessons(tiles, [], None).intended_use()
+def test_a_model_may_be_used_for_no_more_than_its_tiles(licence: str, commercial: bool) -> None:
+    use = intended_use([{"set": "a", "licence": "CC0"}, {"set": "b", "licence": licence}])
     assert use.endswith("; not a medical device.")
     assert ("non-commercial" not in use) == commercial
+
+
+@pytest.mark.parametrize("source", [{}, {"set": "older"}, "older"])
+def test_a_source_without_a_licence_is_not_free(source: object) -> None:
+    assert "non-commercial" in intended_use([{"set": "a", "licence": "CC0"}, source])
