@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gliorun import commandline
+from gliorun.errors import UsageError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, epilog=commandline.EXIT_CODES
@@ -56,7 +57,7 @@ def train(
     from glioexport.train import train as train_model
 
     if recipe not in RECIPES:
-        raise typer.BadParameter(f"{recipe!r}; known: {', '.join(RECIPES)}")
+        raise UsageError(f"recipe is {recipe!r}; known: {', '.join(RECIPES)}")
     chosen = RECIPES[recipe]
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)

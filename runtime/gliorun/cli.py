@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gliorun import commandline
+from gliorun.errors import UsageError
 
 app = typer.Typer()
 
@@ -268,26 +269,24 @@ def _check_usage(
 ) -> None:
     """Refuse a command that names no slide, no output, or more than one kind of them."""
     if demo == bool(slides):
-        raise typer.BadParameter(f"name one slide, or --demo. Example: {EXAMPLE}")
+        raise UsageError(f"name one slide, or --demo. Example: {EXAMPLE}")
     if demo and not out:
-        raise typer.BadParameter(f"--demo goes with --out. Example: {DEMO}")
+        raise UsageError(f"--demo goes with --out. Example: {DEMO}")
     if not out and out_dir is None:
-        raise typer.BadParameter(
-            f"say where to, with --out or --out-dir. Example: {EXAMPLE}, or {MANY}"
-        )
+        raise UsageError(f"say where to, with --out or --out-dir. Example: {EXAMPLE}, or {MANY}")
     if out and out_dir is not None:
-        raise typer.BadParameter("--out names files, --out-dir a folder; give one of them")
+        raise UsageError("--out names files, --out-dir a folder; give one of them")
     if out and slides and len(slides) > 1:
-        raise typer.BadParameter(f"--out is for one slide; for many: {MANY}")
+        raise UsageError(f"--out is for one slide; for many: {MANY}")
 
 
 def _check_many(out_dir: Path | None, given: dict[str, bool], tissue_mask: Path | None) -> None:
     """Refuse what is for many slides with one, and the other way round."""
     for name, was_given in given.items():
         if was_given and out_dir is None:
-            raise typer.BadParameter(f"{name} goes with --out-dir. Example: {MANY}")
+            raise UsageError(f"{name} goes with --out-dir. Example: {MANY}")
     if out_dir is not None and tissue_mask is not None:
-        raise typer.BadParameter("--tissue-mask is of one slide; with --out-dir there are many")
+        raise UsageError("--tissue-mask is of one slide; with --out-dir there are many")
 
 
 def run() -> None:
