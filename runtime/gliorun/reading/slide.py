@@ -91,6 +91,8 @@ class Slide:
             handle.set_cache(self._cache)
             return handle
         except openslide.OpenSlideUnsupportedFormatError as error:
+            if not self._file.stat().st_size:
+                raise GlioError(f"{self.path}: is empty; copy it again") from error
             raise GlioError(
                 f"{self.path}: not a slide that OpenSlide can read, or damaged; if it is one, "
                 "copy it again"
@@ -336,6 +338,4 @@ def _file_of(path: Path) -> Path:
             f"{path}: a folder without a DICOM slide; name a slide, or "
             "--out-dir for a folder of slides"
         )
-    if found.stat().st_size == 0:
-        raise GlioError(f"{path}: is empty; copy it again")
     return found
