@@ -113,6 +113,39 @@ def test_a_tile_that_is_left_out_says_why_and_does_not_count(status):
     assert density.class_shares().sum() == pytest.approx(1)
 
 
+def test_the_mean_and_the_classes_leave_out_the_glass_of_a_cell():
+    density = DensityMap(grid(), TILE, TILE)
+    mask, valid = np.zeros((TILE, TILE), np.uint8), np.ones((TILE, TILE), np.uint8)
+    mask[:, :48] = 1
+    density.add(density.grid.tile(0, 0), mask, valid)  # 10 %, all of it tissue
+    density.add(density.grid.tile(1, 0), mask, valid)  # 10 %, a quarter of it tissue
+    density.tissue_share[0, 1] = 0.25
+    np.testing.assert_array_equal(density.density[0, :2], [0.1, 0.1])
+    assert density.mean_density() == pytest.approx(0.2 / 1.25)
+    density.nucleus_px[0, 1] = TILE**2 // 20
+    np.testing.assert_allclose(density.class_shares(), [0, 0, 0.2, 0.8, 0, 0])
+
+
+def test_no_cell_counts_more_nucleus_than_it_has_tissue():
+    density = filled(480, [np.ones((TILE, TILE), np.uint8)] * 6)
+    density.tissue_share[:] = 0.5
+    assert density.mean_density() == 1
+
+
+def test_merged_cells_hold_the_sums_of_theirs():
+    fine = filled(120, random_masks(6))
+    fine.tissue[:4, :4] = False
+    fine.tissue_share = np.random.default_rng(1).uniform(0.2, 1, fine.valid_px.shape)
+    fine.leave_out(fine.grid.tile(1, 1), Status.FOLD)
+    coarse = fine.merged(4)
+    assert coarse.cell_px == 480
+    assert coarse.nucleus_px.sum() == fine.nucleus_px.sum()
+    np.testing.assert_array_equal(coarse.status, fine.status)
+    assert not coarse.trusted[0, 0]
+    assert coarse.tissue_px.sum() == pytest.approx(fine.tissue_px.sum())
+    assert coarse.mean_density() == pytest.approx(fine.mean_density())
+
+
 def test_class_shares_weigh_by_valid_area():
     density = DensityMap(grid(), TILE, TILE)
     full, half = np.ones((TILE, TILE), np.uint8), np.zeros((TILE, TILE), np.uint8)
