@@ -58,8 +58,16 @@ def scheduler(folder: Path) -> Generator[str]:
     with process(
         sys.executable, "-m", "distributed.cli.dask_scheduler", *words, log=folder / "scheduler.log"
     ):
-        _until(found.exists, "no scheduler")
+        _until(lambda: found.exists() and _is_whole(found), "no scheduler")
         yield json.loads(found.read_text())["address"]
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether JSON has been written to its end: the file is there before that."""
+    try:
+        return bool(json.loads(path.read_text()))
+    except ValueError:
+        return False
 
 
 def worker(address: str, folder: Path, name: str):

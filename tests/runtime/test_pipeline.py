@@ -85,7 +85,10 @@ def test_glass_inside_a_measured_tile_has_no_value_on_a_finer_map(small_slide):
     oval = demo.demo_density(height, width) > 0
     shares = np.array(
         [
-            [oval[r * 120 : r * 120 + 120, c * 120 : c * 120 + 120].mean() for c in range(16)]
+            [
+                oval[r * 120 : r * 120 + 120, c * 120 : c * 120 + 120].sum() / 120**2
+                for c in range(16)
+            ]
             for r in range(12)
         ]
     )
