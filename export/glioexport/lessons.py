@@ -30,6 +30,10 @@ from gliorun.card import sha256_of
 from gliorun.errors import GlioError, UsageError
 from gliorun.reading.windows import segment
 
+Mask = NDArray[np.uint8]
+SegmentTile = Callable[[LabelledTile], Mask]
+"""Gives the mask of a tile, (H, W) uint8, not 0 = nucleus."""
+
 MEANS = ("dice", "density_error_points", "density_bias_points", "class_agreement")
 """Figures of `gliorun.agreement` that are means over tiles."""
 WORST = 5
@@ -129,29 +133,21 @@ def otsu_baseline(checks: list[LabelledTile], say: Callable[[str], None]) -> dic
 
 
 def compare_by_set(
-    tiles: Iterable[LabelledTile], segment_tile: Callable[[LabelledTile], NDArray[np.uint8]]
+    tiles: Iterable[LabelledTile], segment_tile: SegmentTile
 ) -> dict[str, Agreement]:
     """Compare masks with the labels, set by set."""
-    pairs: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]] = {}
-    for tile in tiles:
-        pairs.setdefault(tile.entry.set, []).append((segment_tile(tile), tile.nuclei))
-    return {name: agreement(of_set) for name, of_set in pairs.items()}
+    pairs = _pairs_by_set(tiles, segment_tile)
+    return {name: agreement(pair for _, pair in of_set) for name, of_set in pairs.items()}
 
 
-def validate(
-    tiles: Iterable[LabelledTile], segment_tile: Callable[[LabelledTile], NDArray[np.uint8]]
-) -> dict[str, dict[str, Any]]:
+def validate(tiles: Iterable[LabelledTile], segment_tile: SegmentTile) -> dict[str, dict[str, Any]]:
     """Compare masks with the labels for a card, set by set, as plain values.
 
     With the figures of `compare_by_set` come `intervals`, 95 % bootstrap intervals of the means
     over tiles, drawn by patient (None of a single tile), and `worst`, the tiles of lowest Dice.
     """
-    sets: dict[str, list[tuple[Entry, tuple[NDArray[np.uint8], NDArray[np.uint8]]]]] = {}
-    for tile in tiles:
-        pair = segment_tile(tile), tile.nuclei
-        sets.setdefault(tile.entry.set, []).append((tile.entry, pair))
     found: dict[str, dict[str, Any]] = {}
-    for name, of_set in sets.items():
+    for name, of_set in _pairs_by_set(tiles, segment_tile).items():
         singles = [(entry, agreement([pair])) for entry, pair in of_set]
         values = np.array([[getattr(one, figure) for figure in MEANS] for _, one in singles])
         drawn_with = clusters([(entry.patient, entry.id) for entry, _ in singles])
@@ -168,7 +164,17 @@ def validate(
     return found
 
 
-def mask_of_tile(model: keras.Model) -> Callable[[LabelledTile], NDArray[np.uint8]]:
+def _pairs_by_set(
+    tiles: Iterable[LabelledTile], segment_tile: SegmentTile
+) -> dict[str, list[tuple[Entry, tuple[Mask, Mask]]]]:
+    """Return each tile's line with its mask and label, by set."""
+    pairs: dict[str, list[tuple[Entry, tuple[Mask, Mask]]]] = {}
+    for tile in tiles:
+        pairs.setdefault(tile.entry.set, []).append((tile.entry, (segment_tile(tile), tile.nuclei)))
+    return pairs
+
+
+def mask_of_tile(model: keras.Model) -> SegmentTile:
     """Return what segments a tile, colour-normalised already, of any size."""
     predict = mask_predictor(model)
     side = model.input_shape[1]

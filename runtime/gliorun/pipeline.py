@@ -175,9 +175,10 @@ def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap
     shares = found.tissue.shares(*density.cell_edges_l0)
     if density.cells_a_tile > 1:
         density.tissue = shares >= MIN_SHARE
-    # a mask that was drawn may hold a part of the tissue: what lies beside it is no glass
-    stained = found.stained.shares(*density.cell_edges_l0)
-    density.tissue_share = np.maximum(shares, stained)
+    if found.stained is not found.tissue:
+        # a mask that was drawn may hold a part of the tissue: what lies beside it is no glass
+        shares = np.maximum(shares, found.stained.shares(*density.cell_edges_l0))
+    density.tissue_share = shares
     return density
 
 
