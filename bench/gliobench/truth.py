@@ -12,6 +12,7 @@ from PIL import Image
 
 from gliorun.density import classify
 from gliorun.errors import GlioError
+from gliorun.reading.images import NO_IMAGE
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in level-0 px."""
@@ -104,7 +105,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     try:
         with Image.open(path) as image:
             mask = np.asarray(image) > 0
-    except OSError as error:
+    except NO_IMAGE as error:
         raise GlioError(
             f"{path}: cannot be read as a mask ({error}); pass a PNG or TIFF"
         ) from error

@@ -19,14 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glioexport.dataset import (
-    COARSEST_MPP,
-    COLUMNS,
-    NO_IMAGE,
-    Entry,
-    read_rgba,
-    stain_statistics,
-)
+from glioexport.dataset import COARSEST_MPP, COLUMNS, Entry, read_rgba, stain_statistics
 from glioexport.nuclei_geojson import (
     Labels,
     Outlines,
@@ -42,6 +35,7 @@ from gliorun import colour
 from gliorun.atomic import cannot_write, replacing
 from gliorun.card import ModelCard
 from gliorun.errors import GlioError, UsageError
+from gliorun.reading.images import NO_IMAGE
 
 Row = dict[str, str]
 Say = Callable[[str], None]

@@ -15,14 +15,13 @@ from PIL import Image
 
 from gliorun import colour
 from gliorun.errors import GlioError
+from gliorun.reading.images import NO_IMAGE
 from gliorun.reading.tiles import SAME_SCALE
 
 MPP = 0.25
 """Micrometres per pixel that a network is trained at."""
 COARSEST_MPP = 1.0
 """Coarser tiles show no nuclei to learn from."""
-NO_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What pillow raises of a file that is no image, is damaged, or would not fit into memory."""
 COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
 
 

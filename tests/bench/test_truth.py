@@ -1,5 +1,7 @@
 """gliobench truth: a map against the true mask, by hand."""
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,6 +66,24 @@ def test_a_colour_image_and_a_text_file_are_no_masks(tmp_path):
     text.write_text("no picture")
     with pytest.raises(GlioError, match="cannot be read as a mask"):
         read_mask(text)
+
+
+def test_a_mask_that_is_cut_in_its_header_or_beyond_memory_is_one_line(tmp_path):
+    path = tmp_path / "mask.png"
+    Image.new("L", (4, 4)).save(path)
+    whole = path.read_bytes()
+    header = b"IHDR" + whole[16:24]
+    cut = len(header[4:]).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
+    size = (200_000).to_bytes(4, "big") * 2
+    vast = b"IHDR" + size + whole[24:29]
+    for damaged in (
+        whole[:8] + cut,
+        whole[:12] + vast + zlib.crc32(vast).to_bytes(4, "big") + whole[33:],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(GlioError, match="cannot be read as a mask") as caught:
+            read_mask(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_cells_are_compared_with_true_cells_of_the_same_place():

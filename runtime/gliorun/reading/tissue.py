@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 from gliorun.colour import DENSITY_OF_LEVEL
 from gliorun.errors import GlioError
 from gliorun.kernels import OPAQUE
+from gliorun.reading.images import NO_IMAGE
 from gliorun.reading.slide import UNREAD
 from gliorun.reading.tiles import TileSpec
 
@@ -167,7 +168,7 @@ def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
     try:
         with Image.open(path) as image:
             mask = np.asarray(image.convert("L")) > 0
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except NO_IMAGE as error:
         raise GlioError(
             f"{path}: not an image that can be read ({error}); --tissue-mask takes a PNG or TIFF"
         ) from error
