@@ -9,9 +9,10 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import slides
-from gliorun import batch, demo, job
-from gliorun.batch import Ended, Failure, Task
-from gliorun.ledger import RECORDS, Record
+from gliorun import demo, job
+from gliorun.batch import loop
+from gliorun.batch.ledger import RECORDS, Record
+from gliorun.batch.loop import Ended, Failure, Task
 from gliorun.progress import Course, Lines
 from gliorun.settings import Settings
 
@@ -59,22 +60,22 @@ def type_in_at(folder: Path, *words: object) -> subprocess.CompletedProcess[str]
 def run(
     paths: Iterable[Path | None],
     folder: Path,
-    work: batch.Work,
+    work: loop.Work,
     *,
     wanted: job.Plan | None = None,
     suffixes: tuple[str, ...] = CSV,
     retry: bool = True,
-) -> batch.Tally:
+) -> loop.Tally:
     """Measure slides into a folder, in this process."""
     wanted = wanted or plan()
     reporter = Lines(Course({}), quiet=False, verbose=False, dated=False)
-    with batch.opened(folder, suffixes, wanted, reporter.complain) as ledger:
-        return batch.run(paths, ledger, wanted, work, reporter, retry=retry)
+    with loop.opened(folder, suffixes, wanted, reporter.complain) as ledger:
+        return loop.run(paths, ledger, wanted, work, reporter, retry=retry)
 
 
-def in_process() -> batch.Work:
+def in_process() -> loop.Work:
     """Return the work that the command does without a cluster."""
-    return batch.here(plan(), lambda done, total, bottleneck: None, lambda line: None)
+    return loop.here(plan(), lambda done, total, bottleneck: None, lambda line: None)
 
 
 def records(folder: Path) -> dict[str, Record]:
@@ -92,7 +93,7 @@ def summary(folder: Path) -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in csv.DictReader(stream)}
 
 
-def copies_what_it_reads(seen: list[Path] | None = None) -> batch.Work:
+def copies_what_it_reads(seen: list[Path] | None = None) -> loop.Work:
     """Return work whose outputs are the slide's own bytes; an empty slide fails."""
 
     def work(tasks: Iterable[Task | None]) -> Generator[Ended]:

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 
-from gliorun.card import ModelCard
-from gliorun.density import DensityMap, Status
-from gliorun.hotspots import find_hot_spots
+from gliorun.findings.hotspots import find_hot_spots
+from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.tissue import find_tissue
+from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
-from gliorun.reading.tissue import find_tissue
 from gliorun.writers.layout import Layout
 from gliorun.writers.legend import BLOCK_PT
 from gliorun.writers.page import Page

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.card import ModelCard
-from gliorun.hotspots import find_hot_spots
-from gliorun.masks import MaskStore
+from gliorun.findings.hotspots import find_hot_spots
+from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.survey import tile_grid
+from gliorun.model.card import ModelCard
 from gliorun.pipeline import measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
-from gliorun.survey import tile_grid
 from gliorun.writers.result import Result
 
 CARD = ModelCard(

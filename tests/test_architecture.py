@@ -37,12 +37,12 @@ def test_the_runtime_imports_no_training_or_conversion_library_nor_the_other_roo
     ("module", "heavy"),
     [
         ("gliorun.pipeline", {"openvino", "matplotlib"}),
-        ("gliorun.engine", {"openslide", "matplotlib"}),
+        ("gliorun.model.engine", {"openslide", "matplotlib"}),
         ("gliorun.demo", {"openvino", "matplotlib", "numba", "openslide"}),
         ("gliorun.job", {"bokeh"}),
-        ("gliorun.cabinet", {"distributed", "dask", "bokeh"}),
-        ("gliorun.watch", {"openvino", "distributed", "matplotlib"}),
-        ("gliorun.ledger", {"openvino", "openslide", "distributed", "matplotlib"}),
+        ("gliorun.batch.command", {"distributed", "dask", "bokeh"}),
+        ("gliorun.batch.watch", {"openvino", "distributed", "matplotlib"}),
+        ("gliorun.batch.ledger", {"openvino", "openslide", "distributed", "matplotlib"}),
         ("gliorun.cli", {"openvino", "matplotlib", "numba", "openslide", "numpy"}),
     ],
 )

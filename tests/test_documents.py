@@ -20,7 +20,8 @@ from PIL import Image
 
 from conftest import SHARED
 from export.small import write_tiles
-from gliorun import about, demo
+from gliorun import demo
+from gliorun.model import shipped
 from guides import GUIDES, ROOT, blocks, checkout, marked, type_in
 
 DOCUMENTS = (
@@ -259,6 +260,6 @@ def test_every_message_that_is_explained_is_one_that_gliorun_says():
 
 
 def test_what_to_cite_is_what_this_version_calls_itself():
-    said = re.match(r"gliorun \S+ \(model \w+ \w+", about.versions())
+    said = re.match(r"gliorun \S+ \(model \w+ \w+", shipped.versions())
     assert said is not None
     assert said.group() in (ROOT / "README.md").read_text(encoding="utf-8")

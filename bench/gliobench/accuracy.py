@@ -15,8 +15,8 @@ from gliobench.metrics import Difference, Figures, Score, difference, figures, s
 from gliobench.stains import COMPARED, STRETCH, Method
 from gliobench.stress import CHANGES
 from glioexport.dataset import MPP, Entry, LabelledTile, load_tiles, read_index
-from gliorun.card import ModelCard
 from gliorun.errors import GlioError, UsageError
+from gliorun.model.card import ModelCard
 from gliorun.reading.tiles import SAME_SCALE
 
 Pixels = NDArray[np.uint8]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import about
-from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import CARD_KEY, Compute, open_model
 from gliorun.errors import GlioError, UsageError
 from gliorun.job import REFERENCE_MODEL
+from gliorun.model import shipped
+from gliorun.model.card import ModelCard, sha256_of
+from gliorun.model.engine import CARD_KEY, Compute, open_model
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
@@ -274,7 +274,7 @@ class Segmenter:
 
 def shipped_models() -> list[str]:
     """Return the models that ship, the reference in Keras and every IR, and the baseline."""
-    return [str(reference_model()), *map(str, about.shipped().values()), OTSU]
+    return [str(reference_model()), *map(str, shipped.models().values()), OTSU]
 
 
 def open_segmenters(models: list[str]) -> list[Segmenter]:
@@ -304,10 +304,10 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
         from glioexport.otsu import haematoxylin_otsu
 
         return Segmenter(name, haematoxylin_otsu)
-    shipped = about.shipped()
-    path = shipped.get(model, Path(model))
+    names = shipped.models()
+    path = names.get(model, Path(model))
     if path.suffix not in _OPENERS:
-        known = ", ".join([*shipped, OTSU])
+        known = ", ".join([*names, OTSU])
         raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {known}")
     if not path.is_file():
         raise GlioError(f"{path}: no such file; check its name")

@@ -22,9 +22,9 @@ from gliobench.backends import (
 )
 from gliobench.roofline import PRECISIONS, gmac_of, open_peaks
 from gliobench.workers import Contestant, Turn, Worker, take_turns
-from gliorun.agreement import Agreement, agreement
-from gliorun.card import sha256_of
 from gliorun.errors import GlioError
+from gliorun.findings.agreement import Agreement, agreement
+from gliorun.model.card import sha256_of
 
 Say = Callable[[str], None]
 

@@ -166,7 +166,7 @@ def check_disk(folder: Path) -> Check:
 def cache_folder() -> Path | None:
     """Return where compiled kernels are kept, None if nowhere."""
     try:
-        from gliorun import kernels
+        from gliorun.measuring import kernels
     except ImportError:
         return None
     folder = getattr(getattr(kernels.normalise, "stats", None), "cache_path", None)
@@ -207,8 +207,8 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
 
     from gliobench import giant
     from gliobench.truth import against_cells, read_cells
-    from gliorun.engine import open_model
     from gliorun.job import DEFAULT_MODEL
+    from gliorun.model.engine import open_model
     from gliorun.pipeline import measure
     from gliorun.reading.slide import Slide
     from gliorun.settings import Settings

@@ -15,8 +15,8 @@ from PIL import Image
 from gliobench.bigtiff import Level, PyramidWriter
 from gliorun import demo
 from gliorun.atomic import replacing
-from gliorun.density import classify
 from gliorun.errors import UsageError
+from gliorun.measuring.density import classify
 
 Pixels = NDArray[np.uint8]
 Places = NDArray[np.int64]

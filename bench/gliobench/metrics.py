@@ -1,6 +1,7 @@
 """Figures of nucleus masks against the truth, with bootstrap intervals.
 
-Dice, density error and class agreement are those of `gliorun.agreement`, taken image by image.
+Dice, density error and class agreement are those of `gliorun.findings.agreement`, taken image by
+image.
 Where a share is of nothing, it is 1 if that is right and 0 if not: an empty mask has precision 1
 on an image without a nucleus and 0 on any other; recall on an image without a nucleus is 1 for an
 empty mask and 0 for any other. So F1 is Dice on every image, the empty ones included.
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.agreement import agreement
-from gliorun.bootstrap import Interval, clusters, intervals_of_means
-from gliorun.density import CLASS_NAMES, classify
+from gliorun.findings.agreement import agreement
+from gliorun.findings.bootstrap import Interval, clusters, intervals_of_means
+from gliorun.measuring.density import CLASS_NAMES, classify
 
 Mask = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gliobench.accuracy import Result, Shown, TileSet
 from gliobench.plots import write_figures
-from gliorun.density import CLASS_EDGES, CLASS_NAMES
+from gliorun.measuring.density import CLASS_EDGES, CLASS_NAMES
 
 TRUE, FOUND = "#00e5ff", "#ffe600"
 """Outlines: told apart from tissue, and from one another with every common colour blindness."""

@@ -8,7 +8,7 @@ from typing import Any
 from gliobench.accuracy import Result
 from gliobench.document import seal
 from gliobench.metrics import Figures
-from gliorun.bootstrap import Interval
+from gliorun.findings.bootstrap import Interval
 
 
 def as_values(results: list[Result], colour: str) -> dict[str, Any]:

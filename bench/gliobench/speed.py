@@ -17,9 +17,9 @@ from gliobench.backends import has_keras, is_reference_of, reference_model
 from gliobench.compare import OTHER_NETWORK, SAME_NETWORK
 from gliobench.ways import Run, Target, open_job, open_network, open_script, open_stages
 from gliobench.workers import Contestant, Turn, Worker, take_turns
-from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import open_model
 from gliorun.errors import GlioError, UsageError
+from gliorun.model.card import ModelCard, sha256_of
+from gliorun.model.engine import open_model
 from gliorun.processors import processors
 from gliorun.reading.slide import Slide
 

@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import colour
-from gliorun.colour import DENSITY_OF_LEVEL, MIN_TISSUE_PX, StainStatistic
+from gliorun.measuring import colour
+from gliorun.measuring.colour import DENSITY_OF_LEVEL, MIN_TISSUE_PX, StainStatistic
 
 Pixels = NDArray[np.uint8]
 Density = NDArray[np.float64]

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from gliobench.stains import levels_of_density
 from glioexport.augment import STAINS, STAINS_OF_DENSITY
-from gliorun.colour import DENSITY_OF_LEVEL
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
 
 Pixels = NDArray[np.uint8]
 

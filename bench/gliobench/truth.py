@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliorun.density import classify
 from gliorun.errors import GlioError
+from gliorun.measuring.density import classify
 from gliorun.reading.images import NO_IMAGE
 
 Box = tuple[int, int, int, int]

@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliobench.backends import keras_script
-from gliorun import colour
-from gliorun.card import ModelCard, check_mpp
-from gliorun.density import DensityMap
-from gliorun.engine import Compute, Engine, open_model
-from gliorun.kernels import OPAQUE
+from gliorun.measuring import colour
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.kernels import OPAQUE
+from gliorun.measuring.quality import judge, shrink_of
+from gliorun.measuring.survey import slide_stain, tile_reader
+from gliorun.model.card import ModelCard, check_mpp
+from gliorun.model.engine import Compute, Engine, open_model
 from gliorun.pipeline import SlideDensity, Tile, measure
-from gliorun.reading.quality import judge, shrink_of
 from gliorun.reading.slide import Rgba, Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
-from gliorun.survey import slide_stain, tile_reader
 
 Mask = NDArray[np.uint8]
 Box = tuple[int, int, int, int]

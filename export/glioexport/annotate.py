@@ -31,10 +31,10 @@ from glioexport.nuclei_geojson import (
     to_geojson,
 )
 from glioexport.otsu import candidate_nuclei
-from gliorun import colour
 from gliorun.atomic import cannot_write, replacing
-from gliorun.card import ModelCard
 from gliorun.errors import GlioError, UsageError
+from gliorun.measuring import colour
+from gliorun.model.card import ModelCard
 from gliorun.reading.images import NO_IMAGE
 
 Row = dict[str, str]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from gliorun.colour import DENSITY_OF_LEVEL
 from gliorun.errors import UsageError
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
 from gliorun.reading.windows import pad_to
 
 Pixels = NDArray[np.uint8]

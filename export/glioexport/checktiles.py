@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport.dataset import Entry, read_index, read_rgba, stain_statistics
-from gliorun import colour, demo
-from gliorun.card import ModelCard
-from gliorun.colour import StainStatistic
+from gliorun import demo
 from gliorun.errors import GlioError
+from gliorun.measuring import colour
+from gliorun.measuring.colour import StainStatistic
+from gliorun.model.card import ModelCard
 from gliorun.reading.tiles import SAME_SCALE
 from gliorun.reading.windows import windows
 

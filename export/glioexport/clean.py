@@ -12,12 +12,11 @@ from pathlib import Path
 
 from glioexport.checktiles import IMAGE_SUFFIXES
 from glioexport.dataset import MPP, Entry, read_index, read_rgba
-from gliorun import colour
 from gliorun.atomic import cannot_write, replacing
-from gliorun.density import Status
 from gliorun.errors import GlioError, UsageError
-from gliorun.reading import quality
-from gliorun.reading.quality import Quality, QualityLimits, Scores
+from gliorun.measuring import colour, quality
+from gliorun.measuring.density import Status
+from gliorun.measuring.quality import Quality, QualityLimits, Scores
 
 INDEX, TABLE = "index.csv", "clean.csv"
 UNREADABLE = Quality(Status.UNREADABLE, Scores(*[math.nan] * len(fields(Scores))))

@@ -20,9 +20,9 @@ from glioexport.quantise import layers_in_float, quantise, quantise_with_control
 from glioexport.reference import card_beside, card_path, mask_predictor, predict_values
 from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
-from gliorun.card import ModelCard, check_mpp
-from gliorun.engine import open_model
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard, check_mpp
+from gliorun.model.engine import open_model
 
 ONNX = "model.onnx"
 PRECISIONS = ("FP32", "FP16", "INT8")

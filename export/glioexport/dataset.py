@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliorun import colour
 from gliorun.errors import GlioError
+from gliorun.measuring import colour
 from gliorun.reading.images import NO_IMAGE
 from gliorun.reading.tiles import SAME_SCALE
 

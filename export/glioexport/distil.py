@@ -29,8 +29,8 @@ from glioexport.reference import card_beside, predict_values
 from glioexport.scores import probability, up_to_logits
 from glioexport.train import claim, move_threshold, run_epochs, save_trained
 from gliorun.atomic import replacing
-from gliorun.card import ModelCard
 from gliorun.errors import GlioError, UsageError
+from gliorun.model.card import ModelCard
 from gliorun.reading.windows import segment
 
 STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)

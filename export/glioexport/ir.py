@@ -10,8 +10,8 @@ from typing import Any
 
 import openvino as ov
 
-from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import CARD_KEY
+from gliorun.model.card import ModelCard, sha256_of
+from gliorun.model.engine import CARD_KEY
 
 
 def read_onnx(path: Path) -> Any:

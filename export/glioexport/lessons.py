@@ -23,11 +23,11 @@ from glioexport.dataset import (
 )
 from glioexport.otsu import haematoxylin_otsu
 from glioexport.reference import mask_predictor
-from gliorun import colour
-from gliorun.agreement import Agreement, agreement
-from gliorun.bootstrap import clusters, intervals_of_means
-from gliorun.card import sha256_of
 from gliorun.errors import GlioError, UsageError
+from gliorun.findings.agreement import Agreement, agreement
+from gliorun.findings.bootstrap import clusters, intervals_of_means
+from gliorun.measuring import colour
+from gliorun.model.card import sha256_of
 from gliorun.reading.windows import segment
 
 Mask = NDArray[np.uint8]
@@ -35,7 +35,7 @@ SegmentTile = Callable[[LabelledTile], Mask]
 """Gives the mask of a tile, (H, W) uint8, not 0 = nucleus."""
 
 MEANS = ("dice", "density_error_points", "density_bias_points", "class_agreement")
-"""Figures of `gliorun.agreement` that are means over tiles."""
+"""Figures of `gliorun.findings.agreement` that are means over tiles."""
 WORST = 5
 FREE_LICENCES = r"(CC0|CC BY(-SA)?|PDDL|ODC-BY|MIT|Apache)\b(?!-N)"
 """Licences that do not keep a model from commercial use; one not known is none of them."""

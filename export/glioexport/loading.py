@@ -21,8 +21,8 @@ from glioexport.custom import SAVED_MODEL_INSTEAD, find_custom
 from glioexport.network import UnetShape, build_unet
 from glioexport.saved_model import load_saved_model, sha256_of_folder
 from glioexport.scores import ARGMAX, OUTPUTS, output_of
-from gliorun.card import sha256_of
 from gliorun.errors import GlioError, UsageError
+from gliorun.model.card import sha256_of
 
 PIXEL_RANGES = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}
 """What a network expects of a pixel, and the factor and offset that make it of 0 to 255."""

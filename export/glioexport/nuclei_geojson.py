@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from skimage.measure import label, regionprops
 from skimage.segmentation import relabel_sequential
 
-from gliorun import kernels
 from gliorun.errors import GlioError
+from gliorun.measuring import kernels
 from gliorun.progress import plain
 
 Labels = NDArray[np.int32]

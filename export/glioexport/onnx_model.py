@@ -17,9 +17,9 @@ from glioexport.saved_model import op_kinds
 from glioexport.scores import nucleus
 from glioexport.strip import check_no_dropping
 from gliorun.atomic import replacing
-from gliorun.card import ModelCard
-from gliorun.engine import CARD_KEY
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard
+from gliorun.model.engine import CARD_KEY
 
 OPSET = 18
 

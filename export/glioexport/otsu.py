@@ -12,7 +12,7 @@ from skimage.measure import label
 from skimage.morphology import disk, opening
 from skimage.segmentation import relabel_sequential, watershed
 
-from gliorun.nuclei import MIN_NUCLEUS_UM2
+from gliorun.findings.nuclei import MIN_NUCLEUS_UM2
 
 SIGMA_PX = 1.5
 OPENING_PX = 3

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.agreement import Agreement, agreement
-from gliorun.density import CLASS_EDGES
 from gliorun.errors import GlioError, UsageError
+from gliorun.findings.agreement import Agreement, agreement
+from gliorun.measuring.density import CLASS_EDGES
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from glioexport.loading import WEIGHTS_SUFFIX
 from glioexport.loading import load_model as load_model
 from glioexport.scores import ARGMAX, nucleus, output_of
-from gliorun.card import ModelCard
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard
 
 SHIPPED = Path(__file__).parent / "weights" / "reference.keras"
 Pixels = NDArray[np.uint8]

@@ -11,8 +11,8 @@ import keras
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from glioexport.strip import check_no_dropping
-from gliorun.card import sha256_of
 from gliorun.errors import GlioError
+from gliorun.model.card import sha256_of
 
 SIGNATURE = "serving_default"
 PROGRAM_OPS = ("Assign", "ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc")

@@ -33,11 +33,11 @@ from glioexport.lessons import (
 from glioexport.loss import EntropyAndDice
 from glioexport.network import build_unet
 from glioexport.recipe import OPTIMIZERS, TrainSettings
-from gliorun.agreement import Agreement
 from gliorun.atomic import cannot_write, remove_leftovers, replacing
-from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
-from gliorun.streams import map_ahead
+from gliorun.findings.agreement import Agreement
+from gliorun.measuring.streams import map_ahead
+from gliorun.model.card import ModelCard, sha256_of
 
 
 def train(

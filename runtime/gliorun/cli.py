@@ -40,9 +40,9 @@ OUTPUTS = (
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from gliorun import about
+        from gliorun.model import shipped
 
-        typer.echo(about.versions())
+        typer.echo(shipped.versions())
         raise typer.Exit
 
 
@@ -219,8 +219,8 @@ def main(
     _check_many(out_dir, many, tissue_mask)
 
     from gliorun import job
-    from gliorun.engine import Compute
-    from gliorun.reading.quality import QualityLimits
+    from gliorun.measuring.quality import QualityLimits
+    from gliorun.model.engine import Compute
     from gliorun.settings import Settings
     from gliorun.writers import Look
 
@@ -247,13 +247,13 @@ def main(
     )
     try:
         if out_dir is not None and slides:
-            from gliorun import cabinet
+            from gliorun.batch import command
 
-            wish = cabinet.Wish(slides, out_dir, formats or FORMATS, settle_s, cluster)
-            voice = cabinet.Voice(quiet, json_lines, verbose)
+            wish = command.Wish(slides, out_dir, formats or FORMATS, settle_s, cluster)
+            voice = command.Voice(quiet, json_lines, verbose)
             if watch:
-                cabinet.watch(wish, plan, voice)
-            elif not cabinet.run(wish, plan, voice):
+                command.watch(wish, plan, voice)
+            elif not command.run(wish, plan, voice):
                 raise typer.Exit(1)
         elif slides:
             typer.echo(job.run(Path(slides[0]), plan, quiet, verbose))

@@ -15,24 +15,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gliorun import __version__, about, demo, pipeline, writers
+from gliorun import __version__, demo, pipeline, writers
 from gliorun.atomic import remove_leftovers
-from gliorun.card import sha256_of
-from gliorun.checkpoint import Checkpoint, checkpoint, key_of
-from gliorun.density import check_cells
-from gliorun.engine import Compute, Engine, open_model
 from gliorun.errors import GlioError, UsageError
-from gliorun.hotspots import HotSpot, check_fields, find_hot_spots
-from gliorun.masks import MaskStore
-from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
+from gliorun.findings.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.measuring.checkpoint import Checkpoint, checkpoint, key_of
+from gliorun.measuring.density import check_cells
+from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.survey import tile_grid
+from gliorun.model import shipped
+from gliorun.model.card import sha256_of
+from gliorun.model.engine import Compute, Engine, open_model
 from gliorun.progress import plain, tiles
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
-from gliorun.survey import tile_grid
 from gliorun.writers.record import run_record
 
-REFERENCE_MODEL = about.MODELS / "reference.xml"
-DEFAULT_MODEL = about.MODEL
+REFERENCE_MODEL = shipped.MODELS / "reference.xml"
+DEFAULT_MODEL = shipped.MODEL
 
 
 def model_path(named: Path | None) -> Path:
@@ -45,11 +46,11 @@ def model_path(named: Path | None) -> Path:
     """
     if named is None:
         return DEFAULT_MODEL
-    shipped = about.shipped()
-    if str(named) in shipped:
-        return shipped[str(named)]
+    names = shipped.models()
+    if str(named) in names:
+        return names[str(named)]
     if not named.suffix:
-        raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(shipped)}")
+        raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(names)}")
     return named
 
 

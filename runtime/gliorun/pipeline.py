@@ -12,16 +12,16 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import colour
-from gliorun.card import ModelCard
-from gliorun.density import DensityMap, Status
 from gliorun.errors import DamagedSlideError
+from gliorun.measuring import colour
+from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.streams import map_ahead
+from gliorun.measuring.survey import Survey, slide_stain, survey, tile_reader
+from gliorun.measuring.tissue import MIN_SHARE, Tissue
+from gliorun.model.card import ModelCard
 from gliorun.reading.slide import Scale, Slide
 from gliorun.reading.tiles import TileSpec
-from gliorun.reading.tissue import MIN_SHARE, Tissue
 from gliorun.settings import Settings
-from gliorun.streams import map_ahead
-from gliorun.survey import Survey, slide_stain, survey, tile_reader
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from gliorun.ledger import Record
+from gliorun.batch.ledger import Record
 from gliorun.reading.files import title
 
 ROOMY, NAME = 120, 20

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliorun.card import check_mpp
 from gliorun.errors import GlioError, UsageError
+from gliorun.measuring.quality import QualityLimits
+from gliorun.model.card import check_mpp
 from gliorun.processors import processors
-from gliorun.reading.quality import QualityLimits
 
 BYTES_A_PIXEL = 9
 """Of a tile under way: 4 as it was read, 3 normalised, 1 valid, 1 mask."""

@@ -17,9 +17,9 @@ from gliobench.stains import COMPARED, STRETCH
 from gliobench.stress import CHANGES
 from glioexport.dataset import load_tiles, read_index, stain_statistics
 from gliorun import demo
-from gliorun.card import ModelCard
-from gliorun.colour import StainStatistic
 from gliorun.errors import GlioError
+from gliorun.measuring.colour import StainStatistic
+from gliorun.model.card import ModelCard
 from guides import ROOT
 
 TARGET = StainStatistic((0.45, 0.95, 0.45), (1.7, 2.4, 1.1))

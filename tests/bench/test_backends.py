@@ -8,8 +8,8 @@ import pytest
 
 from gliobench import backends
 from gliobench.backends import open_segmenters
-from gliorun.card import ModelCard
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard
 
 
 def write_card(path, **changes):
@@ -79,7 +79,7 @@ def test_an_onnx_file_without_a_card_is_refused(tmp_path):
 def test_an_onnx_file_with_a_damaged_card_is_refused_by_name(tmp_path):
     import onnx
 
-    from gliorun.engine import CARD_KEY
+    from gliorun.model.engine import CARD_KEY
 
     path = tmp_path / "model.onnx"
     write_onnx(path)
@@ -111,7 +111,7 @@ def test_models_are_called_by_what_tells_them_apart(tmp_path):
 def test_keras_onnx_and_ir_of_one_network_segment_alike(tmp_path):
     from export.small import convert_small
     from gliorun import demo
-    from gliorun.agreement import dice
+    from gliorun.findings.agreement import dice
 
     converted = convert_small(tmp_path)
     files = [converted.source, *(converted.out / name for name in ("model.onnx", "fp32.xml"))]

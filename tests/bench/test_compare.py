@@ -16,8 +16,8 @@ from gliobench.compare import (
 )
 from gliobench.report import compare_markdown
 from gliobench.workers import Turn
-from gliorun.agreement import agreement
 from gliorun.errors import GlioError
+from gliorun.findings.agreement import agreement
 
 PEAKS = {"FP32": 100.0, "BF16": 200.0, "INT8": 400.0}
 TILES, SIDE = 2, 20

@@ -118,8 +118,8 @@ def test_another_seed_draws_other_nuclei(tmp_path, written):
 def test_a_perfect_network_measures_the_truth(written):
     """The pipeline finds the tissue, and its tiles are those of the truth."""
     from gliobench.truth import against_cells, read_cells
-    from gliorun.engine import open_model
     from gliorun.job import DEFAULT_MODEL
+    from gliorun.model.engine import open_model
 
     path, giant = written
     card = open_model(DEFAULT_MODEL).card

@@ -9,7 +9,7 @@ from gliobench.accuracy import Result, TileSet
 from gliobench.backends import Segmenter
 from gliobench.metrics import difference, figures, score
 from gliobench.scorecard import as_values, markdown
-from gliorun.card import ModelCard
+from gliorun.model.card import ModelCard
 
 CARD = ModelCard("net", 64, 0.25, None, precision="INT8")
 

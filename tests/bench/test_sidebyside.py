@@ -13,8 +13,8 @@ from gliobench.plots import write_charts
 from gliobench.report import speed_markdown
 from gliobench.sidebyside import read_all, report_markdown, trade_offs
 from gliobench.speed import Point, SpeedFigures, Way
-from gliorun.agreement import Agreement
 from gliorun.errors import GlioError
+from gliorun.findings.agreement import Agreement
 
 AGREEMENT = Agreement(4, 0.99, 0.99, 0.05, 0.01, 0.2, 1.0)
 

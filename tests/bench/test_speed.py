@@ -14,9 +14,9 @@ from gliobench.ways import (
     open_network,
     open_stages,
 )
-from gliorun.engine import open_model
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL
+from gliorun.model.engine import open_model
 from gliorun.reading.tiles import TileGrid
 
 

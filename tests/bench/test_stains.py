@@ -18,8 +18,9 @@ from gliobench.stains import (
     move_ratio,
     move_reinhard,
 )
-from gliorun import colour, demo
-from gliorun.colour import DENSITY_OF_LEVEL
+from gliorun import demo
+from gliorun.measuring import colour
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
 
 METHODS = {"stretch": STRETCH, **COMPARED}
 

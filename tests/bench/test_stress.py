@@ -7,7 +7,7 @@ from gliobench.stains import levels_of_density
 from gliobench.stress import CHANGES, blur, coarse, jpeg, stain, turn_hue
 from glioexport.augment import STAINS
 from gliorun import demo
-from gliorun.colour import DENSITY_OF_LEVEL
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
 
 
 @pytest.fixture(scope="module")

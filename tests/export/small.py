@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliorun import demo
-from gliorun.agreement import Agreement
-from gliorun.card import ModelCard
-from gliorun.colour import StainStatistic
+from gliorun.findings.agreement import Agreement
+from gliorun.measuring.colour import StainStatistic
+from gliorun.model.card import ModelCard
 from gliorun.reading.windows import windows
 
 SIDE = 64

@@ -18,8 +18,8 @@ from glioexport.annotate import Source, annotate, take_corrections
 from glioexport.dataset import load_tiles, read_index, read_nuclei
 from glioexport.nuclei_geojson import to_geojson
 from gliorun import demo
-from gliorun.agreement import dice
 from gliorun.errors import GlioError
+from gliorun.findings.agreement import dice
 
 SIZE = (150, 230)
 LAB = Source("lab", "p7", "CC0", 0.25)

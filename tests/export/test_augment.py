@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glioexport.augment import PLAIN, Augmentation, augment
 from gliorun import demo
-from gliorun.agreement import dice
+from gliorun.findings.agreement import dice
 
 Pixels = NDArray[np.uint8]
 SIDE = 48

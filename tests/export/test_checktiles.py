@@ -10,8 +10,8 @@ from PIL import Image
 
 from glioexport.checktiles import CALIBRATION_WINDOWS, COMPARISON_WINDOWS, load_check_tiles
 from gliorun import demo
-from gliorun.card import ModelCard
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard
 
 from .small import SIDE, read_rows, write_index
 

@@ -18,7 +18,7 @@ from glioexport.clean import clean, summary
 from glioexport.dataset import read_index
 from gliorun import demo
 from gliorun.errors import GlioError
-from gliorun.reading.quality import QualityLimits
+from gliorun.measuring.quality import QualityLimits
 
 from .small import read_rows, write_index, write_tiles
 
@@ -282,7 +282,7 @@ def test_the_labelled_tiles_are_all_kept(shared_data: Path, tmp_path: Path) -> N
 def test_cleaning_loads_no_training_library(folder: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from glioexport.clean import clean; from gliorun.reading.quality import QualityLimits\n"
+        "from glioexport.clean import clean; from gliorun.measuring.quality import QualityLimits\n"
         f"data, out = Path({str(folder)!r}), Path({str(tmp_path / 'out')!r})\n"
         "clean(data, out, QualityLimits())\n"
         "print(sorted({'tensorflow', 'keras', 'openvino', 'onnx'} & set(sys.modules)))"

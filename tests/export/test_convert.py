@@ -26,12 +26,12 @@ from glioexport.loading import Description
 from glioexport.parity import Tolerance
 from glioexport.reference import load_model, mask_predictor
 from glioexport.strip import check_no_dropping
-from gliorun.about import MODELS
-from gliorun.agreement import agreement
-from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import CARD_KEY, open_model
 from gliorun.errors import GlioError
+from gliorun.findings.agreement import agreement
 from gliorun.job import model_path
+from gliorun.model.card import ModelCard, sha256_of
+from gliorun.model.engine import CARD_KEY, open_model
+from gliorun.model.shipped import MODELS
 
 from .foreign import dark_unet, darkness_mask
 from .small import SIDE, Converted, drawn_windows

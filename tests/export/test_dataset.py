@@ -20,8 +20,8 @@ from glioexport.dataset import (
     read_rgba,
     stain_statistics,
 )
-from gliorun import colour
 from gliorun.errors import GlioError
+from gliorun.measuring import colour
 
 from .small import read_rows, write_index
 

@@ -25,8 +25,8 @@ from glioexport.loss import EntropyAndDice
 from glioexport.network import build_unet
 from glioexport.parity import Tolerance
 from glioexport.recipe import TrainSettings
-from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard, sha256_of
 
 from .small import SIDE, TARGET, read_rows, undecided_unet, write_index
 

@@ -29,8 +29,8 @@ from glioexport.hovernet import (
 from glioexport.network import UnetShape, build_unet
 from glioexport.reference import load_model, mask_predictor
 from gliorun import demo
-from gliorun.agreement import dice
 from gliorun.errors import GlioError
+from gliorun.findings.agreement import dice
 
 SMALL = HoverShape(side_px=24, width=0.125, encoder_units=(1, 2, 1, 1), dense_units=(2, 1))
 

@@ -13,9 +13,9 @@ import pytest
 
 from glioexport import ir
 from glioexport.onnx_model import write_onnx
-from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import open_model
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard, sha256_of
+from gliorun.model.engine import open_model
 
 from .foreign import dark_unet, darkness_mask
 from .small import drawn_windows

@@ -14,9 +14,9 @@ from glioexport.network import UnetShape, build_unet
 from glioexport.onnx_model import add_card, onnx_predictor, op_types, write_onnx
 from glioexport.scores import up_to_logits
 from glioexport.strip import strip_dropping
-from gliorun.card import ModelCard
-from gliorun.engine import CARD_KEY
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard
+from gliorun.model.engine import CARD_KEY
 
 from .foreign import dark_unet, darkness_mask
 from .small import drawn_windows

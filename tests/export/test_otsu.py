@@ -11,7 +11,7 @@ from PIL import Image
 
 from glioexport.otsu import candidate_nuclei, haematoxylin_otsu
 from gliorun import demo
-from gliorun.agreement import dice
+from gliorun.findings.agreement import dice
 
 PINK, BLUE, DARK_RED = (235, 170, 200), (70, 50, 130), (150, 40, 60)
 CENTRES = ((40, 40), (40, 120), (90, 70), (100, 170), (25, 200))

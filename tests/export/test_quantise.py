@@ -11,8 +11,8 @@ import pytest
 from glioexport import ir, parity
 from glioexport.onnx_model import write_onnx
 from glioexport.quantise import layers_in_float, quantise, quantise_with_control, quantise_within
-from gliorun.agreement import Agreement
 from gliorun.errors import GlioError
+from gliorun.findings.agreement import Agreement
 
 from .foreign import dark_unet, darkness_mask
 from .small import drawn_windows

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from glioexport.reference import SHIPPED, card_beside, card_path, mask_predictor, masks_of
-from gliorun.about import shipped
-from gliorun.card import ModelCard, sha256_of
-from gliorun.engine import open_model
 from gliorun.errors import GlioError
+from gliorun.model import shipped
+from gliorun.model.card import ModelCard, sha256_of
+from gliorun.model.engine import open_model
 
 from .foreign import dark_unet, darkness_mask
 from .small import drawn_windows
@@ -65,7 +65,7 @@ def test_a_shipped_model_may_be_used_for_no_more_than_its_tiles(name: str) -> No
     """MoNuSeg and MoNuSAC are CC BY-NC-SA: the weights say so wherever they go."""
     use = "Research and non-commercial use only; not a medical device."
     beside = card_beside(SHIPPED.with_name(f"{name}.keras"))
-    inside = open_model(shipped()[name]).card
+    inside = open_model(shipped.models()[name]).card
     assert beside is not None
     assert beside.intended_use == inside.intended_use == use
     assert beside.training == inside.training

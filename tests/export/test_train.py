@@ -22,8 +22,8 @@ from glioexport.lessons import compare_by_set, mask_of_tile
 from glioexport.network import UnetShape, build_unet
 from glioexport.recipe import RECIPES, TrainSettings
 from glioexport.train import _average, draw_batch, train
-from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError
+from gliorun.model.card import ModelCard, sha256_of
 
 from .small import drawn_windows, read_rows, write_index
 

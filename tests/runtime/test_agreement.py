@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gliorun.agreement import agreement, dice
+from gliorun.findings.agreement import agreement, dice
 
 
 def mask(*pixels: int) -> np.ndarray:

@@ -17,10 +17,11 @@ from PIL import Image
 
 import cabinets
 import slides
-from gliorun import batch, demo, writers
-from gliorun.batch import Failure, Task
+from gliorun import demo, writers
+from gliorun.batch import loop
+from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
+from gliorun.batch.loop import Failure, Task
 from gliorun.errors import GlioError, StalledError
-from gliorun.ledger import MAX_CUT_OFF, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
 from gliorun.writers import Look
 
 
@@ -30,7 +31,7 @@ def put(path: Path, content: str = "slide") -> Path:
     return path
 
 
-def counts(tally: batch.Tally) -> tuple[int, int, int]:
+def counts(tally: loop.Tally) -> tuple[int, int, int]:
     return tally.done, tally.failed, tally.skipped
 
 
@@ -279,7 +280,7 @@ def test_hostile_names_are_shown_and_break_nothing(tmp_path, capsys, name, calle
 def test_windows_can_hold_the_outputs_of_every_name(tmp_path, name):
     """As pathlib knows Windows; a folder of ninety characters leaves room for them."""
     slide = put(tmp_path / name)
-    with batch.opened(tmp_path / "maps", cabinets.CSV, cabinets.plan(), print) as ledger:
+    with loop.opened(tmp_path / "maps", cabinets.CSV, cabinets.plan(), print) as ledger:
         record, _ = ledger.start(slide)
     (output,) = record.outputs
     for folder in (r"D:\my maps", r"\\server\share\maps"):
@@ -298,7 +299,7 @@ def test_no_name_turns_an_output_into_another(tmp_path):
     suffixes = tuple(writers.WRITERS)
     for number, suffix in enumerate(suffixes):
         slide = put(tmp_path / f"a{suffix.rpartition('.')[0]}.svs", str(number))
-        with batch.opened(tmp_path / "maps", suffixes, cabinets.plan(), print) as ledger:
+        with loop.opened(tmp_path / "maps", suffixes, cabinets.plan(), print) as ledger:
             record, _ = ledger.start(slide)
         assert [writers.suffix_of(Path(output)) for output in record.outputs] == list(suffixes)
 
@@ -326,15 +327,15 @@ def test_a_bug_is_the_failure_of_one_slide_and_leaves_its_traceback(tmp_path):
 
     with (
         pytest.raises(TypeError),  # asdict, before any slide is begun
-        batch.opened(maps, (".png",), broken, nothing),
+        loop.opened(maps, (".png",), broken, nothing),
     ):
         pass
-    outcome = batch.attempt(
+    outcome = loop.attempt(
         slide,
         replace(broken, outputs=[tmp_path / "a.png"]),
-        lambda: batch.job.open_engine(cabinets.plan()),
+        lambda: loop.job.open_engine(cabinets.plan()),
         nothing,
-        batch.Waits(),
+        loop.Waits(),
         nothing,
     )
     assert isinstance(outcome, Failure)
@@ -407,7 +408,7 @@ def test_a_stop_leaves_everything_as_it_was(tmp_path, stop):
 def dying(paths: list[Path], maps: Path) -> None:
     """Begin slides and be gone, as if killed."""
     wanted = cabinets.plan()
-    with batch.opened(maps, cabinets.CSV, wanted, print) as ledger:
+    with loop.opened(maps, cabinets.CSV, wanted, print) as ledger:
         for path in paths:
             record, _ = ledger.start(path)
             (ledger.made_at(record)[0]).write_text("half")
@@ -456,7 +457,7 @@ def test_a_watch_tries_a_failed_slide_again_only_after_a_while(tmp_path, monkeyp
     work = cabinets.copies_what_it_reads(seen)
     cabinets.run([slide], maps, work, retry=False)
     assert counts(cabinets.run([slide], maps, work, retry=False)) == (0, 0, 1)
-    monkeypatch.setattr("gliorun.ledger.TRY_AGAIN_S", (0.0,) * len(TRY_AGAIN_S))
+    monkeypatch.setattr("gliorun.batch.ledger.TRY_AGAIN_S", (0.0,) * len(TRY_AGAIN_S))
     for _ in range(len(TRY_AGAIN_S) + 2):
         cabinets.run([slide], maps, work, retry=False)
     assert len(seen) == 1 + len(TRY_AGAIN_S)
@@ -540,9 +541,9 @@ def test_a_record_of_strange_figures_is_shown_without_them(tmp_path, figures):
 def test_two_runs_into_one_folder_are_refused(tmp_path):
     maps = tmp_path / "maps"
     with (
-        batch.opened(maps, cabinets.CSV, cabinets.plan(), print),
+        loop.opened(maps, cabinets.CSV, cabinets.plan(), print),
         pytest.raises(GlioError, match="another gliorun writes there"),
-        batch.opened(maps, cabinets.CSV, cabinets.plan(), print),
+        loop.opened(maps, cabinets.CSV, cabinets.plan(), print),
     ):
         pass
 
@@ -619,11 +620,11 @@ def test_names_without_a_slide_are_one_line_and_make_nothing(tmp_path):
 )
 def test_an_unknown_format_is_named(formats, said):
     with pytest.raises(GlioError, match=said):
-        batch.suffixes_of(formats)
+        loop.suffixes_of(formats)
 
 
 def test_formats_are_forgiving_about_dots_case_and_order():
-    assert batch.suffixes_of(" .PNG, nuclei.geojson,png") == (
+    assert loop.suffixes_of(" .PNG, nuclei.geojson,png") == (
         ".png", ".nuclei.geojson", ".thumb.jpg",
     )  # fmt: skip
 

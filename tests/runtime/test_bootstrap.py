@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gliorun.bootstrap import clusters, intervals_of_means
+from gliorun.findings.bootstrap import clusters, intervals_of_means
 
 
 def test_images_of_a_patient_are_drawn_together_and_those_of_none_alone():

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from gliorun.card import FORMAT, ModelCard
-from gliorun.colour import StainStatistic
 from gliorun.errors import GlioError
+from gliorun.measuring.colour import StainStatistic
+from gliorun.model.card import FORMAT, ModelCard
 
 CARD = ModelCard(
     name="nucleus",

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliorun.checkpoint import FOLDER, STALE_S, checkpoint, key_of
-from gliorun.density import DensityMap, Status
 from gliorun.errors import DamagedSlideError, GlioError
+from gliorun.measuring.checkpoint import FOLDER, STALE_S, checkpoint, key_of
+from gliorun.measuring.density import DensityMap, Status
 from gliorun.reading.tiles import TileGrid
 
 GRID = TileGrid((400, 300), (100.0, 100.0))

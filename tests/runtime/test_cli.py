@@ -17,9 +17,9 @@ from PIL import Image, ImageFilter
 
 import slides
 from gliorun import cli, demo
-from gliorun.card import sha256_of
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL, REFERENCE_MODEL, model_path
+from gliorun.model.card import sha256_of
 
 DEMO_ERROR = 0.02
 """Bound on the mean absolute error of a cell's density; 0.013 was measured, all of it too high."""

@@ -17,11 +17,11 @@ import pytest
 
 import cabinets
 import slides
-from gliorun import batch
+from gliorun.batch import loop
 from gliorun.errors import GlioError, UsageError
 
 distributed = pytest.importorskip("distributed")
-cluster = pytest.importorskip("gliorun.cluster")
+cluster = pytest.importorskip("gliorun.batch.cluster")
 
 WAIT_S = 300
 OUTPUTS = ("csv", "png", "geojson", "thumb.jpg")
@@ -150,7 +150,7 @@ def one_worker():
 )
 def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_worker, entry, said):
     plan = replace(cabinets.plan(), outputs=[tmp_path / "a.csv"])
-    wanted = batch.made_with(plan) | {entry: "another"}
+    wanted = loop.made_with(plan) | {entry: "another"}
     answer = one_worker.submit(
         cluster.measure_there, tmp_path / "a.svs", plan, None, wanted, pure=False
     ).result(WAIT_S)
@@ -162,7 +162,7 @@ def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_wor
 def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_worker):
     plan = replace(cabinets.plan(), outputs=[tmp_path / "elsewhere" / "a.csv"])
     answer = one_worker.submit(
-        cluster.measure_there, tmp_path / "a.svs", plan, None, batch.made_with(plan), pure=False
+        cluster.measure_there, tmp_path / "a.svs", plan, None, loop.made_with(plan), pure=False
     ).result(WAIT_S)
     assert isinstance(answer, cluster.Unfit)
     assert "elsewhere is not there" in answer.reason

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 import slides
-from gliorun import colour
-from gliorun.colour import StainStatistic
+from gliorun.measuring import colour
+from gliorun.measuring.colour import StainStatistic
 
 
 @pytest.fixture(scope="module")

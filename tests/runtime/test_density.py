@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gliorun.density import CLASS_EDGES, NO_CLASS, DensityMap, Status, classify
 from gliorun.errors import GlioError
+from gliorun.measuring.density import CLASS_EDGES, NO_CLASS, DensityMap, Status, classify
 from gliorun.reading.tiles import TileGrid
 
 TILE = 480

@@ -18,9 +18,9 @@ import openvino as ov
 import pytest
 
 import slides
-from gliorun.engine import CARD_KEY, Compute, Engine, open_model
 from gliorun.errors import GlioError, StalledError
 from gliorun.job import DEFAULT_MODEL
+from gliorun.model.engine import CARD_KEY, Compute, Engine, open_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def test_all_inferences_that_hang_are_given_up_together(engine, tiles, monkeypat
     seconds = count()  # one passes at every look
     monkeypatch.setattr(HangingRequest, "wait_for", wait_for)
     clock = SimpleNamespace(monotonic=lambda: next(seconds))
-    monkeypatch.setattr("gliorun.engine.time", clock)
+    monkeypatch.setattr("gliorun.model.engine.time", clock)
     hanging = Engine(HangingModel(), engine.card, requests=4, timeout_s=10)
     with pytest.raises(StalledError):
         list(hanging.predict(tiles))

@@ -13,9 +13,9 @@ import pytest
 import runs
 import slides
 from gliorun import demo
-from gliorun.density import CLASS_NAMES, MIN_VALID_SHARE, Status, classify
 from gliorun.errors import GlioError
-from gliorun.nuclei import find_nuclei
+from gliorun.findings.nuclei import find_nuclei
+from gliorun.measuring.density import CLASS_NAMES, MIN_VALID_SHARE, Status, classify
 from gliorun.settings import Settings
 from gliorun.writers import palette
 from gliorun.writers.geojson import Feature, PathClass, write_features, write_tiles

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import naive
-from gliorun import hotspots
-from gliorun.density import DensityMap
 from gliorun.errors import GlioError
-from gliorun.hotspots import MIN_TISSUE_SHARE, HotSpot, find_hot_spots
+from gliorun.findings import hotspots
+from gliorun.findings.hotspots import MIN_TISSUE_SHARE, HotSpot, find_hot_spots
+from gliorun.measuring.density import DensityMap
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
 

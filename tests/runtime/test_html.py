@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliorun.card import ModelCard
-from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.errors import GlioError
-from gliorun.hotspots import HotSpot, find_hot_spots
-from gliorun.nuclei import NucleusCounts, compare_counts
+from gliorun.findings.hotspots import HotSpot, find_hot_spots
+from gliorun.findings.nuclei import NucleusCounts, compare_counts
+from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.measuring.tissue import Tissue
+from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
-from gliorun.reading.tissue import Tissue
 from gliorun.writers import palette
 from gliorun.writers.html import write_report
 from gliorun.writers.result import Result

@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import numpy as np
-from gliorun import kernels
+from gliorun.measuring import kernels
 ones, nucleus_px, valid_px = np.ones((4, 6), np.uint8), *np.zeros((2, 2, 3), np.int64)
 kernels.count_nuclei(ones, ones, 2, nucleus_px, valid_px)
 assert (nucleus_px == 4).all()

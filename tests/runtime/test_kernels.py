@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import naive
-from gliorun import kernels
+from gliorun.measuring import kernels
 
 SHAPES = [(1, 1), (7, 13), (40, 24), (33, 57)]
 Kernel = Callable[..., None]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gliorun.errors import GlioError
-from gliorun.masks import MaskStore
+from gliorun.measuring.masks import MaskStore
 from gliorun.reading.tiles import TileGrid
 
 GRID = TileGrid((250, 170), (100.0, 100.0))  # 3 × 2 tiles
@@ -109,7 +109,7 @@ def test_a_full_disk_is_one_clear_error():
 import resource, signal
 import numpy as np
 from gliorun.errors import GlioError
-from gliorun.masks import MaskStore
+from gliorun.measuring.masks import MaskStore
 from gliorun.reading.tiles import TileGrid
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

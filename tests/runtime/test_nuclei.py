@@ -12,16 +12,17 @@ from PIL import Image, ImageDraw
 from skimage.measure import label, regionprops
 
 import naive
-from gliorun import demo, kernels
-from gliorun.density import DensityMap
-from gliorun.masks import MaskStore
-from gliorun.nuclei import (
+from gliorun import demo
+from gliorun.findings.nuclei import (
     MIN_NUCLEUS_UM2,
     NucleusCounts,
     compare_counts,
     find_nuclei,
     nuclei_per_cell,
 )
+from gliorun.measuring import kernels
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.masks import MaskStore
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
 

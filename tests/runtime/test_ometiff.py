@@ -17,9 +17,10 @@ import tifffile
 import naive
 import runs
 import slides
-from gliorun import demo, kernels
-from gliorun.density import DensityMap, classify
-from gliorun.masks import MaskStore
+from gliorun import demo
+from gliorun.measuring import kernels
+from gliorun.measuring.density import DensityMap, classify
+from gliorun.measuring.masks import MaskStore
 from gliorun.reading.tiles import TileGrid
 from gliorun.settings import Settings
 from gliorun.writers.ometiff import write_density, write_mask
@@ -261,9 +262,9 @@ PROGRAM = """
 import resource, sys
 import numpy as np
 from types import SimpleNamespace
-from gliorun.card import ModelCard
-from gliorun.density import DensityMap
-from gliorun.masks import MaskStore
+from gliorun.model.card import ModelCard
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.masks import MaskStore
 from gliorun.reading.slide import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers.ometiff import write_mask

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from gliorun.density import CLASS_EDGES, classify
 from gliorun.errors import GlioError
+from gliorun.measuring.density import CLASS_EDGES, classify
 from gliorun.writers import palette
 
 # Machado, Oliveira and Fernandes 2009, severity 1, for linear RGB

@@ -9,16 +9,17 @@ import pytest
 from PIL import Image, ImageFilter
 
 import slides
-from gliorun import colour, demo
-from gliorun.card import ModelCard
-from gliorun.colour import StainStatistic
-from gliorun.density import Status
+from gliorun import demo
 from gliorun.errors import GlioError
+from gliorun.measuring import colour
+from gliorun.measuring.colour import StainStatistic
+from gliorun.measuring.density import Status
+from gliorun.measuring.quality import QualityLimits
+from gliorun.measuring.survey import slide_stain, tile_grid, tile_reader
+from gliorun.model.card import ModelCard
 from gliorun.pipeline import Tile, measure
-from gliorun.reading.quality import QualityLimits
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
-from gliorun.survey import slide_stain, tile_grid, tile_reader
 
 CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
 TWO = Settings(threads=2)

@@ -13,9 +13,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from figures import CARD, GLASS, PINK, SHAPES, assert_readable, made, texts_of
-from gliorun.density import CLASS_NAMES, Status, classify
 from gliorun.errors import GlioError
-from gliorun.hotspots import HotSpot
+from gliorun.findings.hotspots import HotSpot
+from gliorun.measuring.density import CLASS_NAMES, Status, classify
 from gliorun.writers import palette
 from gliorun.writers.layout import MAX_DOTS
 from gliorun.writers.page import Page

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gliorun import progress
-from gliorun.ledger import Record
+from gliorun.batch.ledger import Record
 from gliorun.progress import Course, JsonLines, Lines, duration, plain
 
 ONE, TWO, THREE = Path("/x/one.svs"), Path("/x/two.svs"), Path("/x/three.svs")

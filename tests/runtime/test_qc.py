@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from figures import GLASS, PINK, SHAPES, assert_readable, made, texts_of
-from gliorun.density import Status
-from gliorun.reading.tissue import Tissue
+from gliorun.measuring.density import Status
+from gliorun.measuring.tissue import Tissue
 from gliorun.writers import hatching, palette, qc
 from gliorun.writers.result import Result
 

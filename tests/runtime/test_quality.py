@@ -15,11 +15,12 @@ from PIL import Image, ImageFilter
 
 import naive
 import slides
-from gliorun import colour, demo, kernels
-from gliorun.colour import DENSITY_OF_LEVEL, StainStatistic
-from gliorun.density import Status
+from gliorun import demo
 from gliorun.errors import GlioError
-from gliorun.reading.quality import (
+from gliorun.measuring import colour, kernels
+from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic
+from gliorun.measuring.density import Status
+from gliorun.measuring.quality import (
     Quality,
     QualityLimits,
     edge_width_px,
@@ -27,9 +28,9 @@ from gliorun.reading.quality import (
     shrink_of,
     solid_share,
 )
+from gliorun.measuring.tissue import find_tissue
 from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileGrid
-from gliorun.reading.tissue import find_tissue
 
 Pixels = NDArray[np.uint8]
 SIDE = 480

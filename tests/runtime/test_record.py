@@ -12,8 +12,8 @@ import pytest
 
 import runs
 from gliorun import __version__
-from gliorun.density import CLASS_NAMES, Status
-from gliorun.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.findings.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.measuring.density import CLASS_NAMES, Status
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record, write_record
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliorun.engine import Engine, open_model
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL
+from gliorun.model.engine import Engine, open_model
 from gliorun.pipeline import SlideDensity, measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings

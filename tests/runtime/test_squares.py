@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gliorun.squares import MAX_SQUARES, NICE_MM, Squares, row_name
+from gliorun.findings.squares import MAX_SQUARES, NICE_MM, Squares, row_name
 
 lengths = st.floats(0.001, 400)
 

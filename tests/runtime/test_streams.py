@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from gliorun.streams import map_ahead
+from gliorun.measuring.streams import map_ahead
 
 
 def our_threads() -> list[str]:

@@ -9,9 +9,7 @@ from PIL import Image, ImageDraw
 
 import slides
 from gliorun.errors import GlioError
-from gliorun.reading.slide import Slide
-from gliorun.reading.tiles import TileGrid, TileSpec
-from gliorun.reading.tissue import (
+from gliorun.measuring.tissue import (
     MIN_SHARE,
     Tissue,
     check_light,
@@ -19,6 +17,8 @@ from gliorun.reading.tissue import (
     otsu_level,
     read_tissue,
 )
+from gliorun.reading.slide import Slide
+from gliorun.reading.tiles import TileGrid, TileSpec
 
 
 def opaque(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

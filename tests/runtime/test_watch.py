@@ -15,7 +15,7 @@ import pytest
 
 import cabinets
 import slides
-from gliorun import cabinet, watch
+from gliorun.batch import command, watch
 from gliorun.errors import UsageError
 from gliorun.reading.slide import Slide
 
@@ -222,7 +222,7 @@ def test_a_slow_share_is_not_looked_at_all_the_time(clock, incoming, monkeypatch
 @pytest.mark.parametrize("settle_s", [0, -1, float("nan")])
 def test_a_settling_time_without_sense_is_refused(settle_s):
     with pytest.raises(UsageError, match="--settle-s"):
-        cabinet.Wish([], Path(), "csv", settle_s)
+        command.Wish([], Path(), "csv", settle_s)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a stop there is Ctrl-Break to a whole console")

@@ -26,7 +26,7 @@ import pytest
 import cabinets
 import slides
 from gliorun import demo
-from gliorun.ledger import MAX_CUT_OFF, RECORDS, UNDER_WAY, Record
+from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, UNDER_WAY, Record
 
 SLIDES = int(os.environ.get("WEEK_SLIDES", "60"))
 KILLS = int(os.environ.get("WEEK_KILLS", "16"))

@@ -13,10 +13,10 @@ from PIL import Image
 
 from gliorun import writers
 from gliorun.atomic import replacing
-from gliorun.card import ModelCard
-from gliorun.density import Status, classify
 from gliorun.errors import GlioError
-from gliorun.nuclei import NucleusCounts
+from gliorun.findings.nuclei import NucleusCounts
+from gliorun.measuring.density import Status, classify
+from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity, measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings

@@ -18,8 +18,8 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliorun.card import MPP_RANGE, check_mpp
 from gliorun.errors import GlioError, TileReadError
+from gliorun.model.card import MPP_RANGE, check_mpp
 from gliorun.reading.jpegtiles import JpegTiles, Place
 from gliorun.reading.tiff import check_tiles
 from gliorun.reading.tiles import TileSpec

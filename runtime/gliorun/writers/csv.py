@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gliorun.density import Status, classify
-from gliorun.hotspots import HotSpot
+from gliorun.findings.hotspots import HotSpot
+from gliorun.measuring.density import Status, classify
 from gliorun.writers.result import Result
 
 COLUMNS = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
-from gliorun.hotspots import HotSpot
+from gliorun.findings.hotspots import HotSpot
+from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.writers import palette
 from gliorun.writers.result import Result
 

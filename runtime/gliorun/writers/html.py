@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment
 
-from gliorun.density import CLASS_NAMES, Status
-from gliorun.nuclei import compare_counts
+from gliorun.findings.nuclei import compare_counts
+from gliorun.measuring.density import CLASS_NAMES, Status
 from gliorun.writers import palette, viewer
 from gliorun.writers.result import Result
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gliorun.density import DensityMap
+from gliorun.measuring.density import DensityMap
 from gliorun.reading.slide import Scale
 from gliorun.writers.legend import BLOCK_PT, Block
 from gliorun.writers.page import Page, printable, shorten, wrap

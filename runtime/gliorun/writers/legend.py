@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gliorun.density import CLASS_NAMES, DensityMap, Status
-from gliorun.hotspots import HotSpot
+from gliorun.findings.hotspots import HotSpot
+from gliorun.findings.squares import Squares
+from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status
 from gliorun.pipeline import SlideDensity
-from gliorun.squares import Squares
 from gliorun.writers import hatching, palette
 from gliorun.writers.page import INK, Page, Pixels, Side
 

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.nuclei import Nucleus, find_nuclei
+from gliorun.findings.nuclei import Nucleus, find_nuclei
 from gliorun.writers.geojson import Feature, PathClass, Ring, write_features
 from gliorun.writers.result import Result
 

@@ -16,10 +16,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from gliorun import __version__, kernels
-from gliorun.density import NO_CLASS, DensityMap, classify
-from gliorun.masks import Mask, MaskStore
-from gliorun.nuclei import px_l0_of
+from gliorun import __version__
+from gliorun.findings.nuclei import px_l0_of
+from gliorun.measuring import kernels
+from gliorun.measuring.density import NO_CLASS, DensityMap, classify
+from gliorun.measuring.masks import Mask, MaskStore
 from gliorun.writers.result import Result
 
 MAP_TILE_PX = 256

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.density import CLASS_EDGES, classify
 from gliorun.errors import UsageError
+from gliorun.measuring.density import CLASS_EDGES, classify
 
 DEFAULT = "cold-hot"
 CONTINUOUS = "continuous"

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliorun.density import DensityMap
-from gliorun.hotspots import HotSpot
+from gliorun.findings.hotspots import HotSpot
+from gliorun.findings.squares import Squares, row_name
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.tissue import Tissue
 from gliorun.reading.slide import Scale
-from gliorun.reading.tissue import Tissue
-from gliorun.squares import Squares, row_name
 from gliorun.writers import hatching, palette
 from gliorun.writers.legend import length
 from gliorun.writers.page import INK, Box, Page, Pixels, text_width

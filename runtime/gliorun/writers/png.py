@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gliorun.density import DensityMap
-from gliorun.kernels import OPAQUE
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.kernels import OPAQUE
 from gliorun.pipeline import SlideDensity
 from gliorun.writers import hatching, legend
 from gliorun.writers.layout import MAX_DOTS, Columns, Layout, height_pt, lay_out

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from gliorun.density import DensityMap, Status
-from gliorun.reading.tissue import Tissue
+from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.tissue import Tissue
 from gliorun.writers import hatching, palette
 from gliorun.writers.layout import Columns, Layout, lay_out
 from gliorun.writers.legend import BLOCK_PT, SWATCH_PT, Column, Swatch, Table, percent

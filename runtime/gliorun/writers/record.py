@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from gliorun import __version__
-from gliorun.about import LIBRARIES
-from gliorun.card import ModelCard
-from gliorun.density import CLASS_NAMES, NO_CLASS, Status, classify
-from gliorun.hotspots import HotSpot
-from gliorun.nuclei import CountComparison
+from gliorun.findings.hotspots import HotSpot
+from gliorun.findings.nuclei import CountComparison
+from gliorun.measuring.density import CLASS_NAMES, NO_CLASS, Status, classify
+from gliorun.model.card import ModelCard
+from gliorun.model.shipped import LIBRARIES
 from gliorun.pipeline import SlideDensity
 from gliorun.settings import Settings
 from gliorun.writers.result import Result

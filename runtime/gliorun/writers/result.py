@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gliorun.card import ModelCard
-from gliorun.hotspots import HotSpot
-from gliorun.masks import MaskStore
-from gliorun.nuclei import NucleusCounts
+from gliorun.findings.hotspots import HotSpot
+from gliorun.findings.nuclei import NucleusCounts
+from gliorun.measuring.masks import MaskStore
+from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
 
 

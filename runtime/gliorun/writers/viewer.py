@@ -31,11 +31,11 @@ from bokeh.resources import Resources
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliorun.density import CLASS_NAMES, DensityMap, Status, classify
-from gliorun.hotspots import HotSpot
-from gliorun.nuclei import NucleusCounts
+from gliorun.findings.hotspots import HotSpot
+from gliorun.findings.nuclei import NucleusCounts
+from gliorun.findings.squares import Squares, row_name
+from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.reading.slide import Scale
-from gliorun.squares import Squares, row_name
 from gliorun.writers import palette
 from gliorun.writers.result import Result
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from gliorun.colour import DENSITY_OF_LEVEL
 from gliorun.errors import GlioError
-from gliorun.kernels import OPAQUE
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
+from gliorun.measuring.kernels import OPAQUE
 from gliorun.reading.images import NO_IMAGE
 from gliorun.reading.slide import UNREAD
 from gliorun.reading.tiles import TileSpec

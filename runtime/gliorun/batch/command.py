@@ -7,8 +7,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliorun import batch, job
-from gliorun import watch as watching
+from gliorun import job
+from gliorun.batch import loop
+from gliorun.batch import watch as watching
 from gliorun.errors import GlioError, UsageError
 from gliorun.progress import Course, JsonLines, Lines, Reporter
 from gliorun.reading.files import absolute, find_slides, stamp_of
@@ -28,7 +29,7 @@ class Wish:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
-        batch.suffixes_of(self.formats)  # refuses an unknown one
+        loop.suffixes_of(self.formats)  # refuses an unknown one
         if not self.settle_s > 0:
             raise UsageError(f"--settle-s is {self.settle_s:g}; it must be above 0")
 
@@ -66,12 +67,12 @@ def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
         raise GlioError(f"{'; '.join(amiss)}; name a slide, or a folder that holds some")
     for line in amiss:
         reporter.complain(line)
-    suffixes = batch.suffixes_of(wish.formats)
+    suffixes = loop.suffixes_of(wish.formats)
     with (
-        batch.opened(folder, suffixes, plan, reporter.complain) as ledger,
+        loop.opened(folder, suffixes, plan, reporter.complain) as ledger,
         _work(wish, plan, reporter) as work,
     ):
-        tally = batch.run(slides, ledger, plan, work, reporter, retry=True)
+        tally = loop.run(slides, ledger, plan, work, reporter, retry=True)
     return not tally.failed
 
 
@@ -85,26 +86,26 @@ def watch(wish: Wish, plan: job.Plan, voice: Voice) -> None:
     """
     folder = _folder_of(wish)
     reporter = voice.reporter(Course({}), dated=True)
-    suffixes = batch.suffixes_of(wish.formats)
+    suffixes = loop.suffixes_of(wish.formats)
     with (
         suppress(KeyboardInterrupt),  # that is how a watch ends well
-        batch.opened(folder, suffixes, plan, reporter.complain) as ledger,
+        loop.opened(folder, suffixes, plan, reporter.complain) as ledger,
         _work(wish, plan, reporter) as work,
     ):
         reporter.watching(f"{', '.join(wish.names)}; results go to {folder}")
         feed = watching.arriving(
             wish.names, folder, wish.settle_s, ledger.due_again, reporter.complain
         )
-        batch.run(feed, ledger, plan, work, reporter, retry=False)
+        loop.run(feed, ledger, plan, work, reporter, retry=False)
 
 
 @contextmanager
-def _work(wish: Wish, plan: job.Plan, reporter: Reporter) -> Iterator[batch.Work]:
+def _work(wish: Wish, plan: job.Plan, reporter: Reporter) -> Iterator[loop.Work]:
     if wish.cluster is None:
-        yield batch.here(plan, reporter.tiles, reporter.say)
+        yield loop.here(plan, reporter.tiles, reporter.say)
         return
     try:
-        from gliorun import cluster
+        from gliorun.batch import cluster
     except ImportError as error:
         raise GlioError(
             f"--cluster needs Dask: pip install 'gliorun[cluster]' ({error})"

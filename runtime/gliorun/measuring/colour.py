@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import kernels
+from gliorun.measuring import kernels
 
 Table = NDArray[np.uint8]
 Levels = NDArray[np.int64]

@@ -14,10 +14,11 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker, get_worker
 
-from gliorun import batch, job
-from gliorun.batch import Ended, Failure, Task
-from gliorun.engine import Engine
+from gliorun import job
+from gliorun.batch import loop
+from gliorun.batch.loop import Ended, Failure, Task
 from gliorun.errors import GlioError, UsageError
+from gliorun.model.engine import Engine
 from gliorun.pipeline import Waits
 
 AHEAD = 2
@@ -41,7 +42,7 @@ Answer = job.Outcome | Failure | Unfit
 
 
 @contextmanager
-def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterator[batch.Work]:
+def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterator[loop.Work]:
     """Give work that is done by the workers of a scheduler.
 
     Raises
@@ -69,7 +70,7 @@ class _Crew:
     ) -> None:
         self._client = client
         self._address = address
-        self._wanted = batch.made_with(plan)
+        self._wanted = loop.made_with(plan)
         self._complain = complain
         self._in_hand: dict[Future, Task] = {}
         self._alone = False
@@ -169,12 +170,12 @@ def measure_there(
     own_model : Path, optional
         None stands for the model that ships, wherever gliorun is installed.
     wanted : dict
-        What `batch.made_with` gives on the machine that asks.
+        What `loop.made_with` gives on the machine that asks.
     """
     plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
     me = get_worker().address
     try:
-        found = batch.made_with(plan)
+        found = loop.made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():
@@ -191,7 +192,7 @@ def measure_there(
             raise  # no worker is fit for what was typed
         except GlioError as error:
             return Unfit(me, str(error))
-        answer = batch.attempt(
+        answer = loop.attempt(
             path, plan, lambda: engine, lambda done, total: None, Waits(), lambda line: None
         )
     if isinstance(answer, Failure) and answer.stalled:

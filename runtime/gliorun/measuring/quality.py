@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import kernels
-from gliorun.colour import DENSITY_OF_LEVEL, StainStatistic
-from gliorun.density import Status
 from gliorun.errors import UsageError
+from gliorun.measuring import kernels
+from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic
+from gliorun.measuring.density import Status
 
 LOOK_MPP = 0.5
 """Micrometres per pixel that a tile is looked at."""

@@ -14,12 +14,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gliorun import __version__, job, summary, writers
+from gliorun import __version__, job, writers
 from gliorun.atomic import cannot_write, remove_leftovers
-from gliorun.card import sha256_of
-from gliorun.engine import Engine
+from gliorun.batch import summary
+from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, Ledger, Record
 from gliorun.errors import GlioError, StalledError, UsageError
-from gliorun.ledger import MAX_CUT_OFF, RECORDS, Ledger, Record
+from gliorun.model.card import sha256_of
+from gliorun.model.engine import Engine
 from gliorun.pipeline import Progress, Waits
 from gliorun.progress import Reporter
 from gliorun.reading.files import stamp_of

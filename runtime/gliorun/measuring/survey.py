@@ -6,17 +6,17 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
-from gliorun import colour
-from gliorun.card import ModelCard
-from gliorun.density import Status
 from gliorun.errors import GlioError, TileReadError
+from gliorun.measuring import colour
+from gliorun.measuring.density import Status
+from gliorun.measuring.quality import QualityLimits, judge, shrink_of
+from gliorun.measuring.streams import map_ahead
+from gliorun.measuring.tissue import Tissue, check_light, find_tissue, read_tissue
+from gliorun.model.card import ModelCard
 from gliorun.processors import processors
-from gliorun.reading.quality import QualityLimits, judge, shrink_of
 from gliorun.reading.slide import Rgba, Scale, Slide
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
-from gliorun.reading.tissue import Tissue, check_light, find_tissue, read_tissue
 from gliorun.settings import Settings
-from gliorun.streams import map_ahead
 
 OVERVIEW_PX = 2048
 STAIN_SAMPLES = 64

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gliorun import __version__
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parents[1] / "models"
 """Those that ship."""
 MODEL = MODELS / "student.xml"
 """The one that runs where none is named."""
@@ -16,7 +16,7 @@ MODEL = MODELS / "student.xml"
 LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "simplejpeg", "numba", "numpy")
 
 
-def shipped() -> dict[str, Path]:
+def models() -> dict[str, Path]:
     """Return the IRs that ship, by name."""
     return {path.stem: path for path in sorted(MODELS.glob("*.xml"))}
 

@@ -15,8 +15,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from gliorun.card import ModelCard, sha256_of
 from gliorun.errors import GlioError, StalledError, UsageError
+from gliorun.model.card import ModelCard, sha256_of
 
 CARD_KEY = "gliorun_card"
 """Entry of the IR's `rt_info` that holds the card as JSON."""

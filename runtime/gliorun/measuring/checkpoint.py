@@ -19,9 +19,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from gliorun.atomic import replacing
-from gliorun.density import DensityMap, Status
 from gliorun.errors import DamagedSlideError, GlioError
-from gliorun.masks import MaskStore
+from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.masks import MaskStore
 from gliorun.reading.tiles import TileGrid
 
 FOLDER = ".gliorun"

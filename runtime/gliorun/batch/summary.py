@@ -11,8 +11,8 @@ from urllib.parse import quote
 from jinja2 import Environment
 
 from gliorun.atomic import replacing
-from gliorun.density import CLASS_NAMES
-from gliorun.ledger import Record
+from gliorun.batch.ledger import Record
+from gliorun.measuring.density import CLASS_NAMES
 from gliorun.progress import plain
 from gliorun.writers import THUMBNAIL, palette
 

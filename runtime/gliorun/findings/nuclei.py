@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import kernels
-from gliorun.density import DensityMap, classify
-from gliorun.masks import Mask, MaskStore
+from gliorun.measuring import kernels
+from gliorun.measuring.density import DensityMap, classify
+from gliorun.measuring.masks import Mask, MaskStore
 from gliorun.reading.slide import Scale
 
 MIN_NUCLEUS_UM2 = 5.0

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from gliorun.colour import StainStatistic
 from gliorun.errors import GlioError, UsageError
+from gliorun.measuring.colour import StainStatistic
 
 FORMAT = 2
 """2: optical density counts from the glass."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gliorun import kernels
 from gliorun.errors import UsageError
+from gliorun.measuring import kernels
 from gliorun.reading.tiles import TileGrid, TileSpec
 
 CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)

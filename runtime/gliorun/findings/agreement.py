@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.density import classify
+from gliorun.measuring.density import classify
 
 Mask = NDArray[np.uint8]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.density import DensityMap
 from gliorun.errors import UsageError
+from gliorun.findings.squares import Squares
+from gliorun.measuring.density import DensityMap
 from gliorun.reading.slide import Scale
-from gliorun.squares import Squares
 
 Array = NDArray[np.float64]
 

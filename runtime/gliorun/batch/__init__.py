@@ -1,0 +1,1 @@
+"""Many slides: the loop, the watch, and what became of each."""
