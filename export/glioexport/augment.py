@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from gliorun.errors import UsageError
-from gliorun.measuring.colour import DENSITY_OF_LEVEL
+from gliorun.measuring.colour import (
+    DENSITY_OF_LEVEL,
+    StainStatistic,
+    Table,
+    identity_table,
+    table_between,
+)
 from gliorun.reading.windows import pad_to
 
 Pixels = NDArray[np.uint8]
@@ -25,11 +31,22 @@ STAINS_OF_DENSITY = np.linalg.inv(STAINS)
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
+GAINS = ("ground_gain", "contrast_gain", "channel_gain")
+
+
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far a training crop may stray; a factor `f` is drawn from [1/f, f], log-uniform."""
+    """How far a training crop may stray; a factor `f` is drawn from [1/f, f], log-uniform.
+
+    `ground_gain` and `contrast_gain` are by how much the match of colour may be off: of the
+    optical density of the ground, and of what nuclei have beyond it; `channel_gain` is the same
+    for each channel of both. At run time neither is known exactly.
+    """
 
     scale: float = 1.35
+    ground_gain: float = 1.2
+    contrast_gain: float = 2.0
+    channel_gain: float = 1.12
     stain_factor: float = 1.7
     channel_factor: float = 1.3
     channel_shift: float = 0.12
@@ -43,7 +60,7 @@ class Augmentation:
     jpeg_quality: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("scale", "stain_factor", "channel_factor", "gamma"):
+        for name in (*GAINS, "scale", "stain_factor", "channel_factor", "gamma"):
             self._must(name, 1, math.inf)
         for name in ("grey_share", "blur_share", "noise_share", "jpeg_share"):
             self._must(name, 0, 1)
@@ -58,21 +75,43 @@ class Augmentation:
             raise UsageError(f"{name} is {value}; it must be {must}")
 
 
-PLAIN = Augmentation(1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 95)
+PLAIN = Augmentation(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 95)
 """Crops, rotations and flips only, as the paper does."""
-SAME_COLOUR = Augmentation(
+MATCHED = Augmentation(
     stain_factor=1.0, channel_factor=1.0, channel_shift=0.0, gamma=1.0, grey_share=0.0
 )
-"""All but the colour. Where colour is matched before, in training and at run time alike, varying
-it again made networks worse on laboratories that they had not seen: see the model card."""
+"""All but the colour, other than by how much its match may be off."""
 
 
 def augment(
-    pixels: Pixels, nuclei: Label, side: int, how: Augmentation, random: np.random.Generator
+    pixels: Pixels,
+    nuclei: Label,
+    side: int,
+    how: Augmentation,
+    random: np.random.Generator,
+    target: StainStatistic | None = None,
 ) -> tuple[Pixels, Label]:
-    """Return one (side, side, 3) crop and its (side, side) label, of the types they came in."""
+    """Return one (side, side, 3) crop and its (side, side) label, of the types they came in.
+
+    `target` is the colour that the pixels are in, without which its match is not varied.
+    """
     crop, label = _turn(*_crop(pixels, nuclei, side, how, random), random)
+    if target is not None:
+        table = _mismatch(target, how, random)
+        crop = np.stack([table[c][crop[..., c]] for c in range(3)], axis=-1)
     return _degrade(_stain(crop, how, random), how, random), label
+
+
+def _mismatch(target: StainStatistic, how: Augmentation, random: np.random.Generator) -> Table:
+    """Return a table that moves the matched colour as far as the match may be off."""
+    if all(getattr(how, gain) == 1 for gain in GAINS):
+        return identity_table()
+    contrast = np.subtract(target.nucleus, target.ground)
+    contrast *= _factor(how.contrast_gain, random) * _factor(how.channel_gain, random, 3)
+    ground = np.array(target.ground) * _factor(how.ground_gain, random)
+    ground *= _factor(how.channel_gain, random, 3)
+    nucleus = ground + contrast
+    return table_between(target, StainStatistic(tuple(ground.tolist()), tuple(nucleus.tolist())))
 
 
 def _factor(

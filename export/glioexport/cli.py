@@ -31,6 +31,14 @@ Changes = Annotated[
 ]
 
 
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SET=FACTOR", help="Draw the tiles of a set more often, as emory_gbm40=2; repeats."
+    ),
+]
+
+
 @app.callback()
 def main() -> None:
     """Train the reference network and convert it for the workstation."""
@@ -47,13 +55,14 @@ def train(
     no_dropblock: Annotated[bool, typer.Option("--no-dropblock", help="The plain U-net.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.", min=0)] = 1,
     hold_out: HoldOut = None,
+    weight: Weights = None,
     vary: Changes = None,
 ) -> None:
     """Train U-net+DropBlock; called again after a kill, it goes on."""
     from dataclasses import replace
 
     from glioexport.network import UnetShape
-    from glioexport.recipe import RECIPES, TrainSettings, varied
+    from glioexport.recipe import RECIPES, TrainSettings, varied, weights_of_sets
     from glioexport.train import train as train_model
 
     if recipe not in RECIPES:
@@ -62,6 +71,7 @@ def train(
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
     settings = TrainSettings(chosen, UnetShape(filters=filters), precision, seed)
+    settings = replace(settings, weights=weights_of_sets(weight or ()))
     settings = varied(settings, [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())])
     model = train_model(data, out, settings, say=_say, held_out=hold_out or ())
     typer.echo(model)

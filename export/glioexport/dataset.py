@@ -135,11 +135,16 @@ def read_label(path: Path) -> NDArray[Any]:
 
 
 def stain_statistics(entries: Iterable[Entry]) -> dict[str, colour.StainStatistic]:
-    """Measure every stain group; groups with too little tissue are left out."""
+    """Measure every stain group, its nuclei where the labels have them.
+
+    Groups with too little tissue are left out.
+    """
     levels: dict[str, colour.Levels] = {}
     for entry in entries:
         counts = levels.setdefault(entry.stain_group, colour.empty_levels())
-        colour.add_levels(read_rgba(entry.image), counts)
+        rgba, nuclei = read_rgba(entry.image), read_nuclei(entry.label)
+        _check_sizes(entry, rgba, nuclei)
+        colour.add_levels(rgba, counts, nuclei)
     measured = {group: colour.measure(counts) for group, counts in levels.items()}
     return {group: statistic for group, statistic in measured.items() if statistic}
 
@@ -161,13 +166,17 @@ def load_tiles(
         table = colour.table_between(statistics.get(entry.stain_group), target)
         pixels, _ = colour.normalise(read_rgba(entry.image), table)
         nuclei = read_nuclei(entry.label)
-        if nuclei.shape != pixels.shape[:2]:
-            raise GlioError(
-                f"{entry.label}: {nuclei.shape} does not fit the image {pixels.shape[:2]}; "
-                "draw the label at the image's size"
-            )
+        _check_sizes(entry, pixels, nuclei)
         tiles.append(_at_scale(LabelledTile(entry, pixels, nuclei)))
     return tiles
+
+
+def _check_sizes(entry: Entry, image: NDArray[np.uint8], label: NDArray[np.uint8]) -> None:
+    if label.shape != image.shape[:2]:
+        raise GlioError(
+            f"{entry.label}: {label.shape} does not fit the image {image.shape[:2]}; "
+            "draw the label at the image's size"
+        )
 
 
 def _at_scale(tile: LabelledTile) -> LabelledTile:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport import ir, onnx_model
-from glioexport.augment import SAME_COLOUR
+from glioexport.augment import MATCHED
 from glioexport.dataset import MPP, LabelledTile, read_label
 from glioexport.lessons import (
     choose,
@@ -36,7 +36,7 @@ from gliorun.reading.windows import segment
 STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)
 """As INT8 five times as fast as the reference, with as many weights; see the model card."""
 RECIPE = Recipe(
-    "adam", 3e-3, True, 0.0, True, SAME_COLOUR, crop_px=256, average=0.998, batch=8, epochs=30
+    "adam", 3e-3, True, 0.0, True, MATCHED, crop_px=256, average=0.998, batch=8, epochs=30
 )
 ANSWERS = "teacher"
 """Folder beside the checkpoints for the teacher's answers: grey images, 255 is nucleus."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import keras
 
-from glioexport.augment import PLAIN, SAME_COLOUR, Augmentation
+from glioexport.augment import MATCHED, PLAIN, Augmentation
 from glioexport.network import UnetShape
 from gliorun.errors import UsageError
 
@@ -28,6 +28,8 @@ class Recipe:
     tiles. `average` is the share that the running average of the weights keeps at every step; it
     is the average that is validated and saved (Polyak, Juditsky 1992; 0 keeps the last weights).
     `threshold` is the probability at which a pixel becomes nucleus; it moves into the last bias.
+    `balance` decides between sets of unequal size: with 1 every tile counts by its side, with 0
+    every set counts the same, and between them sets count by that power of their tiles.
     """
 
     optimizer: str
@@ -40,6 +42,7 @@ class Recipe:
     match_colour: bool = True
     average: float = 0.0
     threshold: float = 0.5
+    balance: float = 0.5
     batch: int = 4
     epochs: int = 30
 
@@ -50,6 +53,7 @@ class Recipe:
         for name, fits, must in (
             ("average", 0 <= self.average < 1, "lie from 0 to below 1"),
             ("threshold", 0 < self.threshold < 1, "lie between 0 and 1"),
+            ("balance", 0 <= self.balance <= 1, "lie from 0 to 1"),
             ("dice_share", 0 <= self.dice_share <= 1, "lie from 0 to 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "be above 0"),
             ("batch", self.batch >= 1, "be at least 1"),
@@ -61,22 +65,29 @@ class Recipe:
 
 RECIPES = {
     "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN),
-    "best": Recipe("adam", 2e-3, True, 0.5, True, SAME_COLOUR, crop_px=256, average=0.998),
+    "best": Recipe("adam", 2e-3, True, 0.5, True, MATCHED, crop_px=256, average=0.998),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Everything that decides what comes out of a training; kept beside its checkpoint."""
+    """Everything that decides what comes out of a training; kept beside its checkpoint.
+
+    `weights` are factors by which sets are drawn more or less often, by name.
+    """
 
     recipe: Recipe
     shape: UnetShape
     precision: str = "float32"
     seed: int = 1
+    weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision is {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        for name, factor in self.weights.items():
+            if not 0 < factor < math.inf:
+                raise UsageError(f"the weight of {name} is {factor}; it must be above 0")
         if self.shape.height_px != self.shape.width_px:
             raise UsageError("tiles are square; height_px and width_px must be equal")
         try:
@@ -153,3 +164,23 @@ def _typed(change: str, text: str, default: Any) -> Any:
     if type(value) is not type(default) and not (type(value) is int and type(default) is float):
         raise UsageError(f"{change}: not of the kind of the default, {json.dumps(default)}")
     return type(default)(value)
+
+
+def weights_of_sets(texts: Iterable[str]) -> dict[str, float]:
+    """Return the factor of each set out of texts, each "set=factor".
+
+    Raises
+    ------
+    UsageError
+        A text is no name with a number.
+    """
+    weights = {}
+    for text in texts:
+        name, equals, factor = text.rpartition("=")
+        try:
+            weights[name] = float(factor)
+        except ValueError as error:
+            raise UsageError(f"{text}: not a set with a factor, as emory_gbm40=2") from error
+        if not equals or not name:
+            raise UsageError(f"{text}: not a set with a factor, as emory_gbm40=2")
+    return weights

@@ -84,7 +84,7 @@ def run_epochs(
     model, averaged, history = _resume(out, settings, steps)
     for epoch in range(len(history), recipe.epochs):
         started = time.monotonic()
-        loss = _one_epoch(model, averaged, lessons.tiles, settings, epoch, steps, threads, say)
+        loss = _one_epoch(model, averaged, lessons, settings, epoch, steps, threads, say)
         figures = compare_by_set(lessons.checks, mask_of_tile(averaged))
         history.append(
             {
@@ -109,25 +109,50 @@ def run_epochs(
 
 
 def draw_batch(
-    tiles: list[LabelledTile], settings: TrainSettings, epoch: int, step: int
+    lessons: Lessons, shares: NDArray[np.float64], settings: TrainSettings, epoch: int, step: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return crops (N, H, W, 3) and labels (N, H, W), a function of seed, epoch and step alone."""
+    """Return crops (N, H, W, 3) and labels (N, H, W), a function of seed, epoch and step alone.
+
+    `shares` are those of `shares_of_tiles`.
+    """
     random = np.random.default_rng((settings.seed, epoch, step))
-    side = settings.recipe.crop_px
-    share = np.sqrt([max(tile.nuclei.size / side**2, 1.0) for tile in tiles])
-    picks = random.choice(len(tiles), settings.recipe.batch, p=share / share.sum())
+    recipe = settings.recipe
+    picks = random.choice(len(lessons.tiles), recipe.batch, p=shares)
     crops = [
-        augment(tiles[pick].pixels, tiles[pick].nuclei, side, settings.recipe.augmentation, random)
+        augment(
+            lessons.tiles[pick].pixels,
+            lessons.tiles[pick].nuclei,
+            recipe.crop_px,
+            recipe.augmentation,
+            random,
+            lessons.target,
+        )
         for pick in picks
     ]
     pixels, nuclei = zip(*crops, strict=True)
     return np.stack(pixels), np.stack(nuclei)
 
 
+def shares_of_tiles(tiles: list[LabelledTile], settings: TrainSettings) -> NDArray[np.float64]:
+    """Return how often each tile is drawn, (N,) float64, summing to 1.
+
+    Inside a set a tile counts by its side, but never less than a crop; sets are balanced.
+    """
+    side = settings.recipe.crop_px
+    shares = np.sqrt([max(tile.nuclei.size / side**2, 1.0) for tile in tiles])
+    names = np.array([tile.entry.set for tile in tiles])
+    for name in np.unique(names):
+        of_set = names == name
+        total = shares[of_set].sum()
+        weight = settings.weights.get(str(name), 1.0)
+        shares[of_set] *= weight * total**settings.recipe.balance / total
+    return np.asarray(shares / shares.sum())
+
+
 def _one_epoch(
     model: keras.Model,
     averaged: keras.Model,
-    tiles: list[LabelledTile],
+    lessons: Lessons,
     settings: TrainSettings,
     epoch: int,
     steps: int,
@@ -136,8 +161,9 @@ def _one_epoch(
 ) -> float:
     losses = []
     started = time.monotonic()
+    shares = shares_of_tiles(lessons.tiles, settings)
     batches = map_ahead(
-        lambda step: draw_batch(tiles, settings, epoch, step),
+        lambda step: draw_batch(lessons, shares, settings, epoch, step),
         range(steps),
         threads=threads,
         ahead=2 * threads + 1,

@@ -1,10 +1,11 @@
-"""Colour normalisation: each channel's optical density is stretched to a target.
+"""Colour normalisation: ground and nuclei are each moved to a target of optical density.
 
 The paper normalises "based on RGB channel ratios" (its Eq. 1 is lost). A ratio of intensities is
 a shift of optical density, which would colour the glass; we stretch optical density instead, in
-two pieces that leave the glass white: from glass to the pale ground (median of the tissue), and
-from there to the dark nuclei (98th percentile). That is a table of 256 levels per channel. It is
-our choice, made by validation accuracy on a laboratory the network has not seen.
+two pieces that leave the glass white: from the glass to the ground (median of the tissue that is
+not nucleus), and from there to the nuclei (their median). That is a table of 256 levels per
+channel. Neither median depends on how many nuclei there are, which a high percentile of the whole
+tissue does: with it, tissue with few nuclei was stretched until its ground looked like nuclei.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from gliorun.measuring import kernels
 
 Table = NDArray[np.uint8]
 Levels = NDArray[np.int64]
+Densities = tuple[float, float, float]
+"""Optical densities (natural logarithm) of R, G and B."""
 
 WHITE_QUANTILE = 0.999
 DIMMEST_WHITE = 225
-"""The glass is as bright as the brightest channel's 99.9th percentile, but never dimmer than
-this: a dense tumour may show no glass at all."""
+"""Where no glass is seen, the brightest channel's 99.9th percentile stands for it, but never less
+than this: a dense tumour may show no glass at all."""
+DARK_SCANNER = 200
+"""A scan whose brightest channel stays below this level everywhere has glass that is grey: even
+dense tissue lets more red light through on any other."""
 MIN_TISSUE_DENSITY = 0.2
 """Optical density, over the glass, of the darkest channel of the palest tissue. With the palest
 stroma and fat counted as well, the median falls, and everything is stretched into nuclei: from
@@ -33,9 +39,14 @@ FAINT_TISSUE_DENSITY = 0.12
 FAINT_SHARE = 0.4
 """Share of the pixels above the faint density that must lie above the other one, or the slide is
 faint. The least among 107 slides of six sources is 0.52."""
-HIGH_QUANTILE = 0.98
 MIN_TISSUE_PX = 2_000
-GAIN_RANGE = (0.3, 6.0)
+MIN_NUCLEUS_PX = 500
+"""Fewer pixels of nuclei say nothing about their stain: some five nuclei."""
+GAIN_RANGE = (0.3, 8.0)
+CHANNEL_RANGE = 1.5
+"""The gain of a channel beyond the ground may differ from the common one by this factor: the hue
+of haematoxylin varies between laboratories, and a channel that hardly tells nuclei from ground
+must not be stretched into noise."""
 
 DENSITY_OF_LEVEL = -np.log((np.arange(256) + 1) / 256)
 """Optical density (natural logarithm) of each 8-bit level."""
@@ -43,45 +54,73 @@ DENSITY_OF_LEVEL = -np.log((np.arange(256) + 1) / 256)
 
 @dataclass(frozen=True, slots=True)
 class StainStatistic:
-    """Optical density of the tissue over the glass, one value for each of R, G and B.
+    """Median optical density of ground and nuclei over the glass, for each of R, G and B.
 
-    `white` is the level of the glass, 0 to 255.
+    `white` is the level of the glass in each channel, 0 to 255.
     """
 
-    median: tuple[float, float, float]
-    high: tuple[float, float, float]
-    white: int = 255
+    ground: Densities
+    nucleus: Densities
+    white: tuple[int, int, int] = (255, 255, 255)
 
 
 def empty_levels() -> Levels:
-    """Return a histogram with no pixel in it: (64, 3, 256) int64."""
-    return np.zeros((64, 3, 256), dtype=np.int64)
+    """Return a histogram with no pixel in it, of ground and of nuclei: (2, 64, 3, 256) int64."""
+    return np.zeros((2, 64, 3, 256), dtype=np.int64)
 
 
-def add_levels(rgba: NDArray[np.uint8], counts: Levels) -> None:
-    """Add the pixels of `rgba`, (H, W, 4) uint8, to `counts`."""
-    kernels.count_levels(rgba, counts)
+def add_levels(
+    rgba: NDArray[np.uint8], counts: Levels, nuclei: NDArray[np.uint8] | None = None
+) -> None:
+    """Add the pixels of `rgba`, (H, W, 4) uint8, to `counts`.
+
+    `nuclei` is (H, W) uint8, not 0 on a nucleus; without it, all is ground.
+    """
+    if nuclei is None:
+        nuclei = np.zeros(rgba.shape[:2], dtype=np.uint8)
+    kernels.count_levels(rgba, nuclei, counts)
 
 
-def measure(counts: Levels) -> StainStatistic | None:
-    """Return the statistic of a histogram, or None if it holds too little tissue to trust."""
-    white = max(*_level_at(counts.sum(axis=0), WHITE_QUANTILE), DIMMEST_WHITE)
-    tissue, any_tissue = (
-        counts[: int(white * np.exp(-palest)) // 4].sum(axis=0)
+def measure(
+    counts: Levels,
+    white: tuple[int, int, int] | None = None,
+    usual: StainStatistic | None = None,
+) -> StainStatistic | None:
+    """Return the statistic of a histogram, or None if it holds too little tissue to trust.
+
+    `white` is the level of the glass in each channel where it is known. Where hardly any nucleus
+    was counted, nuclei are taken to be as much darker than the ground, in proportion, as in
+    `usual`; without it, they are taken to be twice as dark.
+    """
+    white = white or _white_of(counts.sum(axis=(0, 1)))
+    of_ground, of_nuclei = counts
+    ground, any_ground = (
+        of_ground[: int(max(white) * np.exp(-palest)) // 4].sum(axis=0)
         for palest in (MIN_TISSUE_DENSITY, FAINT_TISSUE_DENSITY)
     )
-    if tissue[0].sum() < FAINT_SHARE * any_tissue[0].sum():
-        tissue = any_tissue
-    if tissue[0].sum() < MIN_TISSUE_PX:
+    if ground[0].sum() < FAINT_SHARE * any_ground[0].sum():
+        ground = any_ground
+    nuclei = of_nuclei.sum(axis=0)
+    if ground[0].sum() + nuclei[0].sum() < MIN_TISSUE_PX or not ground.any():
         return None
+    glass = DENSITY_OF_LEVEL[list(white)]
 
-    def density_at(quantile: float) -> tuple[float, float, float]:
-        # the darkest levels are the highest densities
-        red, green, blue = DENSITY_OF_LEVEL[_level_at(tissue, 1 - quantile)]
-        glass = DENSITY_OF_LEVEL[white]
-        return float(red - glass), float(green - glass), float(blue - glass)
+    def median(histogram: Levels) -> NDArray[np.float64]:
+        return np.asarray(DENSITY_OF_LEVEL[_level_at(histogram, 0.5)] - glass)
 
-    return StainStatistic(density_at(0.5), density_at(HIGH_QUANTILE), white)
+    pale = np.maximum(median(ground), 1e-3)
+    if nuclei[0].sum() >= MIN_NUCLEUS_PX:
+        dark = median(nuclei)
+    else:
+        dark = pale * (2.0 if usual is None else np.divide(usual.nucleus, usual.ground))
+    return StainStatistic(_three(pale), _three(dark), white)
+
+
+def _white_of(histogram: Levels) -> tuple[int, int, int]:
+    """Return the level that stands for the glass, of a (3, 256) histogram of all pixels."""
+    brightest = max(_level_at(histogram, WHITE_QUANTILE))
+    level = brightest if brightest < DARK_SCANNER else max(brightest, DIMMEST_WHITE)
+    return level, level, level
 
 
 def _level_at(histogram: Levels, quantile: float) -> list[int]:
@@ -92,9 +131,14 @@ def _level_at(histogram: Levels, quantile: float) -> list[int]:
 
 def mean_statistic(statistics: Iterable[StainStatistic]) -> StainStatistic:
     """Return the mean of several statistics: the target that a training set is moved to."""
-    values = np.array([[s.median, s.high] for s in statistics])
-    median, high = values.mean(axis=0).round(4).tolist()
-    return StainStatistic(tuple(median), tuple(high))
+    values = np.array([[s.ground, s.nucleus] for s in statistics])
+    ground, nucleus = values.mean(axis=0).round(4)
+    return StainStatistic(_three(ground), _three(nucleus))
+
+
+def _three(values: NDArray[np.float64]) -> Densities:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def identity_table() -> Table:
@@ -105,30 +149,21 @@ def identity_table() -> Table:
 def table_between(source: StainStatistic | None, target: StainStatistic | None) -> Table:
     """Return the (3, 256) uint8 table that moves `source` to `target`.
 
-    Without a source (too little tissue) or a target (a model trained without), nothing changes.
+    One gain of optical density up to the ground, another one beyond. Without a source (too little
+    tissue) or a target (a model trained without), nothing changes.
     """
     if source is None or target is None:
         return identity_table()
-    density = np.maximum(DENSITY_OF_LEVEL - DENSITY_OF_LEVEL[source.white], 0)
-    return np.stack(
-        [
-            _channel_table(
-                density, (source.median[c], source.high[c]), (target.median[c], target.high[c])
-            )
-            for c in range(3)
-        ]
-    )
-
-
-def _channel_table(
-    density: NDArray[np.float64], source: tuple[float, float], target: tuple[float, float]
-) -> NDArray[np.uint8]:
-    """Return the new level of each density: one gain up to the median, another one beyond."""
-    median, high = source
-    to_median, to_high = target
-    pale = np.clip(to_median / max(median, 1e-3), *GAIN_RANGE)
-    dark = np.clip((to_high - to_median) / max(high - median, 1e-3), *GAIN_RANGE)
-    moved = pale * np.minimum(density, median) + dark * np.maximum(density - median, 0)
+    ground, contrast = np.array(source.ground), np.subtract(source.nucleus, source.ground)
+    pale = np.clip(np.divide(target.ground, np.maximum(ground, 1e-3)), *GAIN_RANGE)
+    to_contrast = np.subtract(target.nucleus, target.ground)
+    common = to_contrast.sum() / max(contrast.sum(), 1e-3)
+    of_channel = to_contrast / np.maximum(contrast, 1e-3)
+    dark = np.clip(of_channel, common / CHANNEL_RANGE, common * CHANNEL_RANGE)
+    dark = np.clip(dark, *GAIN_RANGE)
+    density = np.maximum(DENSITY_OF_LEVEL - DENSITY_OF_LEVEL[list(source.white)][:, None], 0)
+    below = np.minimum(density, ground[:, None])
+    moved = pale[:, None] * below + dark[:, None] * (density - below)
     return np.asarray(np.clip(np.rint(256 * np.exp(-moved) - 1), 0, 255), dtype=np.uint8)
 
 

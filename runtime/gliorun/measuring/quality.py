@@ -162,7 +162,7 @@ def _scores(rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None) 
     tissue = ((np.ptp(density, axis=0) > STAINED) | (span >= STRUCTURED)) & inside
     fold = math.nan
     if stain is not None:
-        double = DOUBLE * np.array(stain.median) + DENSITY_OF_LEVEL[stain.white]
+        double = DOUBLE * np.array(stain.ground) + DENSITY_OF_LEVEL[list(stain.white)]
         fold = solid_share((density > double[:, None, None]).all(axis=0), inside)
     return Scores(
         pen=pen,

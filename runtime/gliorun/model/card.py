@@ -11,8 +11,8 @@ from typing import Any
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring.colour import StainStatistic
 
-FORMAT = 2
-"""2: optical density counts from the glass."""
+FORMAT = 3
+"""3: colour is matched by ground and nuclei apart."""
 MPP_RANGE = (0.01, 4.0)
 
 
@@ -93,7 +93,7 @@ class ModelCard:
             target = values["colour_target"]
             if target is not None:
                 target = StainStatistic(
-                    median=_three(target["median"]), high=_three(target["high"])
+                    ground=_three(target["ground"]), nucleus=_three(target["nucleus"])
                 )
             values["colour_target"] = target
             values["classes"] = tuple(values["classes"])
