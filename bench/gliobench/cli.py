@@ -268,6 +268,77 @@ def accuracy(
 
 
 @app.command()
+def linearity(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")
+    ],
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="student, reference or an IR (.xml); by default what ships.",
+            show_default=False,
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="val, train or all.")] = "val",
+    count: Annotated[
+        int, typer.Option("--tiles-a-set", help="At most so many, spread over the set.", min=1)
+    ] = 12,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write every tile's response.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for measured against true densities.")
+    ] = None,
+) -> None:
+    """Take nuclei out of labelled tiles step by step: is the density measured still the true one?
+
+    None must measure 0, half of them half as much, and a tile the same whatever lies beside it.
+    Each step is measured as a slide of its own, by all that gliorun does with a slide.
+    """
+    _check_folders(json_path, pictures)
+
+    from dataclasses import asdict
+
+    from gliobench import document
+    from gliobench import linearity as response
+    from gliobench.accuracy import choose
+    from gliorun.job import model_path
+    from gliorun.model.engine import open_model
+    from gliorun.model.shipped import models as shipped
+
+    entries = response.choose_evenly(choose(folder, sets or (), split), count)
+    summaries, figures = [], {}
+    for path in models or list(shipped().values()):
+        engine = open_model(model_path(path))
+        meter = response.runtime_meter(engine)
+        tile_um = engine.card.tile_px * engine.card.mpp
+        found = []
+        for number, entry in enumerate(entries, 1):
+            _say(f"{path.stem}: {entry.set}/{entry.id}, {number} of {len(entries)}")
+            found.append((entry.set, response.respond(entry, meter, tile_um)))
+        for name in dict.fromkeys(name for name, _ in found):
+            of_set = [tile for set_name, tile in found if set_name == name]
+            summaries.append(response.summarise(path.stem, name, of_set))
+        figures[path.stem] = [tile for _, tile in found if tile is not None]
+    typer.echo(response.markdown(summaries))
+    if json_path is not None:
+        envelope = asdict(document.seal("linearity"))
+        document.write(json_path, {**envelope, "figures": response.as_values(summaries, figures)})
+    if pictures is not None:
+        from gliobench.plots import write_figures
+
+        drawn = {
+            f"linearity-{name}.png": response.draw(tiles, name) for name, tiles in figures.items()
+        }
+        for path in write_figures(pictures, drawn):
+            _say(str(path))
+
+
+@app.command()
 def report(
     files: Annotated[
         list[Path] | None,

@@ -16,8 +16,7 @@ from gliorun.measuring.colour import (
     DENSITY_OF_LEVEL,
     StainStatistic,
     Table,
-    identity_table,
-    table_between,
+    stretching,
 )
 from gliorun.reading.windows import pad_to
 
@@ -38,14 +37,14 @@ GAINS = ("ground_gain", "contrast_gain", "channel_gain")
 class Augmentation:
     """How far a training crop may stray; a factor `f` is drawn from [1/f, f], log-uniform.
 
-    `ground_gain` and `contrast_gain` are by how much the match of colour may be off: of the
-    optical density of the ground, and of what nuclei have beyond it; `channel_gain` is the same
-    for each channel of both. At run time neither is known exactly.
+    `ground_gain` is by how much the match of colour may be off, in optical density of the ground;
+    `contrast_gain` by how much that of nuclei beyond it varies; `channel_gain` is the same for
+    each channel of both.
     """
 
     scale: float = 1.35
     ground_gain: float = 1.2
-    contrast_gain: float = 2.0
+    contrast_gain: float = 1.6
     channel_gain: float = 1.12
     stain_factor: float = 1.7
     channel_factor: float = 1.3
@@ -104,14 +103,9 @@ def augment(
 
 def _mismatch(target: StainStatistic, how: Augmentation, random: np.random.Generator) -> Table:
     """Return a table that moves the matched colour as far as the match may be off."""
-    if all(getattr(how, gain) == 1 for gain in GAINS):
-        return identity_table()
-    contrast = np.subtract(target.nucleus, target.ground)
-    contrast *= _factor(how.contrast_gain, random) * _factor(how.channel_gain, random, 3)
-    ground = np.array(target.ground) * _factor(how.ground_gain, random)
-    ground *= _factor(how.channel_gain, random, 3)
-    nucleus = ground + contrast
-    return table_between(target, StainStatistic(tuple(ground.tolist()), tuple(nucleus.tolist())))
+    of_channel = _factor(how.ground_gain, random) * _factor(how.channel_gain, random, 3)
+    beyond = _factor(how.contrast_gain, random) * _factor(how.channel_gain, random, 3)
+    return stretching(target, of_channel, beyond)
 
 
 def _factor(

@@ -135,10 +135,7 @@ def read_label(path: Path) -> NDArray[Any]:
 
 
 def stain_statistics(entries: Iterable[Entry]) -> dict[str, colour.StainStatistic]:
-    """Measure every stain group, its nuclei where the labels have them.
-
-    Groups with too little tissue are left out.
-    """
+    """Measure the ground of every stain group; those with too little tissue are left out."""
     levels: dict[str, colour.Levels] = {}
     for entry in entries:
         counts = levels.setdefault(entry.stain_group, colour.empty_levels())

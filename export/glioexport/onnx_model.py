@@ -14,11 +14,11 @@ import onnx
 from numpy.typing import NDArray
 
 from glioexport.saved_model import op_kinds
-from glioexport.scores import nucleus
+from glioexport.scores import levels
 from glioexport.strip import check_no_dropping
 from gliorun.atomic import replacing
 from gliorun.errors import GlioError
-from gliorun.model.card import ModelCard
+from gliorun.model.card import EVEN_LEVEL, ModelCard
 from gliorun.model.engine import CARD_KEY
 
 OPSET = 18
@@ -27,10 +27,10 @@ Pixels = NDArray[np.uint8]
 
 
 def write_onnx(model: keras.Model, output: str, path: Path) -> None:
-    """Write a stripped network as ONNX: uint8 (1, H, W, 3) in, uint8 mask (1, H, W) out.
+    """Write a stripped network as ONNX: uint8 (1, H, W, 3) in, uint8 levels (1, H, W) out.
 
-    Conversion, scaling and the choice of nucleus lie inside the graph. The same network gives
-    the same bytes.
+    Conversion, scaling and the levels (`glioexport.scores.levels`) lie inside the graph. The same
+    network gives the same bytes.
 
     Parameters
     ----------
@@ -50,14 +50,13 @@ def write_onnx(model: keras.Model, output: str, path: Path) -> None:
     _, height, width, _ = model.input_shape
 
     @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8, name="image")])
-    def mask_of(image: Any) -> Any:
-        values = model(tf.cast(image, tf.float32), training=False)
-        return tf.cast(nucleus(values, output), tf.uint8)
+    def levels_of(image: Any) -> Any:
+        return levels(model(tf.cast(image, tf.float32), training=False), output)
 
-    check_no_dropping(op_kinds(mask_of.get_concrete_function().graph))
+    check_no_dropping(op_kinds(levels_of.get_concrete_function().graph))
     try:
         graph, _ = tf2onnx.convert.from_function(
-            mask_of, input_signature=mask_of.input_signature, opset=OPSET
+            levels_of, input_signature=levels_of.input_signature, opset=OPSET
         )
         onnx.checker.check_model(graph, full_check=True)
     except (ValueError, NotImplementedError, onnx.checker.ValidationError) as error:
@@ -144,8 +143,12 @@ def add_card(path: Path, card: ModelCard) -> None:
         onnx.save(graph, os.fspath(partial))
 
 
-def onnx_predictor(path: Path, threads: int = 0) -> Callable[[Iterable[Pixels]], Generator[Pixels]]:
+def onnx_predictor(
+    path: Path, threads: int = 0, nucleus_level: int = EVEN_LEVEL
+) -> Callable[[Iterable[Pixels]], Generator[Pixels]]:
     """Return a function that runs ONNX Runtime on windows, (H, W, 3) uint8, one at a time.
+
+    It yields their masks, (H, W) uint8, 1 from `nucleus_level` on.
 
     `threads` of 0 leaves the number to ONNX Runtime.
     """
@@ -160,7 +163,7 @@ def onnx_predictor(path: Path, threads: int = 0) -> Callable[[Iterable[Pixels]],
 
     def predict(windows: Iterable[Pixels]) -> Generator[Pixels]:
         for window in windows:
-            (mask,) = session.run(None, {name: np.ascontiguousarray(window)[None]})
-            yield mask[0]
+            (levels,) = session.run(None, {name: np.ascontiguousarray(window)[None]})
+            yield (levels[0] >= nucleus_level).view(np.uint8)
 
     return predict

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.errors import GlioError, UsageError
+from gliorun.model.card import EVEN_LEVEL
 
 Pixels = NDArray[np.uint8]
 Misses = Callable[[Any], tuple[float, float]]
@@ -114,7 +115,8 @@ def quantise_with_control(model: Any, windows: list[Pixels], misses: MissesOfMas
     nncf, calibration = _calibration(windows)
 
     def score(compiled: Any, some: Iterable[Pixels]) -> tuple[float, None]:
-        masks = [compiled(np.ascontiguousarray(window)[None])[0][0] for window in some]
+        levels = (compiled(np.ascontiguousarray(window)[None])[0][0] for window in some)
+        masks = [(of_one >= EVEN_LEVEL).view(np.uint8) for of_one in levels]
         return 1 - misses(masks), None  # NNCF divides by the float model's score
 
     with redirect_stdout(io.StringIO()):  # hundreds of progress bars

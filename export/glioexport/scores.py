@@ -6,9 +6,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import activations, layers
+from keras import activations, layers, ops
 from keras.src.models.functional import Functional  # Keras exports no name for it
 from numpy.typing import NDArray
+
+from gliorun.model.card import EVEN_LEVEL, LEVELS_A_LOGIT
 
 OUTPUTS = ("softmax", "sigmoid", "logits")
 ARGMAX = "larger of two channels"
@@ -59,6 +61,20 @@ def probability(values: NDArray[np.float32], output: str) -> NDArray[np.float32]
         return values[..., -1]
     logit = values[..., -1] - values[..., 0] if values.shape[-1] == 2 else values[..., 0]
     return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
+
+
+def levels(values: Any, output: str) -> Any:
+    """Return the level of each pixel, (N, H, W) uint8, of values (N, H, W, 1 or 2) of TensorFlow.
+
+    The logit of the probability of nucleus in steps of `1 / LEVELS_A_LOGIT`, cut off at either
+    end; a probability of 1/2 has `EVEN_LEVEL`.
+    """
+    if output in ("softmax", "sigmoid"):
+        share = ops.clip(values[..., -1], keras.config.epsilon(), 1 - keras.config.epsilon())
+        logit = ops.log(share) - ops.log(1 - share)
+    else:
+        logit = values[..., 1] - values[..., 0] if values.shape[-1] == 2 else values[..., 0]
+    return ops.cast(ops.clip(logit * LEVELS_A_LOGIT + EVEN_LEVEL, 0, 255), "uint8")
 
 
 def _last_layer(model: keras.Model) -> tuple[keras.Layer, Any]:

@@ -58,25 +58,24 @@ def kernel(function: F) -> F:
 
 @kernel
 def count_levels(rgba: Any, nuclei: Any, counts: Any) -> None:
-    """Add the opaque pixels of a tile to a histogram of each channel, by how dark they are.
+    """Add a tile's opaque pixels off the nuclei to a histogram of each channel, by darkness.
 
     Parameters
     ----------
     rgba : (H, W, 4) uint8, straight alpha
     nuclei : (H, W) uint8, not 0 on a nucleus
-    counts : (2, 64, 3, 256) int64, added to
-        A pixel whose darkest channel is `d` counts in `counts[nucleus, d // 4]`.
+    counts : (64, 3, 256) int64, added to
+        A pixel whose darkest channel is `d` counts in `counts[d // 4]`.
     """
     height, width = rgba.shape[0], rgba.shape[1]
     for i in range(height):
         for j in range(width):
-            if rgba[i, j, 3] >= OPAQUE:
+            if rgba[i, j, 3] >= OPAQUE and nuclei[i, j] == 0:
                 red, green, blue = rgba[i, j, 0], rgba[i, j, 1], rgba[i, j, 2]
                 darkest = min(red, green, blue) // 4
-                nucleus = 1 if nuclei[i, j] else 0
-                counts[nucleus, darkest, 0, red] += 1
-                counts[nucleus, darkest, 1, green] += 1
-                counts[nucleus, darkest, 2, blue] += 1
+                counts[darkest, 0, red] += 1
+                counts[darkest, 1, green] += 1
+                counts[darkest, 2, blue] += 1
 
 
 @kernel

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gliorun.errors import UsageError
 from gliorun.measuring import kernels
-from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic
+from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic, White
 from gliorun.measuring.density import Status
 
 LOOK_MPP = 0.5
@@ -23,8 +23,8 @@ LOOK_MPP = 0.5
 STAINED = 0.03
 """Spread of the optical density over R, G and B from which a square is stained."""
 DOUBLE = 1.4
-"""Optical density of tissue that lies double, as a multiple of the slide's median. Not 2: the
-median holds nuclei too, and dark pixels saturate."""
+"""Optical density of tissue that lies double, as a multiple of the slide's ground. Not 2: dark
+pixels saturate."""
 STRUCTURED = 12
 """Levels across a square from which it is not smooth; noise and JPEG on glass span up to 10."""
 LEAST_SPAN = 8
@@ -125,14 +125,20 @@ def shrink_of(tile_mpp: float, slide_mpp: float) -> int:
 
 
 def judge(
-    rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None, limits: QualityLimits
+    rgba: NDArray[np.uint8],
+    shrink: int,
+    stain: StainStatistic | None,
+    limits: QualityLimits,
+    white: White | None = None,
 ) -> Quality:
     """Judge a tile as it was scanned, (H, W, 4) uint8 straight RGBA of any size.
 
     `shrink` is from `shrink_of`. `stain` is that of the whole slide; without it folds cannot be
-    told. Of several reasons the first counts, in the order of `QualityLimits`.
+    told, and `white` is the level of the glass, 255 in each channel by default: on a scanner
+    whose glass is grey, grey is no fault. Of several reasons the first counts, in the order of
+    `QualityLimits`.
     """
-    scores = _scores(rgba, shrink, stain)
+    scores = _scores(rgba, shrink, stain, white or (255, 255, 255))
     reason = None
     if scores.pen > limits.max_pen or scores.red > limits.max_red:
         reason = Status.PEN
@@ -147,7 +153,9 @@ def judge(
     return Quality(reason, scores)
 
 
-def _scores(rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None) -> Scores:
+def _scores(
+    rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None, white: White
+) -> Scores:
     shape = rgba.shape[0] // shrink, rgba.shape[1] // shrink
     rgb, light = np.empty((*shape, 3), dtype=np.uint8), np.empty(shape, dtype=np.float32)
     kernels.shrink(rgba, shrink, rgb, light)
@@ -157,13 +165,14 @@ def _scores(rgba: NDArray[np.uint8], shrink: int, stain: StainStatistic | None) 
     kernels.look_at_squares(rgb, light, span, slope, mean)
 
     inside = span >= 0
-    density = np.take(DENSITY_OF_LEVEL, np.moveaxis(mean, -1, 0))
+    glass = DENSITY_OF_LEVEL[list(white if stain is None else stain.white)][:, None, None]
+    density = np.maximum(np.take(DENSITY_OF_LEVEL, np.moveaxis(mean, -1, 0)) - glass, 0)
     pen, red, grey = (solid_share(found, inside) for found in _artefacts(density))
     tissue = ((np.ptp(density, axis=0) > STAINED) | (span >= STRUCTURED)) & inside
     fold = math.nan
     if stain is not None:
-        double = DOUBLE * np.array(stain.ground) + DENSITY_OF_LEVEL[list(stain.white)]
-        fold = solid_share((density > double[:, None, None]).all(axis=0), inside)
+        double = DOUBLE * np.array(stain.ground)[:, None, None]
+        fold = solid_share((density > double).all(axis=0), inside)
     return Scores(
         pen=pen,
         red=red,

@@ -12,7 +12,11 @@ from gliorun.errors import GlioError, UsageError
 from gliorun.measuring.colour import StainStatistic
 
 FORMAT = 3
-"""3: colour is matched by ground and nuclei apart."""
+"""3: colour is matched by the ground alone, and an IR gives levels."""
+LEVELS_A_LOGIT = 16
+"""Steps of the level that a model gives a pixel, for each unit of the logit of its probability."""
+EVEN_LEVEL = 128
+"""The level of a pixel that is as likely nucleus as not."""
 MPP_RANGE = (0.01, 4.0)
 
 
@@ -44,6 +48,8 @@ class ModelCard:
         SHA-256 of the Keras file that the model was converted from.
     weights_sha256 : str
         SHA-256 of the IR's `.bin`; empty beside a `.keras` file.
+    nucleus_level : int
+        Level, 0 to 255, from which a pixel is nucleus.
     precision : str
         "FP32" or "INT8" in an IR, empty beside a `.keras` file.
     parity : dict
@@ -58,6 +64,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     source_sha256: str = ""
     weights_sha256: str = ""
+    nucleus_level: int = EVEN_LEVEL
     precision: str = ""
     parity: dict[str, Any] = field(default_factory=dict)
     intended_use: str = "Research use only; not a medical device."
@@ -65,6 +72,10 @@ class ModelCard:
     def __post_init__(self) -> None:
         if self.tile_px < 16:
             raise GlioError(f"model card: tile_px is {self.tile_px}; it must be at least 16")
+        if not 1 <= self.nucleus_level <= 255:
+            raise GlioError(
+                f"model card: nucleus_level is {self.nucleus_level}; it must lie from 1 to 255"
+            )
         low, high = MPP_RANGE
         if not low <= self.mpp <= high:
             raise GlioError(f"model card: mpp is {self.mpp}; it must lie from {low} to {high}")
@@ -92,9 +103,7 @@ class ModelCard:
                 raise GlioError(f"model card: unknown entries {names}; convert the model again")
             target = values["colour_target"]
             if target is not None:
-                target = StainStatistic(
-                    ground=_three(target["ground"]), nucleus=_three(target["nucleus"])
-                )
+                target = StainStatistic(ground=_three(target["ground"]))
             values["colour_target"] = target
             values["classes"] = tuple(values["classes"])
             values["tile_px"], values["mpp"] = int(values["tile_px"]), float(values["mpp"])

@@ -150,7 +150,8 @@ class Engine:
                 self._wait(request, self._deadline())
             under_way.popleft()
             free.append(request)
-            return tile, request.get_output_tensor().data[0].copy()
+            levels = request.get_output_tensor().data[0]
+            return tile, (levels >= self.card.nucleus_level).view(np.uint8)
 
         try:
             for tile in tiles:
@@ -235,7 +236,7 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
     ------
     GlioError
         The file is missing, damaged, without a card, altered since it was converted, or of
-        another shape or type than uint8 (1, tile_px, tile_px, 3) in and uint8 mask out; or this
+        another shape or type than uint8 (1, tile_px, tile_px, 3) in and uint8 levels out; or this
         machine has no such device.
     """
     compute = compute or Compute()
