@@ -9,9 +9,9 @@ Pixels = NDArray[np.uint8]
 OPAQUE = 128
 
 
-def count_levels(rgba: Pixels) -> NDArray[np.int64]:
-    """Return the histogram of each channel over the opaque pixels, by their darkest channel."""
-    pixels = rgba[rgba[..., 3] >= OPAQUE][:, :3]
+def count_levels(rgba: Pixels, nuclei: Pixels) -> NDArray[np.int64]:
+    """Return the histogram of each channel over the opaque pixels off the nuclei, by darkness."""
+    pixels = rgba[(rgba[..., 3] >= OPAQUE) & (nuclei == 0)][:, :3]
     darkest = pixels.min(axis=1) // 4
     return np.array(
         [

@@ -1,6 +1,6 @@
 """The dose-response of the density meter, as instruments are tested: linear, and local.
 
-Real labelled tiles lose their nuclei step by step (`gliobench.erase`), so that the true density
+Real labelled tiles lose their nuclei step by step (`glioexport.erase`), so that the true density
 is known from full to none. Each step is a slide of its own, with its own colour statistic, and is
 measured by the runtime's own path. For locality, the same tile lies on slides with 1, 5 and 20
 times as much tissue of its stain that holds no nucleus: its value should stay what it was.
@@ -19,10 +19,9 @@ import numpy as np
 import tifffile
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from skimage.measure import label as connected
 
-from gliobench.erase import Instances, Step, erase
 from glioexport.dataset import Entry, read_label, read_rgba
+from glioexport.erase import Step, erase, instances
 from gliorun import pipeline
 from gliorun.errors import GlioError
 from gliorun.model.engine import Engine
@@ -118,7 +117,7 @@ def respond(entry: Entry, meter: Meter, tile_um: float) -> Response | None:
     """
     side = round(tile_um / entry.mpp)
     pixels = read_rgba(entry.image)[:side, :side, :3]
-    nuclei = _instances(read_label(entry.label)[:side, :side])
+    nuclei = instances(read_label(entry.label)[:side, :side])
     if not nuclei.any():
         return None
     steps = erase(pixels, nuclei, SHARES)
@@ -139,13 +138,6 @@ def respond(entry: Entry, meter: Meter, tile_um: float) -> Response | None:
 
 def _percent(density: float | None) -> float:
     return math.nan if density is None else 100 * density
-
-
-def _instances(label: NDArray[np.integer]) -> Instances:
-    """Return a label image with one number a nucleus; parts of a mere mask are numbered."""
-    if len(np.unique(label)) <= 2:
-        return np.asarray(connected(label > 0), dtype=np.int32)
-    return np.asarray(np.unique(label, return_inverse=True)[1].reshape(label.shape), np.int32)
 
 
 def _with_tissue(full: Step, bare: Step, count: int) -> Pixels:

@@ -44,7 +44,7 @@ class Augmentation:
 
     scale: float = 1.35
     ground_gain: float = 1.2
-    contrast_gain: float = 1.6
+    contrast_gain: float = 1.4
     channel_gain: float = 1.12
     stain_factor: float = 1.7
     channel_factor: float = 1.3

@@ -164,7 +164,7 @@ def load_tiles(
         pixels, _ = colour.normalise(read_rgba(entry.image), table)
         nuclei = read_nuclei(entry.label)
         _check_sizes(entry, pixels, nuclei)
-        tiles.append(_at_scale(LabelledTile(entry, pixels, nuclei)))
+        tiles.append(at_scale(LabelledTile(entry, pixels, nuclei)))
     return tiles
 
 
@@ -176,7 +176,7 @@ def _check_sizes(entry: Entry, image: NDArray[np.uint8], label: NDArray[np.uint8
         )
 
 
-def _at_scale(tile: LabelledTile) -> LabelledTile:
+def at_scale(tile: LabelledTile) -> LabelledTile:
     """Resample a tile of another scale to `MPP`, so that magnifications mix."""
     factor = tile.entry.mpp / MPP
     if abs(factor - 1) <= SAME_SCALE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,15 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lessons:
-    """Tiles to train on and tiles to validate on, in the colour of `target`."""
+    """Tiles to train on and tiles to validate on, in the colour of `target`.
+
+    `sparse` are tiles to train on whose nuclei were taken out.
+    """
 
     tiles: list[LabelledTile]
     checks: list[LabelledTile]
     target: colour.StainStatistic | None
+    sparse: list[LabelledTile] = field(default_factory=list)
 
     def licences(self) -> list[dict[str, str]]:
         """Return the sets that are trained on with their licences, as plain values."""

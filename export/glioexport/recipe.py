@@ -30,6 +30,7 @@ class Recipe:
     `threshold` is the probability at which a pixel becomes nucleus; it moves into the last bias.
     `balance` decides between sets of unequal size: with 1 every tile counts by its side, with 0
     every set counts the same, and between them sets count by that power of their tiles.
+    `sparse` is the share of crops from tiles whose nuclei were taken out (`glioexport.sparse`).
     """
 
     optimizer: str
@@ -43,6 +44,7 @@ class Recipe:
     average: float = 0.0
     threshold: float = 0.5
     balance: float = 0.5
+    sparse: float = 0.25
     batch: int = 4
     epochs: int = 30
 
@@ -53,6 +55,7 @@ class Recipe:
         for name, fits, must in (
             ("average", 0 <= self.average < 1, "lie from 0 to below 1"),
             ("threshold", 0 < self.threshold < 1, "lie between 0 and 1"),
+            ("sparse", 0 <= self.sparse < 1, "lie from 0 to below 1"),
             ("balance", 0 <= self.balance <= 1, "lie from 0 to 1"),
             ("dice_share", 0 <= self.dice_share <= 1, "lie from 0 to 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "be above 0"),
@@ -64,7 +67,7 @@ class Recipe:
 
 
 RECIPES = {
-    "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN),
+    "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN, sparse=0.0, balance=1.0),
     "best": Recipe("adam", 2e-3, True, 0.5, True, MATCHED, crop_px=256, average=0.998),
 }
 

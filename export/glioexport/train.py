@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -33,11 +33,15 @@ from glioexport.lessons import (
 from glioexport.loss import EntropyAndDice
 from glioexport.network import build_unet
 from glioexport.recipe import OPTIMIZERS, TrainSettings
+from glioexport.sparse import sparse_tiles
 from gliorun.atomic import cannot_write, remove_leftovers, replacing
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import Agreement
 from gliorun.measuring.streams import map_ahead
 from gliorun.model.card import ModelCard, sha256_of
+
+SPARSE = "sparse"
+"""Folder beside the checkpoints for the tiles whose nuclei were taken out."""
 
 
 def train(
@@ -63,6 +67,9 @@ def train(
     chosen = choose(data, held_out)
     claim(out, {**settings.as_values(), "tiles": chosen.fingerprint()})
     lessons = load_lessons(chosen, chosen.mean_colour() if settings.recipe.match_colour else None)
+    if settings.recipe.sparse:
+        sparse = sparse_tiles(chosen.train, chosen.statistics, lessons.target, out / SPARSE, say)
+        lessons = replace(lessons, sparse=sparse)
     baseline = otsu_baseline(lessons.checks, say)
     final = run_epochs(out, settings, lessons, say=say, threads=threads)
     move_threshold(final, settings)
@@ -117,24 +124,33 @@ def draw_batch(
     """
     random = np.random.default_rng((settings.seed, epoch, step))
     recipe = settings.recipe
-    picks = random.choice(len(lessons.tiles), recipe.batch, p=shares)
+    tiles = [*lessons.tiles, *lessons.sparse]
     crops = [
         augment(
-            lessons.tiles[pick].pixels,
-            lessons.tiles[pick].nuclei,
+            tiles[pick].pixels,
+            tiles[pick].nuclei,
             recipe.crop_px,
             recipe.augmentation,
             random,
             lessons.target,
         )
-        for pick in picks
+        for pick in random.choice(len(tiles), recipe.batch, p=shares)
     ]
     pixels, nuclei = zip(*crops, strict=True)
     return np.stack(pixels), np.stack(nuclei)
 
 
-def shares_of_tiles(tiles: list[LabelledTile], settings: TrainSettings) -> NDArray[np.float64]:
-    """Return how often each tile is drawn, (N,) float64, summing to 1.
+def shares_of_tiles(lessons: Lessons, settings: TrainSettings) -> NDArray[np.float64]:
+    """Return how often each tile is drawn, the sparse ones last, (N,) float64, summing to 1."""
+    if not lessons.sparse:
+        return _balanced(lessons.tiles, settings)
+    sparse = settings.recipe.sparse
+    parts = ((1 - sparse, lessons.tiles), (sparse, lessons.sparse))
+    return np.concatenate([share * _balanced(tiles, settings) for share, tiles in parts])
+
+
+def _balanced(tiles: list[LabelledTile], settings: TrainSettings) -> NDArray[np.float64]:
+    """Return how often each of some tiles is drawn, (N,) float64, summing to 1.
 
     Inside a set a tile counts by its side, but never less than a crop; sets are balanced.
     """
@@ -161,7 +177,7 @@ def _one_epoch(
 ) -> float:
     losses = []
     started = time.monotonic()
-    shares = shares_of_tiles(lessons.tiles, settings)
+    shares = shares_of_tiles(lessons, settings)
     batches = map_ahead(
         lambda step: draw_batch(lessons, shares, settings, epoch, step),
         range(steps),

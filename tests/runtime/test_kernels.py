@@ -33,9 +33,10 @@ def random_rgba(shape: tuple[int, int]) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_count_levels_adds_what_its_twin_counts(way, shape):
     rgba = random_rgba(shape)
+    nuclei = np.random.default_rng(2).integers(0, 3, shape, dtype=np.uint8)
     counts = np.full((64, 3, 256), 5, dtype=np.int64)
-    way(kernels.count_levels)(rgba, counts)
-    np.testing.assert_array_equal(counts, 5 + naive.count_levels(rgba))
+    way(kernels.count_levels)(rgba, nuclei, counts)
+    np.testing.assert_array_equal(counts, 5 + naive.count_levels(rgba, nuclei))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -66,5 +67,6 @@ def test_kernels_read_arrays_that_are_not_writable_or_contiguous():
     rgba = random_rgba((20, 30))[::2, ::3]
     rgba.flags.writeable = False
     counts = np.zeros((64, 3, 256), dtype=np.int64)
-    kernels.count_levels(rgba, counts)
-    np.testing.assert_array_equal(counts, naive.count_levels(rgba))
+    nuclei = np.zeros(rgba.shape[:2], np.uint8)
+    kernels.count_levels(rgba, nuclei, counts)
+    np.testing.assert_array_equal(counts, naive.count_levels(rgba, nuclei))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import label as connected
 
 Pixels = NDArray[np.uint8]
 Instances = NDArray[np.int32]
@@ -75,6 +76,13 @@ def erase(
         gone = until
         steps.append(Step(share, tile.pixels.copy(), (tile.label > 0).astype(np.uint8)))
     return steps
+
+
+def instances(label: NDArray[np.integer]) -> Instances:
+    """Return a label image with one number a nucleus; the parts of a mere mask are numbered."""
+    if len(np.unique(label)) <= 2:
+        return np.asarray(connected(label > 0), dtype=np.int32)
+    return np.asarray(np.unique(label, return_inverse=True)[1].reshape(label.shape), np.int32)
 
 
 def _near(nuclei: Mask) -> Mask:
