@@ -21,7 +21,7 @@ from glioexport.dataset import load_tiles, read_index
 from glioexport.lessons import compare_by_set, mask_of_tile
 from glioexport.network import UnetShape, build_unet
 from glioexport.recipe import RECIPES, TrainSettings
-from glioexport.train import _average, draw_batch, train
+from glioexport.train import _average, draw_batch, shares_of_tiles, train
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard, sha256_of
 
@@ -280,25 +280,62 @@ def test_the_papers_recipe_trains_without_batch_normalisation(
     assert keras.layers.BatchNormalization not in kinds
 
 
-def test_crops_are_a_function_of_seed_epoch_and_step_alone(small_tiles: Path) -> None:
-    tiles = load_tiles(read_index(small_tiles), {}, None)
-    first = draw_batch(tiles, SETTINGS, epoch=2, step=5)
-    draw_batch(tiles, SETTINGS, epoch=0, step=0)
+@pytest.fixture
+def lessons(small_tiles: Path) -> Lessons:
+    return Lessons(load_tiles(read_index(small_tiles), {}, None), [], None)
+
+
+def drawn(lessons: Lessons, settings: TrainSettings, epoch: int, step: int) -> tuple[Any, Any]:
+    return draw_batch(lessons, shares_of_tiles(lessons, settings), settings, epoch, step)
+
+
+def test_crops_are_a_function_of_seed_epoch_and_step_alone(lessons: Lessons) -> None:
+    first = drawn(lessons, SETTINGS, 2, 5)
+    drawn(lessons, SETTINGS, 0, 0)
     np.random.seed(0)  # noqa: NPY002  the global state must not matter
-    again = draw_batch(tiles, SETTINGS, epoch=2, step=5)
+    again = drawn(lessons, SETTINGS, 2, 5)
     for found, wanted in zip(again, first, strict=True):
         np.testing.assert_array_equal(found, wanted)
     for epoch, step, seed in ((1, 5, 1), (2, 6, 1), (5, 2, 1), (2, 5, 2)):
-        other, _ = draw_batch(tiles, replace(SETTINGS, seed=seed), epoch, step)
+        other, _ = drawn(lessons, replace(SETTINGS, seed=seed), epoch, step)
         assert (other != first[0]).any()
 
 
-def test_a_batch_has_the_recipes_batch_and_crop(small_tiles: Path) -> None:
-    tiles = load_tiles(read_index(small_tiles), {}, None)
-    pixels, nuclei = draw_batch(tiles, SETTINGS, 0, 0)
+def test_a_batch_has_the_recipes_batch_and_crop(lessons: Lessons) -> None:
+    pixels, nuclei = drawn(lessons, SETTINGS, 0, 0)
     assert (pixels.shape, pixels.dtype) == ((2, 32, 32, 3), np.uint8)
     assert (nuclei.shape, nuclei.dtype) == ((2, 32, 32), np.uint8)
     assert set(np.unique(nuclei)) == {0, 1}
+
+
+def of_set(name: str, side: int) -> LabelledTile:
+    entry = Entry(name, "1", "", "train", "CC0", Path("image"), Path("label"))
+    return LabelledTile(entry, np.zeros((side, side, 3), np.uint8), np.zeros((side, side)))
+
+
+def shares(balance: float, **weights: float) -> NDArray[np.float64]:
+    """Return the shares of 9 tiles of one set and 1 of another, each the size of a crop."""
+    lessons = Lessons([*[of_set("large", 32)] * 9, of_set("small", 32)], [], None)
+    recipe = replace(SETTINGS.recipe, balance=balance)
+    return shares_of_tiles(lessons, replace(SETTINGS, recipe=recipe, weights=weights))
+
+
+@pytest.mark.parametrize(("balance", "small"), [(1.0, 0.1), (0.5, 0.25), (0.0, 0.5)])
+def test_sets_are_balanced_by_a_power_of_their_size(balance: float, small: float) -> None:
+    assert shares(balance)[-1] == pytest.approx(small)
+    assert shares(balance).sum() == pytest.approx(1)
+
+
+def test_a_set_is_drawn_as_much_more_often_as_its_weight_says() -> None:
+    large, small = shares(0.0, small=3.0)[[0, -1]]
+    assert small == pytest.approx(3 * 9 * large)
+
+
+def test_sparse_tiles_are_drawn_as_often_as_the_recipe_says() -> None:
+    lessons = Lessons([of_set("a", 32)] * 3, [], None, [of_set("a", 64), of_set("b", 32)])
+    recipe = replace(SETTINGS.recipe, sparse=0.4, balance=0.0)
+    found = shares_of_tiles(lessons, replace(SETTINGS, recipe=recipe))
+    np.testing.assert_allclose(found, [0.2, 0.2, 0.2, 0.2, 0.2])
 
 
 @pytest.mark.slow
