@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from gliobench.backends import Segmenter
 from gliobench.metrics import Difference, Figures, Score, difference, figures, score
-from gliobench.stains import COMPARED, STRETCH, Method
+from gliobench.stains import COMPARED, Method, as_runtime
 from gliobench.stress import CHANGES
 from glioexport.dataset import MPP, Entry, LabelledTile, load_tiles, read_index
 from gliorun.errors import GlioError, UsageError
@@ -136,7 +137,7 @@ def accuracy(
     tiles = load_tiles(choose(folder, sets, split), {}, None)
     results: list[Result] = []
     for model in reversed(models):  # the baseline first
-        normalise = normaliser(colour, model.card, folder)
+        normalise = normaliser(colour, model, folder)
         say(f"{model.name}: {len(tiles)} tiles")
         shown = _show(model, normalise, tiles, lambda image: image)
         stressed: dict[str, list[Score]] = {}
@@ -217,7 +218,7 @@ def trained_on(card: ModelCard) -> set[str]:
     return {str(one["set"]) if isinstance(one, dict) else str(one) for one in named}
 
 
-def normaliser(name: str, card: ModelCard | None, folder: Path) -> Normalise:
+def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
     """Return what normalises the images of one slide for a model; the baseline takes any colour.
 
     Raises
@@ -225,11 +226,12 @@ def normaliser(name: str, card: ModelCard | None, folder: Path) -> Normalise:
     GlioError
         The method needs a target, and `folder` has no tile that the model was trained on.
     """
+    card = model.card
     if card is None or name == "none":
         return list
-    as_runtime = _moving(STRETCH, card.colour_target)
+    of_card = partial(as_runtime, segment=model.segment, target=card.colour_target)
     if name == "card":
-        return as_runtime
+        return of_card
     method = COMPARED[name]
     sources = trained_on(card)
     slides: dict[str, list[Entry]] = {}
@@ -239,7 +241,7 @@ def normaliser(name: str, card: ModelCard | None, folder: Path) -> Normalise:
     fits = []
     for entries in slides.values():
         images = [tile.pixels for tile in load_tiles(entries, {}, None)]
-        found = method.fit(as_runtime(images))
+        found = method.fit(of_card(images))
         if found is not None:
             fits.append(found)
     if not fits:

@@ -1,7 +1,7 @@
-"""Ways to normalise colour that the runtime's own is compared with.
+"""The runtime's way to normalise colour, and ways that it is compared with.
 
 Each fits a statistic to the images of one slide and moves them to the statistic of a target. Small
-reference code in plain numpy, to compare with; the runtime does not use it.
+reference code in plain numpy, but for the runtime's own, which is the runtime's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gliorun.measuring import colour
 from gliorun.measuring.colour import DENSITY_OF_LEVEL, MIN_TISSUE_PX, StainStatistic
+from gliorun.measuring.stain import fit_stain
 
 Pixels = NDArray[np.uint8]
 Density = NDArray[np.float64]
@@ -41,21 +42,17 @@ class Method(Generic[Statistic]):
 # --- the runtime's own -------------------------------------------------------------------------
 
 
-def fit_stretch(images: list[Pixels]) -> StainStatistic | None:
-    """Measure a slide as the runtime does."""
-    counts = colour.empty_levels()
-    for image in images:
-        colour.add_levels(_opaque(image), counts)
-    return colour.measure(counts)
+def as_runtime(
+    images: list[Pixels], segment: Callable[[Pixels], Pixels], target: StainStatistic | None
+) -> list[Pixels]:
+    """Normalise the images of one slide to a network's target, as the runtime does.
 
-
-def move_stretch(image: Pixels, source: StainStatistic, target: StainStatistic) -> Pixels:
-    """Normalise an image as the runtime does."""
-    return colour.normalise(_opaque(image), colour.table_between(source, target))[0]
-
-
-def _opaque(image: Pixels) -> Pixels:
-    return np.dstack([image, np.full(image.shape[:2], 255, dtype=np.uint8)])
+    `segment` is the network: it gives the mask of an image.
+    """
+    opaque = [np.dstack([i, np.full(i.shape[:2], 255, dtype=np.uint8)]) for i in images]
+    stain = fit_stain(opaque, lambda normalised: map(segment, normalised), target)
+    table = colour.table_between(stain, target)
+    return [colour.normalise(image, table)[0] for image in opaque]
 
 
 # --- the paper's, as we read it ----------------------------------------------------------------
@@ -241,7 +238,6 @@ def _tissue(images: list[Pixels]) -> Pixels | None:
     return pixels if len(pixels) * _step(images) >= MIN_TISSUE_PX else None
 
 
-STRETCH: Method[StainStatistic] = Method(fit_stretch, colour.mean_statistic, move_stretch)
 COMPARED: dict[str, Method[Any]] = {
     "ratio": Method(fit_ratio, mean_ratio, move_ratio),
     "macenko": Method(fit_macenko, mean_macenko, move_macenko),

@@ -109,7 +109,7 @@ def _check_stain(folder: Path, entries: list[Entry], statistics: dict[str, Stain
 
 def _like_h_and_e(statistic: StainStatistic) -> bool:
     """Tell whether tissue absorbs green most, as both stains do."""
-    red, green, blue = statistic.median
+    red, green, blue = statistic.ground
     return green > GREEN_OVER_RED * red and green > GREEN_OVER_BLUE * blue
 
 

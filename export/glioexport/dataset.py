@@ -135,12 +135,17 @@ def read_label(path: Path) -> NDArray[Any]:
 
 
 def stain_statistics(entries: Iterable[Entry]) -> dict[str, colour.StainStatistic]:
-    """Measure the ground of every stain group; those with too little tissue are left out."""
+    """Measure the ground of every stain group; those with too little tissue are left out.
+
+    Images without a label, whose entry names the image itself, count as all ground.
+    """
     levels: dict[str, colour.Levels] = {}
     for entry in entries:
         counts = levels.setdefault(entry.stain_group, colour.empty_levels())
-        rgba, nuclei = read_rgba(entry.image), read_nuclei(entry.label)
-        _check_sizes(entry, rgba, nuclei)
+        rgba, nuclei = read_rgba(entry.image), None
+        if entry.label != entry.image:
+            nuclei = read_nuclei(entry.label)
+            _check_sizes(entry, rgba, nuclei)
         colour.add_levels(rgba, counts, nuclei)
     measured = {group: colour.measure(counts) for group, counts in levels.items()}
     return {group: statistic for group, statistic in measured.items() if statistic}

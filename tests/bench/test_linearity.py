@@ -27,9 +27,7 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
     tissue = demo.draw_tissue(np.full((240, 260), 0.15, np.float32), seed=4)
     Image.fromarray(tissue.pixels).save(folder / "image.png")
     Image.fromarray(tissue.nuclei * 255).save(folder / "label.png")
-    return Entry(
-        "drawn", "1", "", "val", "CC0", folder / "image.png", folder / "label.png", 0.25
-    )
+    return Entry("drawn", "1", "", "val", "CC0", folder / "image.png", folder / "label.png", 0.25)
 
 
 def dark_share(pixels: NDArray[np.uint8]) -> float:
