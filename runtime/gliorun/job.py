@@ -27,7 +27,7 @@ from gliorun.measuring.survey import tile_grid
 from gliorun.model import shipped
 from gliorun.model.card import sha256_of
 from gliorun.model.engine import Compute, Engine, open_model
-from gliorun.progress import plain, tiles
+from gliorun.progress import Course, EveryMinute, goes_on, plain, tiles
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
@@ -117,7 +117,7 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     waits = pipeline.Waits()
-    with _progress(console, waits) as progress:
+    with _progress(console, path, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
     name = plain(path.name)
     for warning in outcome.warnings:
@@ -319,7 +319,10 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
 
 
 @contextmanager
-def _progress(console: Console, waits: pipeline.Waits) -> Generator[pipeline.Progress]:
+def _progress(
+    console: Console, path: Path, waits: pipeline.Waits
+) -> Generator[pipeline.Progress]:
+    """Give what shows the tiles of a slide: a bar, or a line a minute on what is no terminal."""
     bar = Progress(
         TextColumn("tiles"),
         BarColumn(),
@@ -329,21 +332,28 @@ def _progress(console: Console, waits: pipeline.Waits) -> Generator[pipeline.Pro
         console=console,
     )
     task = bar.add_task("tiles", total=None, pace="")
-    started: float | None = None
-    done_before = 0
+    course = Course({})
+    course.start(path)
+    minutes = EveryMinute(course)
     with ExitStack() as shown:
 
+        def tell(line: str) -> None:
+            console.print(plain(f"{path.name}: {line}"), highlight=False, soft_wrap=True, markup=False)
+
         def show(done: int, total: int) -> None:
-            nonlocal started, done_before
-            if started is None:  # the bar and its clock start with the first tile
-                started, done_before = time.monotonic(), done
+            is_first = course.step(done, total)
+            if is_first and done:
+                tell(goes_on(done, total))
+            if not console.is_terminal:
+                line = minutes.line(done, total, waits.bottleneck, is_first=is_first)
+                if line is not None:
+                    tell(line)
+                return
+            if is_first:
                 shown.enter_context(bar)
-            elapsed = time.monotonic() - started
-            pace = ""
-            if done == total:
-                pace = "writing"
-            elif elapsed > 0:
-                pace = f"{(done - done_before) / elapsed:.1f} tiles/s, {waits.bottleneck}-bound"
-            bar.update(task, completed=done, total=total, pace=pace)
+            pace = f"{course.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
+            bar.update(
+                task, completed=done, total=total, pace="writing" if done == total else pace
+            )
 
         yield show

@@ -22,6 +22,7 @@ from gliorun.batch import loop
 from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
 from gliorun.batch.loop import Failure, Task
 from gliorun.errors import GlioError, StalledError
+from gliorun.reading import files
 from gliorun.writers import Look
 
 
@@ -241,6 +242,22 @@ def test_a_copy_under_another_name_has_its_own_result_and_a_note(tmp_path):
     assert cabinets.summary(maps)["b"]["same_as"] == "a"
 
 
+def test_a_copy_that_was_damaged_between_the_samples_is_not_called_the_same(tmp_path):
+    """Both have one fingerprint, which knows of a large file only some parts."""
+    slide, maps = put(tmp_path / "a.svs", "tile" * 250_000), tmp_path / "maps"
+    content = bytearray(slide.read_bytes())
+    content[40_000] ^= 1
+    damaged = tmp_path / "b.svs"
+    damaged.write_bytes(content)
+    copy = Path(shutil.copy2(slide, tmp_path / "c.svs"))
+    assert files.fingerprint_of(damaged) == files.fingerprint_of(slide)
+    cabinets.run([slide, damaged, copy], maps, cabinets.copies_what_it_reads())
+    assert {name: row["same_as"] for name, row in cabinets.summary(maps).items()} == {
+        "a": "", "b": "", "c": "a",
+    }  # fmt: skip
+    assert (maps / "index.html").read_text(encoding="utf-8").count("same content as a") == 1
+
+
 @pytest.mark.parametrize("name", ["summary.svs", "index.svs", "INDEX.svs"])
 def test_a_slide_called_like_a_table_does_not_overwrite_it(tmp_path, name):
     slide, maps = put(tmp_path / name), tmp_path / "maps"
@@ -254,7 +271,7 @@ def test_a_slide_called_like_a_table_does_not_overwrite_it(tmp_path, name):
     [
         ("=cmd.svs", "_=cmd"), ("-a.svs", "_-a"), ("a\nb.svs", "a_b"), ("<b>&.svs", "_b_&"),
         ("x.mask.svs", "x.mask_"), ("TCGA-06.ab12.svs", "TCGA-06.ab12"), ("a" * 200, "a" * 64),
-        ("脑.svs", "脑"), ("a\udcff.svs", "a_"),
+        ("脑.svs", "脑"), ("a\udcff.svs", "a_"), (60 * "🧠" + ".svs", 48 * "🧠"),
     ],
 )  # fmt: skip
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows few of these names")
@@ -339,7 +356,7 @@ def test_a_bug_is_the_failure_of_one_slide_and_leaves_its_traceback(tmp_path):
         nothing,
     )
     assert isinstance(outcome, Failure)
-    assert "(a bug; the traceback is in records)" in outcome.reason
+    assert "; this is a bug, and its traceback is in records" in outcome.reason
     assert outcome.reason.count("\n") == 0
     assert "Traceback" in outcome.trace
 

@@ -180,6 +180,18 @@ def test_a_wrong_option_ends_the_run_and_lets_no_worker_go(tmp_path, one_worker)
     assert cabinets.records(tmp_path / "maps") == {}
 
 
+def test_a_slide_whose_folder_has_vanished_fails_and_lets_no_worker_go(tmp_path, one_worker):
+    gone, slide = tmp_path / "gone" / "a.svs", cabinets.tiny(tmp_path / "b.svs")
+
+    def unwanted(line: str) -> None:
+        raise AssertionError(line)
+
+    with cluster.on(one_worker.scheduler.address, cabinets.plan(), unwanted) as work:
+        tally = cabinets.run([gone, slide], tmp_path / "maps", work)
+    assert (tally.done, tally.failed) == (1, 1)
+    assert "a.svs: not there" in cabinets.records(tmp_path / "maps")["a"].reason
+
+
 @pytest.mark.slow
 def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, monkeypatch):
     """The first worker, in a process of its own, is told of another gliorun by its environment."""

@@ -20,6 +20,7 @@ from gliorun.batch.loop import Ended, Failure, Task
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.pipeline import Waits
+from gliorun.reading.files import is_folder
 
 AHEAD = 2
 """Slides handed out for each worker, so that none stands idle between two."""
@@ -124,6 +125,9 @@ class _Crew:
             task = self._in_hand.pop(future)
             answer = self._answer(future, task)
             future.release()
+            if isinstance(answer, Unfit) and not is_folder(task.path.parent):
+                # The slide's folder has vanished for everyone, which is no fault of a worker.
+                answer = Failure(f"{task.path}: not there; check that its disk is")
             if isinstance(answer, Unfit):
                 self._complain(f"worker {answer.worker}: {answer.reason}; it is let go")
                 self._client.retire_workers([answer.worker])
@@ -182,7 +186,7 @@ def measure_there(
         if found[name] != value:
             return Unfit(me, f"its {name} is {found[name]}, wanted is {value}")
     for folder in {path.parent, *(output.parent for output in plan.outputs)}:
-        if not folder.is_dir():
+        if not is_folder(folder):
             return Unfit(me, f"{folder} is not there; every worker must see the same folders")
     with _ONE_SLIDE:
         opened = pickle.dumps(replace(plan, outputs=[]))

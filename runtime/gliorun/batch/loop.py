@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -50,6 +50,7 @@ class Failure:
     stalled: bool = False
 
 
+T = TypeVar("T")
 Feed = Iterable[Path | None]
 """Slides in turn; None where there is none at the moment."""
 Ended = tuple[Task, job.Outcome | Failure] | None
@@ -256,7 +257,7 @@ class _Run:
                 outcome = Failure(str(error))
         if isinstance(outcome, Failure) and outcome.vanished and not self.retry:
             self._take_back(task)  # nothing that anybody could act on
-            self.reporter.complain(outcome.reason)
+            self.reporter.complain(f"{outcome.reason}; it is tried again when it is there")
             return
         if isinstance(outcome, Failure):
             self.stalled = outcome.reason if outcome.stalled else self.stalled
@@ -286,13 +287,16 @@ class _Run:
 
 def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | Failure:
     """Return the outcome, or a failure if the slide is no longer what was measured."""
+    before = task.record.stamp
     try:
-        unchanged = stamp_of(task.path) == task.record.stamp
+        unchanged = stamp_of(task.path) == before
     except OSError:
-        if isinstance(outcome, Failure) and task.record.stamp is not None:
-            return Failure(f"{task.path}: vanished before it was measured", vanished=True)
-        return outcome  # a slide that was read to its end may be taken away
-    if unchanged:
+        if not isinstance(outcome, Failure):
+            return outcome  # a slide that was read to its end may be taken away
+        if before is None:  # it was out of reach from the start, and its run has said why
+            return replace(outcome, vanished=True)
+        return Failure(f"{task.path}: vanished before it was measured", vanished=True)
+    if unchanged or (before is None and isinstance(outcome, Failure)):
         return outcome
     return Failure(f"{task.path}: changed while it was measured; copy it whole, then run again")
 
@@ -367,11 +371,19 @@ def attempt(
     say: Say,
 ) -> job.Outcome | Failure:
     """Measure a slide, or tell why that is impossible."""
+    return of_one_slide(path, lambda: job.measure(path, plan, engine, progress, waits, say))
+
+
+def of_one_slide(path: Path, look: Callable[[], T]) -> T | Failure:
+    """Return what a look at a slide gives, or why it gives nothing.
+
+    Whatever one file does, the others go on: so no look at a slide is without this.
+    """
     try:
-        return job.measure(path, plan, engine, progress, waits, say)
+        return look()
     except GlioError as error:
         return Failure(str(error), stalled=isinstance(error, StalledError))
-    except Exception as error:  # one slide must not stop the rest; the record keeps the traceback
+    except Exception as error:  # the record keeps the traceback
         told = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"{path}: {told} (a bug; the traceback is in {RECORDS})"
+        reason = f"{path}: {told}; this is a bug, and its traceback is in {RECORDS}"
         return Failure(reason, traceback.format_exc())
