@@ -319,9 +319,7 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
 
 
 @contextmanager
-def _progress(
-    console: Console, path: Path, waits: pipeline.Waits
-) -> Generator[pipeline.Progress]:
+def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[pipeline.Progress]:
     """Give what shows the tiles of a slide: a bar, or a line a minute on what is no terminal."""
     bar = Progress(
         TextColumn("tiles"),
@@ -338,7 +336,9 @@ def _progress(
     with ExitStack() as shown:
 
         def tell(line: str) -> None:
-            console.print(plain(f"{path.name}: {line}"), highlight=False, soft_wrap=True, markup=False)
+            console.print(
+                plain(f"{path.name}: {line}"), highlight=False, soft_wrap=True, markup=False
+            )
 
         def show(done: int, total: int) -> None:
             is_first = course.step(done, total)
@@ -352,8 +352,6 @@ def _progress(
             if is_first:
                 shown.enter_context(bar)
             pace = f"{course.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
-            bar.update(
-                task, completed=done, total=total, pace="writing" if done == total else pace
-            )
+            bar.update(task, completed=done, total=total, pace="writing" if done == total else pace)
 
         yield show

@@ -274,7 +274,9 @@ def test_a_list_that_changes_at_every_look_is_told_once_a_minute(clock, incoming
     assert [len(names) for names in folder.lists] == [1, 7, 13, 19]
 
 
-@pytest.mark.parametrize("content", [b"II*\0", b"MM\0*", b"II*\0\x08", b"II*\0\x08\0\0", b"MM\0+\0"])
+@pytest.mark.parametrize(
+    "content", [b"II*\0", b"MM\0*", b"II*\0\x08", b"II*\0\x08\0\0", b"MM\0+\0"]
+)
 def test_a_tiny_file_ends_no_watch_and_is_handed_on_at_last(clock, incoming, whole, content):
     """Four to seven bytes, at which a parser of TIFF raises errors of its own."""
     tiny = incoming / "a.svs"
@@ -310,9 +312,7 @@ def test_a_pipe_called_a_slide_is_told_and_waited_for_without_being_read(clock, 
     path = Path(shutil.copy(whole, incoming / "b.svs"))
     folder = Folder([str(incoming)])
     assert folder.look(PATIENT) == [path]
-    assert folder.told == [
-        f"{incoming / 'a.svs'}: cannot be read (not a regular file); waiting"
-    ]
+    assert folder.told == [f"{incoming / 'a.svs'}: cannot be read (not a regular file); waiting"]
 
 
 class Outage:
