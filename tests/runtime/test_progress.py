@@ -167,7 +167,8 @@ def test_another_program_gets_every_event_as_json(clock, capsys):
     assert events[6]["reason"] == f"{TWO}: is\nempty"
     assert events[-1] | {"seconds": 0, "time": ""} == {
         "event": "total", "time": "", "done": 1, "failed": 1, "skipped": 1, "tiles": 40,
-        "tiles_per_s": 8.0, "bottleneck": "reading", "seconds": 0, "index": str(Path("/m/index.html")),
+        "tiles_per_s": 8.0, "bottleneck": "reading", "seconds": 0,
+        "index": str(Path("/m/index.html")),
     }  # fmt: skip
 
 

@@ -312,7 +312,7 @@ def test_a_pipe_called_a_slide_is_told_and_waited_for_without_being_read(clock, 
     path = Path(shutil.copy(whole, incoming / "b.svs"))
     folder = Folder([str(incoming)])
     assert folder.look(PATIENT) == [path]
-    assert folder.told == [f"{incoming / 'a.svs'}: cannot be read (not a regular file); waiting"]
+    assert folder.told == [f"{incoming / 'a.svs'}: cannot be read (is a pipe or a device); waiting"]
 
 
 class Outage:

@@ -16,7 +16,8 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from gliorun import job
 from gliorun.batch import loop
-from gliorun.batch.loop import Ended, Failure, Task
+from gliorun.batch.failure import Failure
+from gliorun.batch.loop import Ended, Task
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.pipeline import Waits

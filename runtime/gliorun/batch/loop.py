@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from gliorun import __version__, job, writers
 from gliorun.atomic import cannot_write, remove_leftovers
 from gliorun.batch import summary
-from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, Ledger, Record
+from gliorun.batch.failure import Failure, of_one_slide
+from gliorun.batch.ledger import MAX_CUT_OFF, Ledger, Record
 from gliorun.errors import GlioError, StalledError, UsageError
 from gliorun.model.card import sha256_of
 from gliorun.model.engine import Engine
@@ -40,17 +40,6 @@ class Task:
     before: Record | None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a slide could not be measured; `trace` tells where, if that was a bug."""
-
-    reason: str
-    trace: str = ""
-    vanished: bool = False
-    stalled: bool = False
-
-
-T = TypeVar("T")
 Feed = Iterable[Path | None]
 """Slides in turn; None where there is none at the moment."""
 Ended = tuple[Task, job.Outcome | Failure] | None
@@ -372,18 +361,3 @@ def attempt(
 ) -> job.Outcome | Failure:
     """Measure a slide, or tell why that is impossible."""
     return of_one_slide(path, lambda: job.measure(path, plan, engine, progress, waits, say))
-
-
-def of_one_slide(path: Path, look: Callable[[], T]) -> T | Failure:
-    """Return what a look at a slide gives, or why it gives nothing.
-
-    Whatever one file does, the others go on: so no look at a slide is without this.
-    """
-    try:
-        return look()
-    except GlioError as error:
-        return Failure(str(error), stalled=isinstance(error, StalledError))
-    except Exception as error:  # the record keeps the traceback
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"{path}: {told}; this is a bug, and its traceback is in {RECORDS}"
-        return Failure(reason, traceback.format_exc())

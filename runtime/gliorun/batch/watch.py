@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliorun.batch.loop import of_one_slide
+from gliorun.batch.failure import of_one_slide
 from gliorun.progress import Reporter
 from gliorun.reading.files import NO_SLIDE, Complain, Stamp, find_slides, is_there, stamp_of
 from gliorun.reading.slide import Slide

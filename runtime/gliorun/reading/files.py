@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliorun.reading.tiff import is_own_map
+from gliorun.reading.ownmap import is_own_map
 
 SUFFIXES = frozenset(
     (".svs", ".tif", ".tiff", ".ptif", ".ptiff", ".btf", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs",
@@ -201,29 +201,17 @@ def _may_be_dicom(name: str) -> bool:
     return suffix == DICOM or (not name.startswith(".") and bool(NO_SUFFIX.fullmatch(suffix)))
 
 
-def stat_of(file: Path) -> os.stat_result:
-    """Return what the system knows of a file or folder.
-
-    Raises
-    ------
-    OSError
-        It has vanished or cannot be reached; or to read it might wait for ever, as a pipe does.
-    """
-    found = file.stat()
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise OSError(errno.EINVAL, "not a regular file", str(file))
-    return found
-
-
 def stamp_of(path: Path) -> Stamp:
     """Return what tells cheaply whether a slide has changed.
 
     Raises
     ------
     OSError
-        A file has vanished or cannot be reached.
+        A file has vanished, cannot be reached, or is no regular one.
     """
-    stats = [stat_of(file) for file in files_of(path)]
+    stats = [file.stat() for file in files_of(path)]
+    if not all(stat.S_ISREG(s.st_mode) or stat.S_ISDIR(s.st_mode) for s in stats):
+        raise OSError(errno.EINVAL, "is a pipe or a device", str(path))  # which may block a reader
     return Stamp(sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(stats))
 
 
@@ -240,7 +228,7 @@ def fingerprint_of(path: Path) -> str:
     """
     found = hashlib.sha256()
     for file in files_of(path):
-        size = stat_of(file).st_size
+        size = file.stat().st_size
         found.update(
             f"{file.suffix if file == path else file.name} {size}\n".encode(errors="replace")
         )

@@ -10,8 +10,6 @@ import tifffile
 from gliorun.errors import GlioError
 
 OFFSETS, COUNTS = 324, 325
-OME, OWN_MARK = ".ome.tif", 'Creator="gliorun '
-"""How the maps of gliorun end, and what their OME-XML holds."""
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -50,14 +48,3 @@ def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> Non
                 f"{path}: damaged: {page.imagewidth} x {page.imagelength} px need {tiles} tiles, "
                 f"the file lists {page.tags[code].count}; copy it again"
             )
-
-
-def is_own_map(path: Path) -> bool:
-    """Tell whether a file is an OME-TIFF that gliorun has written: a result and not a slide."""
-    if not path.name.lower().endswith(OME):
-        return False
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return OWN_MARK in tiff.pages.first.description
-    except Exception:  # whatever a parser may make of an odd file: its own run tells
-        return False
