@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """Of the files that a folder is searched for: what OpenSlide reads."""
 DICOM = ".dcm"
-"""A folder that holds such files is one slide, and they are its files."""
+"""A folder that holds such files is one slide, and they are its files; but one alone beside slides
+of another format is a slide by itself."""
 FOLDER_BESIDE = ".mrxs"
 """The pixels of NAME.mrxs lie in the folder NAME."""
 FILES_BESIDE = (".vms", ".vmu")
@@ -59,7 +62,7 @@ def find_slides(
         found = False
         for path in _slides_of(name, leave_out, complain):
             found = True
-            path = path.parent if path.suffix.lower() == DICOM and path.is_file() else path
+            path = _slide_of(path)
             key = os.path.normcase(path)
             if key not in seen:
                 seen.add(key)
@@ -73,15 +76,25 @@ def _slides_of(name: str, leave_out: Path, complain: Callable[[str], None]) -> G
     if path.is_dir():
         yield from _walk(path, leave_out, complain)
     elif glob.has_magic(name) and not path.exists():
+        wanted = SUFFIXES | {_suffix(name)}  # a field is taken where its suffix is spelt out
         for match in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207, may be absolute
             path = absolute(match)
             if path.is_dir():
                 if not _is_beside(path):
                     yield from _walk(path, leave_out, complain)
-            elif leave_out not in path.parents and path.suffix.lower() in SUFFIXES:
+            elif leave_out not in path.parents and path.suffix.lower() in wanted:
                 yield path
     else:
         yield path
+
+
+def _slide_of(path: Path) -> Path:
+    """Return the slide that a file belongs to: of DICOM its folder, mostly."""
+    if path.suffix.lower() != DICOM or not path.is_file():
+        return path
+    suffixes = [_suffix(name) for name in os.listdir(path.parent)]  # noqa: PTH208, names only
+    alone = suffixes.count(DICOM) == 1
+    return path if alone and SUFFIXES.intersection(suffixes) > {DICOM} else path.parent
 
 
 def absolute(name: str | Path) -> Path:
@@ -123,6 +136,19 @@ def title(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
+def followed(path: Path) -> Path:
+    """Return the file by which OpenSlide finds the folder of a MIRAX slide; others as they are.
+
+    That is where a link leads, and the name in small letters where a file system knows no others.
+    """
+    if path.suffix.lower() != FOLDER_BESIDE:
+        return path
+    if path.is_symlink() and not path.with_suffix("").is_dir():
+        path = path.resolve()
+    small = path.with_suffix(FOLDER_BESIDE)
+    return small if small.exists() and small.samefile(path) else path
+
+
 def files_of(path: Path) -> list[Path]:
     """Return the files of a slide, the one that it is named by first.
 
@@ -135,7 +161,7 @@ def files_of(path: Path) -> list[Path]:
         return sorted(file for file in path.iterdir() if file.suffix.lower() == DICOM) or [path]
     suffix = path.suffix.lower()
     if suffix == FOLDER_BESIDE:
-        folder = path.with_suffix("")
+        folder = followed(path).with_suffix("")
         beside = folder.iterdir() if folder.is_dir() else ()
     elif suffix in FILES_BESIDE:
         beside = (file for file in path.parent.iterdir() if file.name.startswith(path.stem))
@@ -150,9 +176,11 @@ def stamp_of(path: Path) -> Stamp:
     Raises
     ------
     OSError
-        A file has vanished or cannot be reached.
+        A file has vanished, cannot be reached, or is no regular one.
     """
     stats = [file.stat() for file in files_of(path)]
+    if not all(stat.S_ISREG(s.st_mode) or stat.S_ISDIR(s.st_mode) for s in stats):
+        raise OSError(errno.EINVAL, "is a pipe or a device", str(path))  # which may block a reader
     return Stamp(sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(stats))
 
 
