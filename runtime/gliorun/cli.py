@@ -31,6 +31,7 @@ EXIT_CODES = (
     f"2: wrong usage. {STOPPED}: stopped."
 )
 FORMATS = "png,csv,html"
+SETTLE_S = 30.0
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
     ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
@@ -54,8 +55,9 @@ def main(
     slides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Whole-slide image in any format OpenSlide reads; with --out-dir also many, "
-            "folders, and patterns such as 'scans/**/*.svs'."
+            help="Whole-slide image in any format OpenSlide reads, or a field of one as PNG, JPEG, "
+            "BMP or TIFF; with --out-dir also many, folders, and patterns such as "
+            "'scans/**/*.svs'."
         ),
     ] = None,
     out: Annotated[
@@ -86,12 +88,13 @@ def main(
         ),
     ] = False,
     settle_s: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="With --watch: a file unchanged for so many seconds is whole.",
+            help="With --watch: a file unchanged for so many seconds is whole; "
+            f"{SETTLE_S:g} if not said.",
             rich_help_panel=MANY_SLIDES,
         ),
-    ] = 30.0,
+    ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -213,10 +216,13 @@ def main(
     many = {
         "--format": formats is not None,
         "--watch": watch,
+        "--settle-s": settle_s is not None,
         "--cluster": cluster is not None,
         "--json-lines": json_lines,
     }
     _check_many(out_dir, many, tissue_mask)
+    if settle_s is not None and not watch:
+        raise UsageError(f"--settle-s goes with --watch. Example: {MANY} --watch")
 
     from gliorun import job
     from gliorun.measuring.quality import QualityLimits
@@ -249,6 +255,7 @@ def main(
         if out_dir is not None and slides:
             from gliorun.batch import command
 
+            settle_s = SETTLE_S if settle_s is None else settle_s
             wish = command.Wish(slides, out_dir, formats or FORMATS, settle_s, cluster)
             voice = command.Voice(quiet, json_lines, verbose)
             if watch:

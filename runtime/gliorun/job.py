@@ -272,11 +272,8 @@ def _tell(
     )
     width, height = slide.size_l0
     say(f"slide: {width} x {height} px, {scale.x_mpp:g} µm/px from {scale.source}")
-    say(
-        "checkpoint: none can be kept"
-        if journal is None and plan.checkpoint_s
-        else f"checkpoint: every {plan.checkpoint_s:g} s"
-    )
+    none = "none can be kept" if plan.checkpoint_s else "none"
+    say(f"checkpoint: {none if journal is None else f'every {plan.checkpoint_s:g} s'}")
 
 
 def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:

@@ -65,6 +65,53 @@ def test_a_dicom_slide_is_called_like_its_folder(tmp_path):
     assert left_in(maps) == {"case.1.csv"}
 
 
+def odd_files(scans: Path) -> dict[str, str]:
+    """Write a file of each kind that is no slide or a damaged one, and two slides, y and z.
+
+    Return what is said of each by name.
+    """
+    pixels = slides.all_tissue(*cabinets.TINY_PX)
+    turned = [(274, "H", 1, 3, True)]
+    slides.looped(scans / "loop.svs", 2)
+    slides.tiled_tiff(scans / "turned.tif", pixels, "deflate", extratags=turned)
+    slides.tiled_tiff(scans / "webp.tif", pixels, "webp")
+    slides.mrxs(scans / "lone.mrxs", slides.all_tissue(512, 512))
+    shutil.rmtree(scans / "lone")
+    for size, name in enumerate(("II.tif", "MM.tif")):
+        (scans / name).write_bytes((b"II*\0", b"MM\0*")[size] + b"\0\0\0"[: 3 * size])
+    shutil.copy(cabinets.tiny(scans / "case" / "y.svs"), scans / "z.svs")
+    (scans / "case" / "loose.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(scans / "pipe.svs")
+    return {
+        "loop": "damaged",
+        "turned": "orientation 3",
+        "webp": "holds WebP",
+        "lone": "the folder lone",
+        "II": "damaged",
+        "MM": "damaged",
+        "loose": "DICOM that is of no whole slide",
+        **({"pipe": "a pipe or a device"} if hasattr(os, "mkfifo") else {}),
+    }
+
+
+def test_no_odd_file_hangs_or_stops_the_others_and_each_is_called_what_it_is(tmp_path):
+    scans, maps = tmp_path / "scans", tmp_path / "maps"
+    scans.mkdir()
+    said = odd_files(scans)
+    done = cabinets.type_in(scans, "--out-dir", maps, "--format", "csv")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    rows = cabinets.summary(maps)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        **dict.fromkeys(said, "failed"),
+        **dict.fromkeys("yz", "done"),
+    }
+    for name, part in said.items():
+        assert part in rows[name]["reason"], name
+    assert "bug" not in "".join(row["reason"] for row in rows.values())
+
+
 @pytest.fixture(scope="module")
 def measured(cabinet) -> Path:
     """The folder that the command made of the cabinet."""

@@ -175,6 +175,43 @@ def test_a_name_that_no_file_system_can_hold_is_only_not_there(tmp_path):
     assert files.title(name) == name.name
 
 
+def test_a_dicom_file_alone_beside_other_slides_is_a_slide_by_itself(tmp_path):
+    """Else the folder, and not the file, would be called a slide that cannot be read."""
+    loose, slide = put(tmp_path / "loose.dcm"), put(tmp_path / "a.svs")
+    case = slides.dicom(tmp_path / "case", slides.all_tissue(400, 300))
+    assert found(tmp_path) == ([slide, loose, case], [])
+    assert found(loose) == ([loose], [])
+    assert files.files_of(loose) == [loose]
+    put(tmp_path / "more.dcm")  # now they may be one slide
+    assert found(tmp_path) == ([slide, tmp_path, case], [])
+
+
+def test_a_pattern_finds_fields_where_it_spells_out_their_suffix(tmp_path):
+    field, slide = put(tmp_path / "b.png"), put(tmp_path / "a.svs")
+    assert found(tmp_path / "*.png") == ([field], [])
+    assert found(tmp_path / "*") == found(tmp_path) == ([slide], [])
+
+
+def test_the_folder_of_an_mrxs_is_found_through_a_link(tmp_path):
+    slide = put(tmp_path / "store" / "a.mrxs")
+    inside = put(tmp_path / "store" / "a" / "Data0.dat")
+    link = tmp_path / "link.mrxs"
+    try:
+        link.symlink_to(slide)
+    except OSError:
+        pytest.skip("no links here")
+    assert files.files_of(link) == [link, inside]
+    beside = put(tmp_path / "link" / "Data0.dat")  # then that is meant
+    assert files.files_of(link) == [link, beside]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_has_no_stamp(tmp_path):
+    os.mkfifo(tmp_path / "a.svs")
+    with pytest.raises(OSError, match="is a pipe or a device"):
+        files.stamp_of(tmp_path / "a.svs")
+
+
 def test_the_images_of_a_vms_belong_to_it(tmp_path):
     slide, image = put(tmp_path / "a.vms"), put(tmp_path / "a(1,0).jpg")
     put(tmp_path / "b.vms")

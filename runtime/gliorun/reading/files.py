@@ -9,8 +9,9 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from gliorun.reading.ownmap import is_own_map
@@ -21,7 +22,8 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """Of the files that a folder is searched for: what OpenSlide reads."""
 DICOM = ".dcm"
-"""A folder that holds such files is one slide, and they are its files."""
+"""A folder that holds such files is one slide, and they are its files; but one alone beside slides
+of another format is a slide by itself."""
 NO_SUFFIX = re.compile(r"(\.\d+)?")
 """What a DICOM file of no suffix ends in: nothing, or the last number of its identifier."""
 DICOM_HEAD_BYTES, DICOM_MARK = 1024, slice(128, 132)
@@ -91,7 +93,7 @@ def find_slides(names: Iterable[str], leave_out: Path, complain: Complain) -> Ge
         found = False
         for path in _slides_of(name, leave_out, complain):
             found = True
-            path = path.parent if _is_dicom(path) else path
+            path = _slide_of(path)
             key = os.path.normcase(path)
             if key not in seen:
                 seen.add(key)
@@ -105,23 +107,24 @@ def _slides_of(name: str, leave_out: Path, complain: Complain) -> Generator[Path
     if is_folder(path):
         yield from _walk(path, leave_out, complain)
     elif glob.has_magic(name) and not is_there(path):
+        wanted = SUFFIXES | {_suffix(name)}  # a field is taken where its suffix is spelt out
         for match in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207, may be absolute
             path = absolute(match)
             if is_folder(path):
                 if not _is_beside(path):
                     yield from _walk(path, leave_out, complain)
-            elif leave_out not in path.parents and _is_slide(path):
+            elif leave_out not in path.parents and _is_slide(path, wanted):
                 yield path
     else:
         yield path
 
 
-def _is_slide(path: Path) -> bool:
+def _is_slide(path: Path, wanted: Collection[str] = SUFFIXES) -> bool:
     """Tell whether a file that nobody has named is a slide, by its name where that is enough.
 
     The maps that gliorun has written are none, wherever they lie.
     """
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in wanted:
         return not (is_file(path) and is_own_map(path))
     return _is_dicom(path)
 
@@ -138,6 +141,20 @@ def _is_dicom(path: Path) -> bool:
     except OSError:
         return False  # what cannot be read and is not called a slide is taken for none
     return head[DICOM_MARK] == b"DICM" and WHOLE_SLIDE in head
+
+
+def _slide_of(path: Path) -> Path:
+    """Return the slide that a file belongs to: of DICOM its folder, mostly."""
+    if not _is_dicom(path):
+        return path
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208, names only
+    except OSError:  # it vanished just now
+        return path
+    family = (name for name in names if _may_be_dicom(name) and _is_dicom(path.parent / name))
+    alone = len(list(islice(family, 2))) == 1
+    beside = any(_suffix(name) in SUFFIXES - {DICOM} for name in names)
+    return path if alone and beside else path.parent
 
 
 def absolute(name: str | Path) -> Path:
@@ -175,6 +192,19 @@ def title(path: Path) -> str:
     return path.name if is_folder(path) else path.stem
 
 
+def followed(path: Path) -> Path:
+    """Return the file by which OpenSlide finds the folder of a MIRAX slide; others as they are.
+
+    That is where a link leads, and the name in small letters where a file system knows no others.
+    """
+    if path.suffix.lower() != FOLDER_BESIDE:
+        return path
+    if path.is_symlink() and not path.with_suffix("").is_dir():
+        path = path.resolve()
+    small = path.with_suffix(FOLDER_BESIDE)
+    return small if small.exists() and small.samefile(path) else path
+
+
 def files_of(path: Path) -> list[Path]:
     """Return the files of a slide, the one that it is named by first.
 
@@ -187,7 +217,7 @@ def files_of(path: Path) -> list[Path]:
         return sorted(file for file in path.iterdir() if _may_be_dicom(file.name)) or [path]
     suffix = path.suffix.lower()
     if suffix == FOLDER_BESIDE:
-        folder = path.with_suffix("")
+        folder = followed(path).with_suffix("")
         beside = folder.iterdir() if folder.is_dir() else ()
     elif suffix in FILES_BESIDE:
         beside = (file for file in path.parent.iterdir() if file.name.startswith(path.stem))

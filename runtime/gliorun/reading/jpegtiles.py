@@ -37,6 +37,18 @@ ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it quotes slides on stderr
 
 
+def decoded_rgb(content: bytes) -> NDArray[np.uint8]:
+    """Return a JPEG as (H, W, 3) uint8.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, also where other decoders would leave pixels grey.
+    """
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, "RGB")
+    return pixels
+
+
 class JpegTiles:
     """The JPEG tiles of level 0; all reader threads share them.
 
