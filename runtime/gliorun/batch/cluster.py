@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -70,7 +71,7 @@ class _Crew:
     ) -> None:
         self._client = client
         self._address = address
-        self._wanted = loop.made_with(plan)
+        self._wanted = job.made_with(plan)
         self._complain = complain
         self._in_hand: dict[Future, Task] = {}
         self._alone = False
@@ -170,19 +171,19 @@ def measure_there(
     own_model : Path, optional
         None stands for the model that ships, wherever gliorun is installed.
     wanted : dict
-        What `loop.made_with` gives on the machine that asks.
+        What `job.made_with` gives on the machine that asks.
     """
     plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
     me = get_worker().address
     try:
-        found = loop.made_with(plan)
+        found = job.made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():
         if found[name] != value:
             return Unfit(me, f"its {name} is {found[name]}, wanted is {value}")
     for folder in {path.parent, *(output.parent for output in plan.outputs)}:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             return Unfit(me, f"{folder} is not there; every worker must see the same folders")
     with _ONE_SLIDE:
         opened = pickle.dumps(replace(plan, outputs=[]))

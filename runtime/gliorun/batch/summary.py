@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 def _state(record: Record) -> str:
     if record.state == "started":
         return "under way"
-    if record.state == "failed" and not Path(record.slide).exists():
+    if record.state == "failed" and not os.path.exists(record.slide):
         return "failed, not there"
     return record.state
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from gliorun.errors import GlioError
 
 SUFFIXES = frozenset(
     (".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif",
@@ -15,7 +18,7 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """Of the files that a folder is searched for: what OpenSlide reads."""
 DICOM = ".dcm"
-"""A folder that holds such files is one slide, and they are its files."""
+"""A folder that holds such files is one slide, and they are its files, whichever is named."""
 FOLDER_BESIDE = ".mrxs"
 """The pixels of NAME.mrxs lie in the folder NAME."""
 FILES_BESIDE = (".vms", ".vmu")
@@ -137,6 +140,8 @@ def files_of(path: Path) -> list[Path]:
     if suffix == FOLDER_BESIDE:
         folder = path.with_suffix("")
         beside = folder.iterdir() if folder.is_dir() else ()
+    elif suffix == DICOM:
+        beside = (file for file in path.parent.iterdir() if file.suffix.lower() == DICOM)
     elif suffix in FILES_BESIDE:
         beside = (file for file in path.parent.iterdir() if file.name.startswith(path.stem))
     else:
@@ -179,3 +184,24 @@ def fingerprint_of(path: Path) -> str:
                 if size <= SAMPLE_BYTES:
                     break
     return found.hexdigest()
+
+
+def check_file(path: Path, noun: str, way_out: str) -> None:
+    """Refuse a file that is not there or cannot be read; `noun` is what it should be.
+
+    Raises
+    ------
+    GlioError
+        One of both.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise GlioError(f"{path}: no such {noun}; {way_out}")
+        with path.open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GlioError(f"{path}: no such {noun}; {way_out}") from error
+    except OSError as error:
+        raise GlioError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error
