@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,6 +20,7 @@ from gliorun.batch.loop import Ended, Failure, Task
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.pipeline import Waits
+from gliorun.reading.files import is_folder
 
 AHEAD = 2
 """Slides handed out for each worker, so that none stands idle between two."""
@@ -183,7 +183,7 @@ def measure_there(
         if found[name] != value:
             return Unfit(me, f"its {name} is {found[name]}, wanted is {value}")
     for folder in {path.parent, *(output.parent for output in plan.outputs)}:
-        if not os.path.isdir(folder):
+        if not is_folder(folder):
             return Unfit(me, f"{folder} is not there; every worker must see the same folders")
     with _ONE_SLIDE:
         opened = pickle.dumps(replace(plan, outputs=[]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from gliorun.atomic import cannot_write, move_all, replacing
 from gliorun.errors import GlioError
-from gliorun.reading.files import Stamp, fingerprint_of, stamp_of, title
+from gliorun.reading.files import Stamp, fingerprint_of, is_there, stamp_of, title
 
 FORMAT = 1
 RECORDS = "records"
@@ -414,7 +413,7 @@ class Ledger:
     def forget_vanished(self) -> None:
         """Drop the starts of slides that are gone: they will not be measured again."""
         for record in list(self):
-            if record.state != "started" or os.path.exists(record.slide):
+            if record.state != "started" or is_there(Path(record.slide)):
                 continue
             if any((self.folder / output).is_file() for output in record.outputs):
                 self.failed(record, f"{record.slide}: vanished before it was measured again")

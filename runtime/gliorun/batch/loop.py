@@ -249,13 +249,16 @@ class _Run:
 
 def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | Failure:
     """Return the outcome, or a failure if the slide is no longer what was measured."""
+    before = task.record.stamp
     try:
-        unchanged = stamp_of(task.path) == task.record.stamp
+        unchanged = stamp_of(task.path) == before
     except OSError:
-        if isinstance(outcome, Failure) and task.record.stamp is not None:
-            return Failure(f"{task.path}: vanished before it was measured", vanished=True)
-        return outcome  # a slide that was read to its end may be taken away
-    if unchanged:
+        if not isinstance(outcome, Failure):
+            return outcome  # a slide that was read to its end may be taken away
+        if before is None:  # it was out of reach from the start, and its run has said why
+            return replace(outcome, vanished=True)
+        return Failure(f"{task.path}: vanished before it was measured", vanished=True)
+    if unchanged or (before is None and isinstance(outcome, Failure)):
         return outcome
     return Failure(f"{task.path}: changed while it was measured; copy it whole, then run again")
 

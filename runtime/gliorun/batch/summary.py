@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from gliorun.atomic import replacing
 from gliorun.batch.ledger import Record
 from gliorun.measuring.density import CLASS_NAMES
 from gliorun.progress import plain
+from gliorun.reading.files import is_there
 from gliorun.writers import THUMBNAIL, palette
 
 TABLE, INDEX = "summary.csv", "index.html"
@@ -49,7 +49,7 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 def _state(record: Record) -> str:
     if record.state == "started":
         return "under way"
-    if record.state == "failed" and not os.path.exists(record.slide):
+    if record.state == "failed" and not is_there(Path(record.slide)):
         return "failed, not there"
     return record.state
 

@@ -42,6 +42,24 @@ class Stamp:
         return same and abs(self.changed_ns - other.changed_ns) <= CLOCK_NS
 
 
+# pathlib raises where a folder may not be entered, or a name is too long; os.path answers
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file or folder that can be reached."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder that can be reached."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a regular file that can be reached: no pipe, which would block."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def find_slides(
     names: Iterable[str], leave_out: Path, complain: Callable[[str], None]
 ) -> Generator[Path]:
@@ -62,7 +80,7 @@ def find_slides(
         found = False
         for path in _slides_of(name, leave_out, complain):
             found = True
-            path = path.parent if path.suffix.lower() == DICOM and path.is_file() else path
+            path = path.parent if path.suffix.lower() == DICOM and is_file(path) else path
             key = os.path.normcase(path)
             if key not in seen:
                 seen.add(key)
@@ -73,12 +91,12 @@ def find_slides(
 
 def _slides_of(name: str, leave_out: Path, complain: Callable[[str], None]) -> Generator[Path]:
     path = absolute(name)
-    if path.is_dir():
+    if is_folder(path):
         yield from _walk(path, leave_out, complain)
-    elif glob.has_magic(name) and not path.exists():
+    elif glob.has_magic(name) and not is_there(path):
         for match in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207, may be absolute
             path = absolute(match)
-            if path.is_dir():
+            if is_folder(path):
                 if not _is_beside(path):
                     yield from _walk(path, leave_out, complain)
             elif leave_out not in path.parents and path.suffix.lower() in SUFFIXES:
@@ -93,7 +111,7 @@ def absolute(name: str | Path) -> Path:
 
 
 def _is_beside(folder: Path) -> bool:
-    return folder.with_name(folder.name + FOLDER_BESIDE).exists()
+    return is_there(folder.with_name(folder.name + FOLDER_BESIDE))
 
 
 def _walk(top: Path, leave_out: Path, complain: Callable[[str], None]) -> Generator[Path]:
@@ -123,7 +141,7 @@ def _suffix(name: str) -> str:
 
 def title(path: Path) -> str:
     """Return what a slide is called: its file's name without suffix, a DICOM slide's folder."""
-    return path.name if path.is_dir() else path.stem
+    return path.name if is_folder(path) else path.stem
 
 
 def files_of(path: Path) -> list[Path]:

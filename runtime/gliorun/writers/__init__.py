@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from gliorun.atomic import cannot_write, replacing, replacing_all
 from gliorun.errors import GlioError, UsageError
+from gliorun.reading.files import is_folder
 from gliorun.writers import csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Look
 from gliorun.writers.result import Result
@@ -98,7 +98,7 @@ def check_outputs(paths: list[Path]) -> None:
         suffix_of(path)
         if paths.count(path) > 1:
             raise UsageError(f"{path}: named twice; name it once")
-        if os.path.isdir(path):
+        if is_folder(path):
             raise GlioError(f"{path}: is a folder; name a file")
         with replacing(path, keep=False) as partial:
             partial.touch()
