@@ -35,10 +35,10 @@ def run(app: typer.Typer, name: str) -> None:
         typer.echo(f"{name}: {error.name} is missing; pip install 'gliorun[export]'", err=True)
         raise SystemExit(FAULT) from error
     except PermissionError as error:
-        typer.echo(
-            f"{name}: {error.filename}: {error.strerror}; check your rights to it and to its folder",
-            err=True,
-        )
+        if error.filename is None:
+            raise
+        way_out = "check your rights to it and to its folder"
+        typer.echo(f"{name}: {error.filename}: {error.strerror}; {way_out}", err=True)
         raise SystemExit(FAULT) from error
     except GlioError as error:
         typer.echo(f"{name}: {error}", err=True)

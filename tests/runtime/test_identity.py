@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -30,8 +31,29 @@ def test_equal_parts_have_equal_keys():
 
 
 def mirax(folder: Path, pixels: np.ndarray) -> Path:
+    """Write a MIRAX slide of two levels; the coarse one, which OpenSlide hashes, shows nothing."""
     folder.mkdir()
-    return slides.mrxs(folder / "a.mrxs", pixels)
+    slide = slides.mrxs(folder / "a.mrxs", pixels)
+    inside, side = folder / "a", slides.JPEG_TILE_PX
+    Image.new("RGB", (side, side), (230, 230, 230)).save(inside / "coarse.jpg")
+    size = (inside / "coarse.jpg").rename(inside / "Data0001.dat").stat().st_size
+    columns, rows = SIZE_PX[0] // side, SIZE_PX[1] // side
+    images = [y * columns + x for y in range(0, rows, 2) for x in range(0, columns, 2)]
+    coarse = b"".join(struct.pack("<4i", image, 0, size, 1) for image in images)
+    index = (inside / "Index.dat").read_bytes()
+    at = index.index(b"0123456789ABCDEF") + 24  # after the pointers to both kinds of records
+    fine = index[at + 20 :]
+    lists = at + 8, at + 24 + len(fine)  # of the images of each level
+    index = index[:at] + struct.pack("<2i", *lists)
+    for where, entries in zip(lists, (fine, coarse), strict=True):
+        index += struct.pack("<4i", 0, where + 8, len(entries) // 16, 0) + entries
+    (inside / "Index.dat").write_bytes(index)
+    told = (inside / "Slidedat.ini").read_text()
+    level = told[told.index("[LEVEL_0]") :].replace("LEVEL_0", "LEVEL_1")
+    told = told.replace("HIER_0_COUNT = 1", "HIER_0_COUNT = 2\nHIER_0_VAL_1_SECTION = LEVEL_1")
+    told = told.replace("FILE_COUNT = 1", "FILE_COUNT = 2\nFILE_1 = Data0001.dat")
+    (inside / "Slidedat.ini").write_text(told + level.replace("FACTOR = 0", "FACTOR = 1"))
+    return slide
 
 
 def dicom(folder: Path, pixels: np.ndarray) -> Path:

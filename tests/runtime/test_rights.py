@@ -65,20 +65,20 @@ def folder(tmp_path_factory) -> Generator[Path]:
 
 
 REFUSED = {
-    "an output in a folder not to be entered": "gliorun a.svs --out locked/map.csv",
+    "an output in a locked folder": "gliorun a.svs --out locked/map.csv",
     "an output in a folder not to be written": "gliorun a.svs --out readonly/map.csv",
-    "a mask in a folder not to be entered": "gliorun a.svs --out o.csv --tissue-mask locked/mask.png",
+    "a mask in a locked folder": "gliorun a.svs --out o.csv --tissue-mask locked/mask.png",
     "a mask not to be read": "gliorun a.svs --out o.csv --tissue-mask mask.png",
-    "a model in a folder not to be entered": "gliorun a.svs --out o.csv --model locked/model.xml",
+    "a model in a locked folder": "gliorun a.svs --out o.csv --model locked/model.xml",
     "weights not to be read": "gliorun a.svs --out o.csv --model model.xml",
-    "a slide in a folder not to be entered": "gliorun locked/a.svs --out o.csv",
+    "a slide in a locked folder": "gliorun locked/a.svs --out o.csv",
     "a slide not to be read": "gliorun scans/b.svs --out o.csv",
-    "maps in a folder not to be entered": "gliorun a.svs --out-dir locked/maps",
-    "maps into a folder not to be entered": "gliorun a.svs --out-dir locked",
+    "maps in a locked folder": "gliorun a.svs --out-dir locked/maps",
+    "maps into a locked folder": "gliorun a.svs --out-dir locked",
     "maps into a folder not to be written": "gliorun a.svs --out-dir readonly",
     "weights not to be read, for many": "gliorun a.svs --out-dir maps-none --model model.xml",
-    "labels in a folder not to be entered": "glioexport clean locked/tiles --out cleaned",
-    "a network in a folder not to be entered": "glioexport convert locked/net.keras --out net",
+    "labels in a locked folder": "glioexport clean locked/tiles --out cleaned",
+    "a network in a locked folder": "glioexport convert locked/net.keras --out net",
 }
 VERBS = ("gliorun", "glioexport", "clean", "convert")
 

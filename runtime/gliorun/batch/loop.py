@@ -198,8 +198,9 @@ class _Run:
             )
             self._end(Task(path, self.plan, record, before), Failure(reason))
             return
-        outputs = self.ledger.made_at(record)
-        plan = replace(self.plan, outputs=outputs, keeps_checkpoint=True)  # until they are published
+        # the ledger drops the checkpoint, once it has published what was made
+        made = self.ledger.made_at(record)
+        plan = replace(self.plan, outputs=made, keeps_checkpoint=True)
         task = Task(path, plan, record, before)
         self.under_way[record.name] = task
         self.reporter.started(path)
