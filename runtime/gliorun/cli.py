@@ -60,13 +60,17 @@ def main(
             "'scans/**/*.svs'."
         ),
     ] = None,
+    # `readable=False`: whether a path may be read typer need not look, as we say it in one line
     out: Annotated[
         list[Path] | None,
-        typer.Option(help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"),
+        typer.Option(
+            readable=False, help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"
+        ),
     ] = None,
     out_dir: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Folder for their outputs, summary.csv and index.html.",
             rich_help_panel=MANY_SLIDES,
         ),
@@ -109,6 +113,7 @@ def main(
     model: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             metavar="NAME|FILE",
             help="student (the default), reference, or an IR (.xml) of 'glioexport convert'.",
         ),
@@ -129,7 +134,9 @@ def main(
     ] = 0.05,
     tissue_mask: Annotated[
         Path | None,
-        typer.Option(help="Image in the slide's shape, above 0 on tissue, to use instead."),
+        typer.Option(
+            readable=False, help="Image in the slide's shape, above 0 on tissue, to use instead."
+        ),
     ] = None,
     any_quality: Annotated[
         bool,

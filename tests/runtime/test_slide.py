@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import sys
@@ -268,14 +267,6 @@ def test_a_slide_whose_tiles_do_not_make_up_its_size_is_refused(tmp_path, small_
     path.write_bytes(content)
     with pytest.raises(GlioError, match=r"liar\.svs: damaged: .* the file lists 48"):
         Slide(path)
-
-
-def test_the_fingerprint_is_of_the_file_and_not_of_its_name(tmp_path, small_slide):
-    twin, other = tmp_path / "twin.svs", tmp_path / "other.svs"
-    shutil.copy2(small_slide.path, twin)
-    slides.drawn(other, 1800, 1300, seed=1)
-    with Slide(small_slide.path) as ours, Slide(twin) as same, Slide(other) as another:
-        assert ours.fingerprint() == same.fingerprint() != another.fingerprint()
 
 
 def test_a_small_cache_changes_no_pixel(small_slide):

@@ -72,7 +72,7 @@ class _Crew:
     ) -> None:
         self._client = client
         self._address = address
-        self._wanted = loop.made_with(plan)
+        self._wanted = job.made_with(plan)
         self._complain = complain
         self._in_hand: dict[Future, Task] = {}
         self._alone = False
@@ -175,12 +175,12 @@ def measure_there(
     own_model : Path, optional
         None stands for the model that ships, wherever gliorun is installed.
     wanted : dict
-        What `loop.made_with` gives on the machine that asks.
+        What `job.made_with` gives on the machine that asks.
     """
     plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
     me = get_worker().address
     try:
-        found = loop.made_with(plan)
+        found = job.made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():

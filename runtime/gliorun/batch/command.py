@@ -60,7 +60,7 @@ def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
     GlioError
         There is no slide, or nothing can be measured or written.
     """
-    folder = _folder_of(wish)
+    folder, plan = _folder_of(wish), job.settled(plan)
     amiss: dict[str, str] = {}
     slides = list(find_slides(wish.names, folder, amiss.__setitem__))
     reporter = voice.reporter(Course({path: _size(path) for path in slides}))
@@ -86,7 +86,7 @@ def watch(wish: Wish, plan: job.Plan, voice: Voice) -> None:
     GlioError
         Nothing can be measured or written.
     """
-    folder = _folder_of(wish)
+    folder, plan = _folder_of(wish), job.settled(plan)
     reporter = voice.reporter(Course({}), dated=True)
     suffixes = loop.suffixes_of(wish.formats)
     with (

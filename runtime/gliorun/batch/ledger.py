@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from gliorun.atomic import cannot_write, move, replacing
+from gliorun.atomic import cannot_write, move_all, replacing
 from gliorun.errors import GlioError
 from gliorun.reading.files import (
     Stamp,
@@ -371,15 +371,15 @@ class Ledger:
         return [self._workshop(record.name) / output for output in record.outputs]
 
     def publish(self, record: Record) -> None:
-        """Move the outputs of a slide, which are all made, to where they belong.
+        """Move the outputs of a slide, which are all made, to where they belong, or none of them.
 
         Raises
         ------
         GlioError
             One cannot be replaced: it may be open in a program.
         """
-        for made in self.made_at(record):
-            move(made, self.folder / made.name)
+        made = self.made_at(record)
+        move_all(made, [self.folder / file.name for file in made])
 
     def _free_name(self, slide: Path, fingerprint: str) -> str:
         plain = name = _file_name(title(slide))
@@ -398,8 +398,7 @@ class Ledger:
         pace: dict[str, Any],
     ) -> Record:
         """Note that a slide is measured and its outputs are published."""
-        shutil.rmtree(self._workshop(record.name), ignore_errors=True)
-        return self._write(
+        record = self._write(
             replace(
                 record,
                 state="done",
@@ -409,6 +408,9 @@ class Ledger:
                 pace=pace,
             )
         )
+        # the checkpoint too, but only now: a record that cannot be written costs no tile
+        shutil.rmtree(self._workshop(record.name), ignore_errors=True)
+        return record
 
     def failed(self, record: Record, reason: str, trace: str = "") -> Record:
         """Note why a slide could not be measured."""

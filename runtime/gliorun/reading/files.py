@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from gliorun.errors import GlioError
 from gliorun.reading.ownmap import is_own_map
 
 SUFFIXES = frozenset(
@@ -219,6 +220,8 @@ def files_of(path: Path) -> list[Path]:
     if suffix == FOLDER_BESIDE:
         folder = followed(path).with_suffix("")
         beside = folder.iterdir() if folder.is_dir() else ()
+    elif suffix == DICOM:
+        beside = (file for file in path.parent.iterdir() if file.suffix.lower() == DICOM)
     elif suffix in FILES_BESIDE:
         beside = (file for file in path.parent.iterdir() if file.name.startswith(path.stem))
     else:
@@ -278,3 +281,24 @@ def same_content(one: Path, other: Path) -> bool:
         return all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
     except (OSError, ValueError):  # out of reach, or of another number of files
         return False
+
+
+def check_file(path: Path, noun: str, way_out: str) -> None:
+    """Refuse a file that is not there or cannot be read; `noun` is what it should be.
+
+    Raises
+    ------
+    GlioError
+        One of both.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise GlioError(f"{path}: no such {noun}; {way_out}")
+        with path.open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GlioError(f"{path}: no such {noun}; {way_out}") from error
+    except OSError as error:
+        raise GlioError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error

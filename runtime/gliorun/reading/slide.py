@@ -5,7 +5,6 @@ OpenSlide says what a slide is and how it looks; `jpegtiles` only gets to the sa
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -140,20 +139,6 @@ class Slide:
     def properties(self) -> Mapping[str, str]:
         """What the file says of itself; much of it may name a patient, so pick."""
         return self._properties
-
-    def fingerprint(self) -> str:
-        """Return a digest that changes when the file does: its size, time and OpenSlide's hash.
-
-        OpenSlide's covers the metadata and the smallest level, also of slides of many files.
-        """
-        found = self._file.stat()
-        told = (
-            found.st_size,
-            found.st_mtime_ns,
-            self.size_l0,
-            self._properties.get(openslide.PROPERTY_NAME_QUICKHASH1),
-        )
-        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     @property
     def stated_scale(self) -> Scale | None:
