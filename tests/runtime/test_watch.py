@@ -377,38 +377,89 @@ def test_a_settling_time_without_sense_is_refused(settle_s):
         command.Wish([], Path(), "csv", settle_s)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a stop there is Ctrl-Break to a whole console")
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_watches_tells_a_line_a_slide_and_stops_well(tmp_path, incoming, whole, stop):
-    log, maps = tmp_path / "log.txt", incoming / "maps"
-    words = (incoming, "--out-dir", maps, "--format", "csv", "--watch", "--settle-s", 0.2)
+class Watching:
+    """The command, in a process of its own; its folder of outputs lies among the slides."""
 
-    def until(text: str) -> None:
+    def __init__(self, incoming: Path, log: Path) -> None:
+        self.maps, self.log = incoming / "maps", log
+        words = (incoming, "--out-dir", self.maps, "--format", "csv", "--watch", "--settle-s", 0.2)
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [*cabinets.COMMAND, *map(str, words)], stdout=stream, stderr=subprocess.STDOUT
+            )
+
+    def __enter__(self) -> Watching:
+        self.until("watching")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def until(self, text: str) -> None:
+        """Wait until the command has told something."""
         end = time.monotonic() + 120
-        while text not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
+        while text not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.05)
 
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [*cabinets.COMMAND, *map(str, words)], stdout=stream, stderr=subprocess.STDOUT
-        )
-    try:
-        until("watching")
+    def stop(self, how: signal.Signals) -> None:
+        self.process.send_signal(how)
+        assert self.process.wait(60) == 0, self.log.read_text()
+
+
+not_on_windows = pytest.mark.skipif(
+    os.name == "nt", reason="a stop there is Ctrl-Break to a whole console"
+)
+
+
+@not_on_windows
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_watches_tells_a_line_a_slide_and_stops_well(tmp_path, incoming, whole, stop):
+    with Watching(incoming, tmp_path / "log.txt") as watching:
         shutil.copy(whole, incoming / "a.svs")
         slides.text_file(incoming / "b.svs")
-        until("a.svs: mean density")
-        until("b.svs: failed: not a slide")
-        process.send_signal(stop)
-        assert process.wait(60) == 0, log.read_text()
-    finally:
-        process.kill()
-    lines = log.read_text().splitlines()
+        watching.until("a.svs: mean density")
+        watching.until("b.svs: failed: not a slide")
+        watching.stop(stop)
+    lines = watching.log.read_text().splitlines()
     of_slides = [line for line in lines if ".svs" in line]
     assert len([line for line in of_slides if " waiting for " not in line]) == 2
     assert " waiting for " in of_slides[0]
     assert lines[-1].split(" ", 2)[2].startswith("1 done, 1 failed")
-    assert {name: record.state for name, record in cabinets.records(maps).items()} == {
+    assert {name: record.state for name, record in cabinets.records(watching.maps).items()} == {
         "a": "done", "b": "failed",
     }  # fmt: skip
+
+
+@not_on_windows
+def test_the_good_slide_that_arrives_last_is_measured_whatever_lies_before_it(
+    tmp_path, incoming, whole
+):
+    (incoming / "tiny.svs").write_bytes(b"II*\0")
+    (incoming / "tiny7.tif").write_bytes(b"MM\0*\0\0\0")
+    (incoming / "empty.svs").touch()
+    slides.text_file(incoming / "text.svs")
+    slides.truncated(incoming / "cut.svs", whole, 0.5)
+    (incoming / "folder.svs").mkdir()
+    (incoming / "circle.svs").symlink_to(incoming / "circle.svs")
+    (incoming / "dangling.svs").symlink_to(tmp_path / "nowhere.svs")
+    os.mkfifo(incoming / "pipe.svs")
+    shutil.copy(whole, incoming / (60 * "🧠" + ".svs"))
+    with Watching(incoming, tmp_path / "log.txt") as watching:
+        for name in ("tiny.svs", "tiny7.tif", "empty.svs", "text.svs", "cut.svs"):
+            watching.until(f"{name}: failed: ")
+        shutil.copy(whole, incoming / "zz.svs")
+        watching.until("zz.svs: mean density")
+        watching.stop(signal.SIGTERM)
+    log = watching.log.read_text()
+    assert "Traceback" not in log
+    for name, fault in (
+        ("circle", "cannot be read ("), ("dangling", "not there"), ("pipe", "cannot be read ("),
+    ):  # fmt: skip
+        assert f"{incoming / name}.svs: {fault}" in log
+    assert {name: record.state for name, record in cabinets.records(watching.maps).items()} == {
+        **dict.fromkeys(("tiny", "tiny7", "empty", "text", "cut"), "failed"),
+        **dict.fromkeys((48 * "🧠", "zz"), "done"),
+    }
