@@ -15,7 +15,7 @@ import tifffile
 import slides
 from gliorun import demo
 from gliorun.errors import GlioError, TileReadError, UsageError
-from gliorun.reading.slide import Slide
+from gliorun.reading.slide import MOST_FAILURES, UNREAD, Slide
 from gliorun.reading.tiles import TileSpec
 
 
@@ -234,6 +234,20 @@ def test_the_overview_of_a_damaged_slide_shows_what_can_be_read(damaged, small_s
     with Slide(damaged) as slide:
         overview = slide.overview(1800)
     np.testing.assert_array_equal(overview[600:], whole[600:])
+
+
+def test_a_slide_that_is_damaged_all_over_is_not_opened_anew_for_every_pixel(tmp_path, monkeypatch):
+    pixels = slides.all_tissue(1500, 1500)
+    whole = slides.tiled_tiff(tmp_path / "whole.tif", pixels, "deflate")
+    every = [(column, row) for column in range(6) for row in range(6)]
+    damaged = slides.with_bad_jpeg(tmp_path / "damaged.tif", whole, every)
+    with Slide(damaged) as slide:
+        opened = []
+        open_anew = slide._open
+        monkeypatch.setattr(slide, "_open", lambda: opened.append(1) or open_anew())
+        overview = slide.overview(1500)
+    assert (overview[..., 3] == UNREAD).all()
+    assert MOST_FAILURES <= len(opened) < 2 * MOST_FAILURES
 
 
 @pytest.mark.parametrize("named", ["folder", "file"])

@@ -11,6 +11,8 @@ import tifffile
 import slides
 from gliorun.errors import GlioError
 from gliorun.reading import tiff
+from gliorun.reading.field import read_field
+from gliorun.reading.jpegtiles import JpegTiles
 from gliorun.reading.slide import Slide
 
 PIXELS = slides.all_tissue(700, 500)
@@ -104,3 +106,21 @@ def test_an_orientation_that_there_is_not_is_no_reason(tmp_path):
     """Beyond 8 libtiff takes it for upright."""
     with Slide(turned(tmp_path / "odd.tif", 9, "deflate")) as slide:
         np.testing.assert_array_equal(slide.overview(700)[..., :3], PIXELS)
+
+
+def in_jpeg_tiles(path, pixels):
+    return slides.tiled_tiff(path, pixels, "jpeg")
+
+
+@pytest.mark.parametrize("write", [slides.strips, in_jpeg_tiles])
+def test_a_tag_that_claims_a_billion_values_is_taken_in_by_nobody(tmp_path, write):
+    path = write(tmp_path / "odd.tif", PIXELS)
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[0].tags["ResolutionUnit"].valueoffset - 8
+    struct.pack_into("<HHI", content, at, 65_000, 1, 2**30)
+    path.write_bytes(content)
+    assert not next(tiff.directories(path)).is_bounded
+    assert read_field(path) is None
+    with pytest.raises(ValueError, match="tags of any length"):
+        JpegTiles(path, cache_mb=1)

@@ -18,8 +18,6 @@ LARGEST_PX = 2**27
 """Pixels above which an image is refused, as its four bytes a pixel would not fit into every
 memory: half a gigabyte, 2.9 mm a side at 0.25 µm/px."""
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-"""Of a field, besides those of a TIFF. A folder is not searched for them: most are no field."""
 COLOUR_MODES = {"RGB": "RGB", "RGBA": "RGBA", "P": "RGBA", "PA": "RGBA", "L": "RGB", "LA": "RGBA",
                 "1": "RGB", "YCbCr": "RGB"}  # fmt: skip
 """What an image of each of pillow's modes is read as; those with an alpha keep it."""

@@ -20,6 +20,8 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
+from gliorun.reading.tiff import directories
+
 Rgba = NDArray[np.uint8]
 Place = tuple[int, int, int, int]
 """Left, top, width and height of a part of level 0 in px."""
@@ -63,6 +65,9 @@ class JpegTiles:
         ValueError
             It is no TIFF whose first page is of JPEG tiles, 8-bit and in colour.
         """
+        first = next(directories(path), None)
+        if first is None or not first.is_bounded:
+            raise ValueError("no TIFF, or one with tags of any length")
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             shown = page.is_tiled, page.compression, page.planarconfig, page.samplesperpixel

@@ -26,17 +26,28 @@ UNKNOWN_REGIONS = (
     "a Ventana slide that does not say where its scanned regions lie; export it again from the "
     "scanner's program"
 )
-SIGNS = {
-    "Missing or inconsistent region metadata": UNKNOWN_REGIONS,
-    "No pyramid levels in slide": UNKNOWN_REGIONS,
-    "Unsupported transfer syntax": "DICOM compressed in a way that OpenSlide does not read; "
-    "convert it to DICOM of JPEG",
-    "Couldn't get image flavor": "DICOM without the image type that OpenSlide needs; name another",
-    "No pyramid levels found": "DICOM of no slide, such as a label or an overview; name another",
-    "Couldn't find any pyramid levels": "an NDPI without the focal plane 0, the only one that "
-    "OpenSlide reads; export one plane from Hamamatsu's NDP.view",
-}
-"""By words of OpenSlide's, what a file is and what helps."""
+SIGNS = (
+    ("Missing or inconsistent region metadata", UNKNOWN_REGIONS),
+    ("No pyramid levels in slide", UNKNOWN_REGIONS),
+    (
+        "Couldn't find any pyramid levels",
+        "an NDPI without the focal plane 0, the only one that OpenSlide reads; export one plane "
+        "from Hamamatsu's NDP.view",
+    ),
+    (
+        "Couldn't get image flavor",
+        "DICOM without the image type that OpenSlide needs; name another",
+    ),
+    (
+        "No pyramid levels found",
+        "DICOM of no slide, such as a label or an overview; name another",
+    ),
+    (
+        "Unsupported transfer syntax",
+        "DICOM compressed in a way that OpenSlide does not read; convert it to DICOM of JPEG",
+    ),
+)
+"""Words of OpenSlide's, and what a file of which it says so is, with what helps."""
 
 
 def why_unknown(path: Path) -> str:
@@ -60,7 +71,7 @@ def why_not_opened(path: Path, said: str) -> str:
         if compression in COMPRESSIONS:
             return f"holds {COMPRESSIONS[compression]}, which OpenSlide does not read; {SAVE_AGAIN}"
         return f"damaged, or of a kind that OpenSlide does not read ({said}); {SAVE_AGAIN}"
-    for sign, reason in SIGNS.items():
+    for sign, reason in SIGNS:
         if sign in said:
             return f"{reason} ({said})"
     return f"damaged or truncated ({said}); copy it again"

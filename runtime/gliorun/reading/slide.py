@@ -32,6 +32,10 @@ BLOCK_PX = 2048
 """Side of the blocks that an overview is read in, so that memory does not grow with the slide."""
 SMALLEST_PX = 64
 """Side below which a block of an overview that cannot be read is given up."""
+MOST_FAILURES = 100
+"""Reads of an overview that may fail before what cannot be read is no longer looked at in parts:
+each takes the time of opening the slide anew, and of a slide that is damaged all over there would
+be thousands."""
 UNREAD = 1
 """Alpha of overview pixels that cannot be read."""
 DICOM_SERIES = "dicom.SeriesInstanceUID"
@@ -206,13 +210,17 @@ class Slide:
             (max(1, round(height / shrink)), max(1, round(width / shrink)), 4), dtype=np.uint8
         )
         _, factor = self._best_level(shrink)
-        self._fill(overview, 0, 0, shrink, max(1, int(BLOCK_PX * factor / shrink)))
+        block = max(1, int(BLOCK_PX * factor / shrink))
+        self._fill(overview, 0, 0, shrink, block, MOST_FAILURES)
         return overview
 
-    def _fill(self, part: Rgba, top: int, left: int, shrink: float, block: int) -> None:
+    def _fill(
+        self, part: Rgba, top: int, left: int, shrink: float, block: int, patience: int
+    ) -> int:
         """Fill `part`, which lies at (top, left) px of the overview, block by block.
 
-        A block that cannot be read is tried again at a quarter of its side, down to `SMALLEST_PX`.
+        A block that cannot be read is tried again at a quarter of its side, down to `SMALLEST_PX`,
+        while there is patience; return what is left of that.
         """
         level, factor = self._best_level(shrink)
         for y in range(0, part.shape[0], block):
@@ -227,14 +235,18 @@ class Slide:
                 try:
                     pixels = self._pixels(corner, level, size)
                 except TileReadError:
-                    if block * shrink / factor > SMALLEST_PX:
-                        self._fill(piece, top + y, left + x, shrink, max(1, block // 4))
+                    patience -= 1
+                    if patience > 0 and block * shrink / factor > SMALLEST_PX:
+                        patience = self._fill(
+                            piece, top + y, left + x, shrink, max(1, block // 4), patience
+                        )
                     else:
                         piece[..., 3] = UNREAD
                     continue
                 image = Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BOX)
                 piece[:] = np.asarray(image)
                 piece[piece[..., 3] == UNREAD] = 0
+        return patience
 
     def _proven_tiles(self, cache_mb: float) -> JpegTiles | None:
         """Return the tiles of level 0 if some of them, all over the slide, are OpenSlide's."""

@@ -21,7 +21,7 @@ MOST_ENTRIES = 200_000
 """Entries of all directories after which a walk ends: 4 MB, some 10,000 images."""
 
 MOST_VALUES = 2**26
-"""Values of one tag above which an image is not handed to a reader that would take them all in."""
+"""Values of the tags of an image above which it is handed to no reader that takes them all in."""
 
 SUBFILE, WIDTH, LENGTH, COMPRESSION, ORIENTATION = 254, 256, 257, 259, 274
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_COUNTS, PLANAR = 273, 277, 278, 279, 284
@@ -51,6 +51,11 @@ class Directory:
     def is_turned(self) -> bool:
         """Whether its first pixel does not belong to the top left corner."""
         return 1 < self.values.get(ORIENTATION, UPRIGHT) <= 8
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a reader that takes in all values of all tags would not fill the memory."""
+        return sum(self.counts.values()) <= MOST_VALUES
 
     def parts_needed(self) -> int:
         """Return how many tiles, or strips, make up its size; 0 if it does not say."""
@@ -157,9 +162,9 @@ def has_strips(path: Path) -> bool:
         It holds several such images, or not all strips of one.
     """
     images = [image for image in directories(path) if not image.values.get(SUBFILE, 0) & REDUCED]
-    if not images or images[0].is_tiled or STRIP_OFFSETS not in images[0].counts:
+    if not images or images[0].is_tiled or not images[0].is_bounded:
         return False
-    if max(images[0].counts.values()) > MOST_VALUES:
+    if STRIP_OFFSETS not in images[0].counts:
         return False
     if len(images) > 1:
         raise GlioError(f"{path}: holds {len(images)} images; save the one to measure by itself")
