@@ -20,7 +20,7 @@ WAYS_OUT = {
     errno.ENAMETOOLONG: "give a shorter name",
     errno.EEXIST: "a file has that name, name a folder",
     errno.ENOTDIR: "a file has that name, name a folder",
-    errno.EISDIR: "a folder has that name, name a file",
+    errno.EISDIR: "a folder has that name, rename it",
 }
 ANOTHER_PLACE = "name a folder that you may write to"
 HELD = "close it where it is open, then run again"

@@ -612,13 +612,12 @@ def test_two_runs_into_one_folder_are_refused(tmp_path):
         pass
 
 
-def test_an_output_that_is_open_elsewhere_fails_its_slide_with_the_way_out(tmp_path):
-    """A folder in its place cannot be replaced either."""
+def test_an_output_whose_name_a_folder_has_fails_its_slide_with_the_way_out(tmp_path):
     slide, other, maps = put(tmp_path / "a.svs"), put(tmp_path / "b.svs"), tmp_path / "maps"
     (maps / "a.csv").mkdir(parents=True)
     tally = cabinets.run([slide, other], maps, cabinets.copies_what_it_reads())
     assert counts(tally) == (1, 1, 0)
-    assert "close it where it is open" in cabinets.summary(maps)["a"]["reason"]
+    assert "a folder has that name, rename it" in cabinets.summary(maps)["a"]["reason"]
 
 
 def test_a_table_that_cannot_be_written_ends_in_a_fault_and_loses_no_result(tmp_path):
