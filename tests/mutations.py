@@ -17,6 +17,8 @@ SIZE_PX = 1500, 1000
 """Width and height: 4 x 3 map tiles, 6 x 4 tiles of the file."""
 
 WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES = 256, 257, 258, 259, 277
+ORIENTATION, RESOLUTION_UNIT = 274, 296
+UPRIGHT = ORIENTATION, "H", 1, 1, True
 TILE_WIDTH, TILE_HEIGHT, OFFSETS, COUNTS, DESCRIPTION = 322, 323, 324, 325, 270
 MAD_SIDES = 0, 1, 7, 40, 700, 2900, 65_000, 2**31 - 1
 MAD_SCALES = (
@@ -51,7 +53,9 @@ def sound(folder: Path) -> dict[str, Path]:
         resolution=(4e4, 4e4),
         resolutionunit="CENTIMETER",
         metadata=None,
+        extratags=[UPRIGHT],
     )
+    slides.tiled_tiff(paths["deflate"], pixels, "deflate", extratags=[UPRIGHT])
     tifffile.imwrite(
         paths["jpeg2000"],
         pixels,
@@ -65,12 +69,15 @@ def sound(folder: Path) -> dict[str, Path]:
     return paths
 
 
-KINDS = {"aperio": "svs", "generic": "tif", "jpeg2000": "svs"}
+KINDS = {"aperio": "svs", "generic": "tif", "jpeg2000": "svs", "deflate": "tif"}
 
 
 def mutations(whole: Path, number: int) -> Iterator[Mutation]:
     """Yield `number` ways to damage a sound slide, kind after kind, by the seed of their number."""
-    ways = (_flip_pixels, _flip_header, _cut, _empty_tile, _move_tile, _lie, _mad_tile, _rescale)
+    ways = (
+        _flip_pixels, _flip_header, _cut, _empty_tile, _move_tile, _lie, _mad_tile, _rescale,
+        _loop, _turn, _tiny,
+    )  # fmt: skip
     content = whole.read_bytes()
     with tifffile.TiffFile(whole) as slide:
         page = slide.pages[0]
@@ -136,6 +143,31 @@ def _rescale(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Gen
         return _patch(content, tags, 282, 0)  # the resolution of a plain TIFF lies elsewhere
     content[start : start + len(text)] = text
     return text.decode()
+
+
+def _loop(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+    """Let the last image name one of those before as the next; or itself."""
+    places: list[int] = []
+    pointer = 4
+    while (place := struct.unpack_from("<I", content, pointer)[0]) != 0:
+        places.append(place)
+        pointer = place + 2 + 12 * struct.unpack_from("<H", content, place)[0]
+    number = int(random.integers(len(places)))
+    struct.pack_into("<I", content, pointer, places[number])
+    return f"of {len(places)} images, back to {number}"
+
+
+def _turn(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+    orientation = int(random.integers(2, 9))
+    at, _, _ = tags.get(ORIENTATION, tags[RESOLUTION_UNIT])  # which the scale does not lie in
+    struct.pack_into("<HHIHH", content, at - 8, ORIENTATION, 3, 1, orientation, 0)
+    return f"orientation {orientation}"
+
+
+def _tiny(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+    keep = int(random.integers(1, 9))
+    del content[keep:]
+    return f"{keep} bytes"
 
 
 def _patch(content: bytearray, tags: Tags, code: int, value: int) -> str:

@@ -78,6 +78,79 @@ def with_bad_jpeg(path: Path, whole: Path, tiles: Iterable[tuple[int, int]]) -> 
     return path
 
 
+def looped(path: Path, levels: int) -> Path:
+    """Write a slide whose last image names the first one as the next."""
+    demo.write_slide(path, all_tissue(600, 400), levels=levels)
+    with tifffile.TiffFile(path) as slide:
+        first, last = slide.pages[0].offset, slide.pages[-1].offset
+    content = bytearray(path.read_bytes())
+    (entries,) = struct.unpack_from("<H", content, last)
+    struct.pack_into("<I", content, last + 2 + 12 * entries, first)
+    path.write_bytes(content)
+    return path
+
+
+def tiled_tiff(path: Path, pixels: Pixels, compression: str | None, **more: object) -> Path:
+    """Write a TIFF of tiles that are compressed in any way tifffile knows, at 0.25 µm/px."""
+    tifffile.imwrite(
+        path,
+        pixels,
+        tile=(JPEG_TILE_PX, JPEG_TILE_PX),
+        photometric="rgb",
+        compression=compression,
+        compressionargs={"level": 40} if compression == "aperio_jp2000_rgb" else None,
+        resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        **more,
+    )
+    return path
+
+
+def strips(path: Path, pixels: Pixels, **more: object) -> Path:
+    """Write a TIFF without tiles, at 0.25 µm/px."""
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        rowsperstrip=32,
+        resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        **more,
+    )
+    return path
+
+
+def ndpi(path: Path, pixels: Pixels, focal_plane_nm: int) -> Path:
+    """Write a slide as Hamamatsu scanners do, of one JPEG in one focal plane."""
+    tags = [(65420, "I", 1, 1, True), (65421, "f", 1, 40.0, True)]
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="ycbcr",
+        compression="jpeg",
+        rowsperstrip=len(pixels),
+        resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        extratags=[*tags, (65424, "i", 1, focal_plane_nm, True)],
+    )
+    return path
+
+
+def ventana(path: Path, pixels: Pixels) -> Path:
+    """Write a slide as Ventana scanners do, but without the record of its scanned regions."""
+    xml = b'<?xml version="1.0"?><iScan ScanRes="0.25" Magnification="40"/>'
+    return tiled_tiff(
+        path,
+        pixels,
+        "jpeg",
+        description="level=0 mag=40 quality=90",
+        extratags=[(700, "B", len(xml), xml, True)],
+    )
+
+
 def non_square(path: Path, pixels: Pixels, x_mpp: float, y_mpp: float) -> Path:
     """Write a plain tiled TIFF whose pixels are not square."""
     tifffile.imwrite(

@@ -58,7 +58,7 @@ class SlideDensity:
 T = TypeVar("T")
 Predict = Callable[[Iterable[Tile]], Generator[tuple[Tile, NDArray[np.uint8]]]]
 Progress = Callable[[int, int], None]
-"""Called with tiles done and tiles in all."""
+"""Called with tiles done and tiles in all: once before the first tile, then after each."""
 KeepMask = Callable[[TileSpec, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with a tile's place, mask and valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
 
@@ -70,7 +70,7 @@ class Journal(Protocol):
         """Fill a map with what an earlier run has measured, if one has."""
 
     def note(self, density: DensityMap) -> None:
-        """Take note of a map that has grown, called after every tile."""
+        """Take note of a map that has grown, called after every tile, measured or left out."""
 
     def save(self, density: DensityMap) -> None:
         """Keep the map now."""
@@ -135,6 +135,12 @@ def measure(
     load = _loader(slide, card, found, settings)
     ahead = settings.tiles_ahead(card.tile_px)
     loaded = map_ahead(load, todo, threads=settings.readers, ahead=ahead)
+    progress(density.known_tiles(), len(found.chosen))
+
+    def tell() -> None:
+        if journal is not None:
+            journal.note(density)
+        progress(density.known_tiles(), len(found.chosen))
 
     def fit() -> Generator[Tile]:
         for tile in _timed(loaded, waits.add_reading):
@@ -143,6 +149,7 @@ def measure(
             else:
                 density.leave_out(tile.spec, tile.reason)
                 _check_bad_tiles(slide, density, len(found.chosen), settings.max_bad_tiles)
+                tell()
 
     try:
         with closing(loaded), closing(predict(fit())) as predictions:
@@ -150,9 +157,7 @@ def measure(
                 if keep is not None:
                     keep(tile.spec, mask, tile.valid)
                 density.add(tile.spec, mask, tile.valid)
-                if journal is not None:
-                    journal.note(density)
-                progress(density.known_tiles(), len(found.chosen))
+                tell()
     except DamagedSlideError:
         raise
     except BaseException:

@@ -297,6 +297,8 @@ def test_nothing_typed_shows_examples(type_here):
         (("a.svs", "--demo", "--out", "a.csv"), "name one slide, or --demo"),
         (("a.svs", "--out", "a.csv", "--mpp", "fine"), "--mpp"),
         (("a.svs", "--colour"), "--colour"),
+        (("a.svs", "--out", "a.csv", "--settle-s", 5), "--settle-s goes with --out-dir"),
+        (("a.svs", "--out-dir", "maps", "--settle-s", 5), "--settle-s goes with --watch"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_how(type_here, words, said):
@@ -365,6 +367,31 @@ def test_what_was_chosen_is_said_on_request(type_here, tmp_path, small_slide):
         assert part in err
     assert "checkpoint: every 10 s" in err
     assert re.search(r"waited \d+\.\d s for tiles and \d+\.\d s for the network", err)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "none"), (5, "every 5 s")])
+def test_how_often_a_run_is_kept_is_said_as_it_is(type_here, tmp_path, small_slide, seconds, said):
+    words = ("--verbose", "--checkpoint", seconds)
+    _, _, err = type_here(small_slide.path, "--out", tmp_path / "a.csv", *words)
+    assert f"checkpoint: {said}\n" in err
+
+
+def test_a_field_is_measured_at_the_scale_that_is_given(type_here, tmp_path):
+    field, table = tmp_path / "field.png", tmp_path / "field.csv"
+    Image.fromarray(slides.all_tissue(960, 480)).save(field)
+    refused(type_here(field, "--out", table), "field.png: no micrometres per pixel; pass --mpp")
+    code, out, _ = type_here(field, "--out", table, "--mpp", 0.25, "--quiet")
+    assert code == 0
+    assert "of 2 tiles" in out
+    assert [cell[:2] for cell in densities(table)] == [(0, 0), (480, 0)]
+
+
+@pytest.mark.parametrize("side", [1, 40, 150])
+def test_a_field_too_small_for_a_value_is_refused_with_what_is_needed(type_here, tmp_path, side):
+    field = tmp_path / "field.png"
+    Image.fromarray(slides.all_tissue(side, side)).save(field)
+    answer = type_here(field, "--out", tmp_path / "a.csv", "--mpp", 0.25)
+    refused(answer, f"{side} x {side} px are too small; export a field of at least 240 x 240 px")
 
 
 def test_a_mask_of_one_s_own_says_where_tissue_is(type_here, tmp_path, small_slide):

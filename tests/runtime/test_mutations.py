@@ -14,7 +14,8 @@ import pytest
 import mutations
 
 WORKER = Path(__file__).resolve().parent.parent / "mutation_worker.py"
-EACH = 72
+EACH, MANY = 15, 100
+"""Slides of each kind: always, and among the slow tests."""
 PATIENCE_S = 60
 HARMLESS = "refused", "measured", "measured, pixels damaged", "measured, tiles marked"
 
@@ -68,10 +69,10 @@ def judged(found: dict, whole: dict) -> str:
     return "measured" if found["status"] == whole["status"] else "measured, tiles marked"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="select() knows no pipes there")
+@pytest.mark.parametrize("number", [EACH, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", mutations.KINDS)
-def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind):
+def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, number):
     whole = mutations.sound(tmp_path)[kind]
     worker = Worker()
     try:
@@ -79,7 +80,7 @@ def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind):
         assert sound["outcome"] == "measured"
         assert sound["status"].count(1) == 11  # the last tile hardly touches the slide
         table = Counter()
-        for mutation in mutations.mutations(whole, EACH):
+        for mutation in mutations.mutations(whole, number):
             path = tmp_path / f"mutated{whole.suffix}"
             path.write_bytes(mutation.content)
             found = worker.measure(path)

@@ -13,7 +13,7 @@ from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
 from gliorun.measuring.colour import StainStatistic
-from gliorun.measuring.density import Status
+from gliorun.measuring.density import DensityMap, Status
 from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.survey import slide_stain, tile_grid, tile_reader
 from gliorun.model.card import ModelCard
@@ -126,7 +126,7 @@ def test_the_mean_is_of_the_tissue_also_where_a_part_of_it_is_marked(small_slide
 def test_progress_counts_every_tile_once(small_slide):
     seen = []
     run(small_slide.path, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(n, 11) for n in range(1, 12)]
+    assert seen == [(n, 11) for n in range(12)]
 
 
 def test_the_network_sees_the_colours_of_the_card(wide):
@@ -323,7 +323,49 @@ def test_tiles_that_are_not_fit_never_reach_the_network(spoiled):
     )
     assert len(seen) == 6
     assert not {(1, 0), (2, 1)} & set(seen)
-    assert progress == [(1, 8), (3, 8), (4, 8), (5, 8), (6, 8), (8, 8)]
+    assert progress == [(n, 8) for n in range(9)]
+
+
+class Noted:
+    """A journal that finds some tiles done and keeps how many are known at each note."""
+
+    def __init__(self, done: DensityMap | None = None) -> None:
+        self.done = done
+        self.known: list[int] = []
+
+    def restore(self, density: DensityMap) -> None:
+        if self.done is not None:
+            density.status[:2] = self.done.status[:2]
+
+    def note(self, density: DensityMap) -> None:
+        self.known.append(density.known_tiles())
+
+    def save(self, density: DensityMap) -> None:
+        self.note(density)
+
+
+@pytest.fixture(scope="module")
+def mostly_blurred(tmp_path_factory):
+    """Sixteen tiles, of which the last twelve are out of focus."""
+    pixels = slides.all_tissue(4 * 480, 4 * 480)
+    soft = Image.fromarray(pixels[480:]).filter(ImageFilter.GaussianBlur(8))
+    path = tmp_path_factory.mktemp("soft") / "soft.svs"
+    demo.write_slide(path, np.vstack([pixels[:480], np.asarray(soft)]), levels=1)
+    return path
+
+
+def test_tiles_that_are_left_out_count_as_progress_and_for_the_checkpoint(mostly_blurred):
+    told, journal = [], Noted()
+    measured = run(mostly_blurred, progress=lambda *step: told.append(step), journal=journal)
+    assert measured.density.left_out() == {Status.BLURRED: 12}
+    assert told == [(n, 16) for n in range(17)]
+    assert journal.known == list(range(1, 17))
+
+
+def test_a_run_that_goes_on_tells_first_how_far_an_earlier_one_came(mostly_blurred):
+    told, earlier = [], run(mostly_blurred).density
+    run(mostly_blurred, progress=lambda *step: told.append(step), journal=Noted(earlier))
+    assert told == [(n, 16) for n in range(8, 17)]
 
 
 def test_without_limits_every_tile_is_measured(spoiled):

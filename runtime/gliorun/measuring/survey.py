@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 
 from gliorun.errors import GlioError, TileReadError
 from gliorun.measuring import colour
-from gliorun.measuring.density import Status
+from gliorun.measuring.density import MIN_VALID_SHARE, Status
 from gliorun.measuring.quality import QualityLimits, judge, shrink_of
 from gliorun.measuring.streams import map_ahead
 from gliorun.measuring.tissue import Tissue, check_light, find_tissue, read_tissue
@@ -55,6 +56,7 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     scale = slide.scale(settings.mpp)
     warnings = tuple(_check_scale(slide, scale, card))
     grid = tile_grid(slide, card, settings)
+    _check_size(slide, grid)
     overview = slide.overview(OVERVIEW_PX)
     try:
         check_light(overview)
@@ -67,6 +69,18 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
     return Survey(scale, grid, overview, tissue, stained, chosen, warnings)
+
+
+def _check_size(slide: Slide, grid: TileGrid) -> None:
+    """Refuse an image that fills too little of a single tile for a value."""
+    sides = list(zip(slide.size_l0, grid.tile_l0, strict=True))
+    inside = math.prod(min(side / of_tile, 1.0) for side, of_tile in sides)
+    if inside < MIN_VALID_SHARE:
+        width, height = slide.size_l0
+        raise GlioError(
+            f"{slide.path}: {width} x {height} px are too small; export a field of at least "
+            f"{' x '.join(str(math.ceil(of_tile / 2)) for _, of_tile in sides)} px"
+        )
 
 
 def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
