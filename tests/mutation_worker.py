@@ -30,6 +30,7 @@ def dark(tiles):
 def outcome(path: Path) -> dict[str, object]:
     try:
         with Slide(path) as slide:
+            scale = slide.scale()
             density = measure(slide, CARD, dark, SETTINGS).density
             pixels = [
                 hashlib.sha256(slide.read(spec, 480)).hexdigest()  # a sum may stay by chance
@@ -45,6 +46,7 @@ def outcome(path: Path) -> dict[str, object]:
         "outcome": "measured",
         "why": "",
         "size": density.grid.size_l0,
+        "scale": (scale.x_mpp, scale.y_mpp),
         "status": density.status.ravel().tolist(),
         "nuclei": density.nucleus_px.ravel().tolist(),
         "pixels": pixels,
