@@ -17,7 +17,9 @@ WORKER = Path(__file__).resolve().parent.parent / "mutation_worker.py"
 EACH, MANY = 15, 100
 """Slides of each kind: always, and among the slow tests."""
 PATIENCE_S = 60
-HARMLESS = "refused", "measured", "measured, pixels damaged", "measured, tiles marked"
+STATED = "measured at the scale that it now states"
+"""No more can be asked: nothing else in the file tells the scale."""
+HARMLESS = "refused", "measured", "measured, pixels damaged", "measured, tiles marked", STATED
 
 
 class Worker:
@@ -57,6 +59,8 @@ def judged(found: dict, whole: dict) -> str:
         return found["outcome"]
     if found["size"] != whole["size"] and len(found["status"]) != len(whole["status"]):
         return "wrong: another grid"
+    if found["scale"] != whole["scale"]:
+        return STATED
     differ = [
         k
         for k, (ours, theirs) in enumerate(zip(found["nuclei"], whole["nuclei"], strict=True))

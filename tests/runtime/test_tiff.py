@@ -102,6 +102,29 @@ def test_of_jpeg_and_aperio_s_jpeg_2000_every_tile_stays_as_it_is(tmp_path, comp
         np.testing.assert_array_equal(other, drawn[0])
 
 
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("kind", [np.float32, np.uint32])
+def test_pixels_of_more_bits_than_are_drawn_are_no_damage(tmp_path, kind, big):
+    path = tmp_path / "deep.tif"
+    tile = (256, 256)
+    pixels = PIXELS.astype(kind)
+    tifffile.imwrite(path, pixels, tile=tile, photometric="rgb", bigtiff=big, metadata=None)
+    with pytest.raises(GlioError, match=r"deep\.tif: 32 bits a colour, .*; save it with 8 bits"):
+        Slide(path)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_of_sixteen_bits_the_upper_eight_are_read(tmp_path, kind, big):
+    path = tmp_path / "deep.tif"
+    pixels = PIXELS.astype(kind) * (257 if kind == np.uint16 else 1)
+    tile = (256, 256)
+    tifffile.imwrite(path, pixels, tile=tile, photometric="rgb", bigtiff=big, metadata=None)
+    assert next(tiff.directories(path)).values[tiff.BITS] == 8 * np.dtype(kind).itemsize
+    with Slide(path) as slide:
+        np.testing.assert_array_equal(slide.overview(700)[..., :3], PIXELS)
+
+
 def test_an_orientation_that_there_is_not_is_no_reason(tmp_path):
     """Beyond 8 libtiff takes it for upright."""
     with Slide(turned(tmp_path / "odd.tif", 9, "deflate")) as slide:

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from gliorun.errors import GlioError
 
@@ -20,19 +21,26 @@ INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 MOST_ENTRIES = 200_000
 """Entries of all directories after which a walk ends: 4 MB, some 10,000 images."""
 
+LARGEST_FILE = 2**62
+"""No file system holds one; beyond it seek() fails instead of finding nothing there."""
 MOST_VALUES = 2**26
 """Values of the tags of an image above which it is handed to no reader that takes them all in."""
 
-SUBFILE, WIDTH, LENGTH, COMPRESSION, ORIENTATION = 254, 256, 257, 259, 274
+SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, ORIENTATION = 254, 256, 257, 258, 259, 274
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_COUNTS, PLANAR = 273, 277, 278, 279, 284
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, DEPTH = 322, 323, 324, 325, 32997
 JPEG, APERIO_JPEG_2000 = 7, (33003, 33005)
 UPRIGHT, SEPARATE_PLANES, REDUCED = 1, 2, 1
+MOST_BITS = 16
+"""Of a colour, that libtiff draws."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One image of a TIFF: by tag the number of its values, and the value where there is one."""
+    """One image of a TIFF: by tag the number of its values, and the value where there is one.
+
+    Of the bits, which are listed colour by colour, it is the first.
+    """
 
     counts: Mapping[int, int]
     values: Mapping[int, int]
@@ -101,16 +109,23 @@ def directories(path: Path) -> Generator[Directory]:
                 return
             table = file.read(entries * entry.size)
             (place,) = pointer.unpack(file.read(pointer.size))
-            yield _directory(order, entry.iter_unpack(table))
+            yield _directory(file, order, entry.iter_unpack(table))
 
 
-def _directory(order: str, entries: Iterable[tuple[int, int, int, bytes]]) -> Directory:
+def _directory(
+    file: BinaryIO, order: str, entries: Iterable[tuple[int, int, int, bytes]]
+) -> Directory:
     counts, values = {}, {}
     for tag, kind, count, content in entries:
         counts[tag] = count
-        form = order + INTEGERS.get(kind, "")
-        if count == 1 and 0 < struct.calcsize(form) <= len(content):
-            (values[tag],) = struct.unpack_from(form, content)
+        form = struct.Struct(order + INTEGERS.get(kind, ""))
+        if not 0 < form.size <= len(content) or (count > 1 and tag != BITS):
+            continue
+        if count * form.size > len(content):  # then it is a pointer to them
+            (place,) = struct.unpack(order + ("I" if len(content) == 4 else "Q"), content)
+            file.seek(min(place, LARGEST_FILE))
+            content = file.read(form.size)
+        (values[tag],) = form.unpack_from(content)
     return Directory(counts, values)
 
 
@@ -119,17 +134,24 @@ def check_tiles(path: Path) -> None:
 
     OpenSlide takes the number of tiles as it stands: with a wrong width every row of tiles would
     lie shifted against the last one. And of an image that is stored turned or mirrored libtiff
-    turns each tile by itself, which scrambles it; only JPEG it leaves as it is.
+    turns each tile by itself, which scrambles it; only JPEG it leaves as it is. Pixels of more than
+    16 bits it opens, and then draws none.
 
     Raises
     ------
     GlioError
-        An image of the file claims another size than its tiles have, or is turned.
+        An image of the file claims another size than its tiles have, is turned, or is of numbers
+        that are no levels.
     """
     for image in directories(path):
         if image.is_tiled:
             _check_number(path, image, TILE_OFFSETS, TILE_COUNTS)
             _check_orientation(path, image)
+            if (bits := image.values.get(BITS, 1)) > MOST_BITS:
+                raise GlioError(
+                    f"{path}: {bits} bits a colour, of which OpenSlide draws nothing; save it "
+                    "with 8 bits"
+                )
 
 
 def _check_number(path: Path, image: Directory, *lists: int) -> None:
