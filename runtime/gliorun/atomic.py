@@ -92,7 +92,7 @@ def move_all(made: Sequence[Path], paths: Sequence[Path]) -> None:
     """
     if len(paths) == 1:  # replaced in one step
         with _named(paths[0], HELD):
-            _rename(made[0], paths[0])
+            rename(made[0], paths[0])
         return
     moves: list[tuple[Path, Path]] = []  # noted before they are made: an interrupt may come between
     backups: list[Path] = []
@@ -103,21 +103,21 @@ def move_all(made: Sequence[Path], paths: Sequence[Path]) -> None:
                     _check_no_folder(path)
                     backups.append(_beside(path))
                     moves.append((path, backups[-1]))
-                    _rename(*moves[-1])
+                    rename(*moves[-1])
                 moves.append((new, path))
-                _rename(*moves[-1])
+                rename(*moves[-1])
     except BaseException:
         for before, after in reversed(moves):
             with suppress(OSError):  # it was not moved; or whatever it is, the others go back
-                _rename(after, before)
+                rename(after, before)
         raise
     for backup in backups:
         with suppress(OSError):  # `remove_leftovers` knows its name
             backup.unlink()
 
 
-def _rename(path: Path, target: Path) -> None:
-    """Rename a file, over an existing one, and try for a while where that is not permitted.
+def rename(path: Path, target: Path) -> None:
+    """Rename a file over another, or a folder, and try for a while where that is not permitted.
 
     Windows does not permit it of a file that is open, be it to a virus scanner for a moment.
     """

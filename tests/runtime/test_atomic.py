@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sys
@@ -186,14 +187,18 @@ def test_a_temporary_file_that_cannot_be_removed_hides_no_fault(tmp_path, hold_o
         write(tmp_path / "a.csv", "later")
 
 
-def test_the_command_says_so_in_a_line_and_writes_it_once_it_is_closed(
+def test_the_command_says_so_in_a_line_and_writes_all_once_it_is_closed(
     tmp_path, hold_open, monkeypatch, capsys
 ):
-    slide, table = cabinets.tiny(tmp_path / "a slide.svs"), tmp_path / "a.csv"
-    table.write_text("earlier")
+    """Without measuring the tile anew."""
+    slide = cabinets.tiny(tmp_path / "a slide.svs")
+    record, table = outputs = tmp_path / "a.json", tmp_path / "a.csv"
+    for output in outputs:
+        output.write_text("earlier")
+    words = [word for output in outputs for word in ("--out", str(output))]
 
     def type_in() -> int | str | None:
-        monkeypatch.setattr(sys, "argv", ["gliorun", str(slide), "--out", str(table), "--quiet"])
+        monkeypatch.setattr(sys, "argv", ["gliorun", str(slide), *words, "--quiet"])
         with pytest.raises(SystemExit) as left:
             cli.run()
         return left.value.code
@@ -205,11 +210,13 @@ def test_the_command_says_so_in_a_line_and_writes_it_once_it_is_closed(
     assert said.err.startswith(f"gliorun: {table}: cannot be written")
     assert "close it where it is open" in said.err
     assert said.err.count("\n") == 1
-    assert table.read_text() == "earlier"
+    assert [output.read_text() for output in outputs] == ["earlier"] * 2
     monkeypatch.undo()
     assert type_in() in (0, None)
     assert table.read_text().startswith("minx,")
+    assert json.loads(record.read_text(encoding="utf-8"))["resumed_tiles"] == 1
     assert " of 1 tile, " in capsys.readouterr().out
+    assert set(tmp_path.iterdir()) == {slide, *outputs}
 
 
 def test_a_table_open_in_a_spreadsheet_keeps_no_result_from_the_index(tmp_path, hold_open):

@@ -279,6 +279,16 @@ def test_a_wrong_option_for_many_slides_is_found_before_any_of_them(type_here, t
     assert list(tmp_path.glob("maps/**/*.json")) == []
 
 
+@pytest.mark.parametrize("threads", ["0", "-2", "x", ""])
+def test_a_number_of_threads_that_numba_cannot_take_is_one_line(tmp_path, monkeypatch, threads):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+    done = type_in("--demo", "--out", tmp_path / "a.csv")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"gliorun: NUMBA_NUM_THREADS is {threads!r}; set it to 1 or more, or not at all\n"
+    )
+
+
 def test_nothing_typed_shows_examples(type_here):
     code, out, err = type_here()
     assert code == 2

@@ -189,7 +189,8 @@ class Ledger:
         self.tidy()
         for path in sorted(records.glob("*.json")):
             if path.name.startswith("."):  # half-written when the process was killed
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # of no use, and in nobody's way
+                    path.unlink(missing_ok=True)
                 continue
             try:
                 record = Record.from_json(path.read_bytes())
@@ -444,7 +445,8 @@ class Ledger:
             self._write(before)
             return
         self._forget(record)
-        self._path(record.name).unlink(missing_ok=True)
+        with suppress(OSError):  # it stays as that of a run that was killed
+            self._path(record.name).unlink(missing_ok=True)
 
 
 def _file_name(title: str) -> str:
