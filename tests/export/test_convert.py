@@ -604,7 +604,8 @@ def efficient_unet(side: int) -> keras.Model:
     model = keras.Model(image, last(maps))
     found = keras.Model(image, maps).predict_on_batch(windows) @ last.kernel.numpy()[0, 0]
     sharpness = 10 / found.std()
-    last.set_weights([last.kernel * sharpness, [-np.quantile(found, 0.8) * sharpness]])
+    threshold = np.quantile(found, [0.8])
+    last.set_weights([last.kernel * sharpness, -threshold * sharpness])
     return model
 
 
