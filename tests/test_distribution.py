@@ -125,6 +125,7 @@ def test_installed_for_use_and_for_development_by_turns_in_one_clone_it_runs(tmp
     type_in(".venv/bin/pip uninstall --yes gliorun", copy, environment)
     left = [path for room in ROOMS for path in copy.glob(f".venv/lib/*/*/{Path(room).name}")]
     assert not left
+    shutil.rmtree(tmp_path)  # two gigabytes of libraries
 
 
 def test_the_bill_of_materials_names_what_runs_and_its_licences(tmp_path):
