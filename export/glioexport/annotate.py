@@ -19,7 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glioexport.dataset import COARSEST_MPP, COLUMNS, Entry, read_rgba, stain_statistics
+from glioexport.dataset import (
+    COARSEST_MPP,
+    COLUMNS,
+    Entry,
+    read_rgba,
+    read_table,
+    stain_statistics,
+)
 from glioexport.nuclei_geojson import (
     Labels,
     Outlines,
@@ -319,12 +326,7 @@ def _read_rows(table: Path) -> list[Row]:
     """Return the lines of a table, with any further columns it has; none if there is no file."""
     if not table.exists():
         return []
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            rows, columns = list(reader), reader.fieldnames or ()
-    except (OSError, ValueError, csv.Error) as error:
-        raise GlioError(f"{table}: cannot be read as CSV in UTF-8 ({error}); save it so") from error
+    columns, rows = read_table(table)
     missing = [name for name in COLUMNS if name not in columns and name != "split"]
     if missing:
         raise GlioError(f"{table}: no column {', '.join(missing)}; add it")

@@ -18,7 +18,6 @@ from glioexport.dataset import (
     LabelledTile,
     load_tiles,
     read_index,
-    read_rgba,
     stain_statistics,
 )
 from glioexport.otsu import haematoxylin_otsu
@@ -123,10 +122,16 @@ def load_lessons(chosen: Chosen, target: colour.StainStatistic | None) -> Lesson
 
 
 def otsu_baseline(checks: list[LabelledTile], say: Callable[[str], None]) -> dict[str, Agreement]:
-    """Compare the haematoxylin threshold, what one would otherwise use, with the labels."""
-    baseline = compare_by_set(
-        checks, lambda t: haematoxylin_otsu(read_rgba(t.entry.image)[..., :3])
-    )
+    """Compare the haematoxylin threshold, what one would otherwise use, with the labels.
+
+    It sees a tile in its own colour, and like its label at the scale that networks see it in.
+    """
+
+    def segment_tile(tile: LabelledTile) -> Mask:
+        (in_own_colour,) = load_tiles([tile.entry], {}, None)
+        return haematoxylin_otsu(in_own_colour.pixels)
+
+    baseline = compare_by_set(checks, segment_tile)
     for name, plain in baseline.items():
         say(f"haematoxylin Otsu on {name}: Dice {plain.dice:.3f}")
     return baseline

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glioexport.checktiles import load_check_tiles
+from glioexport.clean import clean
 from glioexport.dataset import (
     COLUMNS,
     Entry,
@@ -22,6 +24,8 @@ from glioexport.dataset import (
 )
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
+from gliorun.measuring.quality import QualityLimits
+from gliorun.model.card import ModelCard
 
 from .small import read_rows, write_index
 
@@ -72,6 +76,32 @@ def test_an_empty_index_lacks_every_column(tiles: Path) -> None:
     (tiles / "index.csv").write_text("", encoding="utf-8")
     with pytest.raises(GlioError, match="no column set, id"):
         read_index(tiles)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "comma", "said"),
+    [
+        ("cp1252", ",", r"cannot be read as CSV in UTF-8 \(.*\); save it so \(in Excel as 'CSV UT"),
+        ("utf-16", ",", r"cannot be read as CSV in UTF-8 \(.*\); save it so \(in Excel as 'CSV UT"),
+        ("utf-8-sig", ";", "has semicolons between its columns; save it with commas$"),
+    ],
+)
+def test_an_index_as_excel_saves_it_is_refused_in_one_line(
+    tiles: Path, tmp_path: Path, encoding: str, comma: str, said: str
+) -> None:
+    index = tiles / "index.csv"
+    text = index.read_text(encoding="utf-8").replace("drawn", "Würzburg").replace(",", comma)
+    index.write_bytes(text.encode(encoding))
+    card = ModelCard("any", 64, 0.25, colour_target=None)
+    for read in (
+        read_index,
+        lambda folder: clean(folder, tmp_path / "out", QualityLimits()),
+        lambda folder: load_check_tiles(folder, card),
+    ):
+        with pytest.raises(GlioError, match=said) as caught:
+            read(tiles)
+        assert "\n" not in str(caught.value)
+        assert str(index) in str(caught.value)
 
 
 @pytest.mark.parametrize("file", ["images/2.png", "labels/4.png"])

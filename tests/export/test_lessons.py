@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport.dataset import LabelledTile, load_tiles, read_index
-from glioexport.lessons import choose, compare_by_set, intended_use, validate
+from glioexport.lessons import choose, compare_by_set, intended_use, otsu_baseline, validate
 from gliorun.errors import GlioError
 
 from .small import read_rows, write_index, write_tiles
@@ -30,6 +30,30 @@ def test_masks_are_compared_set_by_set(small_tiles: Path) -> None:
     assert found["a"].images == 5
     assert found["a"].dice == 1
     assert found["b"].dice == 0
+
+
+@pytest.mark.parametrize("factor", [2, 0.9])
+def test_the_baseline_finds_the_same_nuclei_in_tiles_of_another_scale(
+    small_tiles: Path, tmp_path: Path, factor: float
+) -> None:
+    rows = read_rows(small_tiles)
+    for row in rows:
+        for kind, how in (("image", Image.Resampling.BICUBIC), ("label", Image.Resampling.NEAREST)):
+            drawn = Image.open(small_tiles / row[kind])
+            path = tmp_path / f"{kind}{row['id']}.png"
+            drawn.resize((round(160 * factor), round(96 * factor)), how).save(path)
+            row[kind] = path.name
+        row["mpp_nominal"] = str(0.25 / factor)
+    write_index(tmp_path, rows)
+    said: list[str] = []
+    (ours, theirs) = (
+        otsu_baseline(load_tiles(read_index(folder), {}, None), said.append)["drawn"]
+        for folder in (small_tiles, tmp_path)
+    )
+    assert ours.dice > 0.85
+    assert theirs.dice == pytest.approx(ours.dice, abs=0.03)
+    assert theirs.density_bias_points == pytest.approx(ours.density_bias_points, abs=1)
+    assert said == [f"haematoxylin Otsu on drawn: Dice {one.dice:.3f}" for one in (ours, theirs)]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
