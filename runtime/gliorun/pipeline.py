@@ -19,7 +19,8 @@ from gliorun.measuring.streams import map_ahead
 from gliorun.measuring.survey import Survey, slide_stain, survey, tile_reader
 from gliorun.measuring.tissue import MIN_SHARE, Tissue
 from gliorun.model.card import ModelCard
-from gliorun.reading.slide import Scale, Slide
+from gliorun.reading.scale import Scale
+from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
 

@@ -9,7 +9,6 @@ import hashlib
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliorun.errors import GlioError, TileReadError
-from gliorun.model.card import MPP_RANGE, check_mpp
 from gliorun.reading.jpegtiles import JpegTiles, Place
+from gliorun.reading.scale import Scale, scale_of
 from gliorun.reading.tiff import check_tiles
 from gliorun.reading.tiles import TileSpec
 
@@ -38,15 +37,6 @@ PLAIN_VENDORS = ("aperio", "generic-tiff")
 """Vendors, as OpenSlide names them, whose TIFF tiles lie side by side as in any TIFF."""
 PROOFS = 12
 """Tiles that must come out of `jpegtiles` as out of OpenSlide before it is trusted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Micrometres per level-0 pixel along x and y, and where they were found."""
-
-    x_mpp: float
-    y_mpp: float
-    source: str
 
 
 class Slide:
@@ -134,18 +124,6 @@ class Slide:
         )
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
-    @property
-    def stated_scale(self) -> Scale | None:
-        """What the slide says of its scale, sane or not; None if it says nothing."""
-        try:
-            return Scale(
-                float(self._properties[openslide.PROPERTY_NAME_MPP_X]),
-                float(self._properties[openslide.PROPERTY_NAME_MPP_Y]),
-                "slide",
-            )
-        except (KeyError, ValueError):
-            return None
-
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.
 
@@ -156,22 +134,7 @@ class Slide:
         GlioError
             There is no scale, or not a sane one.
         """
-        check_mpp(override_mpp)
-        if override_mpp is not None:
-            return Scale(override_mpp, override_mpp, "--mpp")
-        scale = self.stated_scale
-        if scale is None:
-            raise GlioError(
-                f"{self.path}: no micrometres per pixel; pass --mpp (0.25 for 40x, 0.5 for 20x)"
-            )
-        low, high = MPP_RANGE
-        for mpp in (scale.x_mpp, scale.y_mpp):
-            if not low <= mpp <= high:  # also refuses NaN
-                raise GlioError(
-                    f"{self.path}: {mpp:g} micrometres per pixel is not from {low} to {high}; "
-                    "pass --mpp"
-                )
-        return scale
+        return scale_of(self.path, self._properties, override_mpp)
 
     def read(self, spec: TileSpec, side_px: int) -> Rgba:
         """Return a tile, (side_px, side_px, 4) uint8 straight RGBA; alpha is 0 outside the slide.
