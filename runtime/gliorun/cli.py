@@ -126,7 +126,10 @@ def main(
     ] = 0.05,
     tissue_mask: Annotated[
         Path | None,
-        typer.Option(help="Image in the slide's shape, above 0 on tissue, to use instead."),
+        typer.Option(
+            help="Image in the shape of the slide, or of what QuPath shows of it, above 0 on "
+            "tissue, to use instead."
+        ),
     ] = None,
     any_quality: Annotated[
         bool,

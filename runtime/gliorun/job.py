@@ -203,7 +203,9 @@ def measure(
             | {"waiting for reading": waits.reading_s, "waiting for network": waits.network_s},
             counts=comparison,
         )
-        result = writers.Result(name, measured, engine.card, spots, record, masks, counts)
+        result = writers.Result(
+            name, measured, engine.card, spots, record, masks, counts, slide.bounds_l0
+        )
         writers.write(plan.outputs, result, plan.look)
         if journal is not None:
             journal.finished = True

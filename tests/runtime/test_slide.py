@@ -284,3 +284,12 @@ def test_a_small_cache_changes_no_pixel(small_slide):
             np.testing.assert_array_equal(
                 slide.read(spec(x, 100), 480), wanted.read(spec(x, 100), 480)
             )
+
+
+def test_the_bounds_are_what_was_scanned_and_all_of_a_slide_that_names_none(tmp_path, small_slide):
+    path = slides.mrxs(tmp_path / "a.mrxs", slides.all_tissue(512, 256), before=(3, 1))
+    with Slide(path) as slide:
+        assert slide.size_l0 == (1280, 512)
+        assert slide.bounds_l0 == (768, 256, 1280, 512)
+    with Slide(small_slide.path) as slide:
+        assert slide.bounds_l0 == (0, 0, 1800, 1300)

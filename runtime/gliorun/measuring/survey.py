@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gliorun.errors import GlioError, TileReadError
 from gliorun.measuring import colour
 from gliorun.measuring.density import Status
+from gliorun.measuring.drawn import fits_both
 from gliorun.measuring.quality import QualityLimits, judge, shrink_of
 from gliorun.measuring.streams import map_ahead
 from gliorun.measuring.tissue import Tissue, check_light, find_tissue, read_tissue
@@ -59,7 +60,12 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
         raise GlioError(f"{slide.path}: {error}") from error
     tissue = stained = find_tissue(overview, slide.size_l0)
     if settings.tissue_mask is not None:
-        tissue = read_tissue(settings.tissue_mask, slide.size_l0)
+        tissue = read_tissue(settings.tissue_mask, slide.size_l0, slide.bounds_l0)
+        if fits_both(slide.size_l0, slide.bounds_l0):
+            warnings += (
+                "the tissue mask may be of the whole scan area or of the part that QuPath shows, "
+                "which have the same shape; see in x.qc.png that it lies where it should",
+            )
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")

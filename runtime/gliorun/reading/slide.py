@@ -21,7 +21,7 @@ from gliorun.errors import GlioError, TileReadError
 from gliorun.reading.jpegtiles import JpegTiles, Place
 from gliorun.reading.scale import Scale, scale_of
 from gliorun.reading.tiff import check_tiles
-from gliorun.reading.tiles import TileSpec
+from gliorun.reading.tiles import Box, TileSpec
 
 Rgba = NDArray[np.uint8]
 
@@ -33,6 +33,12 @@ UNREAD = 1
 """Alpha of overview pixels that cannot be read."""
 DICOM_SERIES = "dicom.SeriesInstanceUID"
 """Property that all files of a DICOM slide share."""
+BOUNDS = (
+    openslide.PROPERTY_NAME_BOUNDS_X,
+    openslide.PROPERTY_NAME_BOUNDS_Y,
+    openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+    openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+)
 PLAIN_VENDORS = ("aperio", "generic-tiff")
 """Vendors, as OpenSlide names them, whose TIFF tiles lie side by side as in any TIFF."""
 PROOFS = 12
@@ -109,6 +115,23 @@ class Slide:
     def properties(self) -> Mapping[str, str]:
         """What the file says of itself; much of it may name a patient, so pick."""
         return self._properties
+
+    @property
+    def bounds_l0(self) -> Box:
+        """The part of the scan area that was scanned, as the file says; all of it if it says none.
+
+        QuPath shows this part alone and counts from its corner. It takes the bounds from OpenSlide,
+        all four or none.
+        """
+        width_l0, height_l0 = self.size_l0
+        try:
+            left, top, width, height = (int(self._properties[name]) for name in BOUNDS)
+        except (KeyError, ValueError):
+            return 0, 0, width_l0, height_l0
+        right, bottom = min(left + width, width_l0), min(top + height, height_l0)
+        if not (0 <= left < right and 0 <= top < bottom):
+            return 0, 0, width_l0, height_l0
+        return left, top, right, bottom
 
     def fingerprint(self) -> str:
         """Return a digest that changes when the file does: its size, time and OpenSlide's hash.

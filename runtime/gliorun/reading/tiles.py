@@ -13,6 +13,10 @@ STRIP_TILES = 16
 of one strip fit into the cache, those of a whole row of a large slide do not."""
 
 
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in level-0 px."""
+
+
 @dataclass(frozen=True, slots=True)
 class TileSpec:
     """One tile: its place in the grid, and its corner and size in level-0 px."""
