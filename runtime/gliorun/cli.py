@@ -186,7 +186,10 @@ def main(
         bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; of many slides only faults and the total.")
+        bool,
+        typer.Option(
+            "--quiet", help="Warnings, but no progress; of many slides also faults and the total."
+        ),
     ] = False,
     json_lines: Annotated[
         bool,

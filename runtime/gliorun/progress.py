@@ -70,6 +70,7 @@ class Course:
         self._tiles = (0, 0)
         self._tile_s = 0.0
         self.measured_tiles = 0
+        self.with_warnings = 0
 
     def start(self, path: Path) -> None:
         """Note that a slide is being measured."""
@@ -93,6 +94,7 @@ class Course:
         if record.state == "done":  # how soon a damaged one fails tells nothing of the others
             self._spent_bytes += self._sizes.get(path, 0)
         self._path, self._tiles = None, (0, 0)
+        self.with_warnings += record.state == "done" and bool(record.warnings)
         self.measured_tiles += int(record.pace.get("tiles", 0))
         self._waited_s.update(record.pace.get("waited_s", {}))
 
@@ -148,7 +150,7 @@ class Lines:
     ----------
     course : Course
     quiet : bool
-        Only faults and the total are told.
+        Only faults, warnings and the total are told.
     verbose : bool
         What was chosen is told.
     dated : bool
@@ -224,13 +226,15 @@ class Lines:
             reason = record.reason.removeprefix(f"{path}: ")
             self._line(f"{label}: failed: {reason}", self._err)
             return
+        for warning in record.warnings:
+            self._line(f"{label}: warning: {warning}", self._err)
         if self._quiet:
             return
         parts = [f"{label}: {summary}"]
         parts.append(f"{record.pace['tiles_per_s']:.1f} tiles/s")
         parts.append(f"{record.pace['bottleneck']}-bound")
         if record.warnings:
-            parts.append(f"{len(record.warnings)} warning{'s' * (len(record.warnings) > 1)}")
+            parts.append(warnings_in_words(len(record.warnings)))
         left_s = self._course.left_s
         if left_s:
             parts.append(f"{duration(left_s)} left")
@@ -253,7 +257,8 @@ class Lines:
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
         self._close_bar()
         course = self._course
-        parts = [f"{done} done, {failed} failed, {skipped} as they were"]
+        doubtful = f" ({course.with_warnings} with warnings)" if course.with_warnings else ""
+        parts = [f"{done} done{doubtful}, {failed} failed, {skipped} as they were"]
         if course.measured_tiles:
             parts.append(f"{tiles(course.measured_tiles)}, {course.tiles_per_s:.1f} tiles/s")
             parts.append(f"{course.bottleneck}-bound")
@@ -341,6 +346,7 @@ class JsonLines:
         self._tell(
             "total",
             done=done,
+            with_warnings=course.with_warnings,
             failed=failed,
             skipped=skipped,
             tiles=course.measured_tiles,
@@ -359,6 +365,11 @@ def plain(text: str) -> str:
 def tiles(number: int) -> str:
     """Return a number of tiles as `1 tile` or `1,234 tiles`."""
     return f"{number:,} tile{'' if number == 1 else 's'}"
+
+
+def warnings_in_words(number: int) -> str:
+    """Return a number of warnings as `1 warning` or `2 warnings`."""
+    return f"{number} warning{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
