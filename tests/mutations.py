@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,22 @@ MAD_SCALES = (
     b"MPQ = 0.25",
     b"MPP = ????",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where the parts of a sound TIFF lie.
+
+    Parameters
+    ----------
+    tags : dict of int to (int, int, int)
+        Of the first directory by code: where its value lies, its type, and the number of values.
+    tiles : list of (int, int)
+        Offset and length of each tile of the first directory.
+    """
+
+    tags: dict[int, tuple[int, int, int]]
+    tiles: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,89 +84,92 @@ def sound(folder: Path) -> dict[str, Path]:
 KINDS = {"aperio": "svs", "generic": "tif", "jpeg2000": "svs"}
 
 
-def mutations(whole: Path, number: int) -> Iterator[Mutation]:
-    """Yield `number` ways to damage a sound slide, kind after kind, by the seed of their number."""
-    ways = (_flip_pixels, _flip_header, _cut, _empty_tile, _move_tile, _lie, _mad_tile, _rescale)
+def mutations(whole: Path, seeds: Iterable[int]) -> Iterator[Mutation]:
+    """Yield a way to damage a sound slide for each seed; neighbouring seeds are of other ways."""
     content = whole.read_bytes()
     with tifffile.TiffFile(whole) as slide:
         page = slide.pages[0]
         tags = {tag.code: (tag.valueoffset, tag.dtype, tag.count) for tag in page.tags}
         tiles = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    for seed in range(number):
-        way = ways[seed % len(ways)]
+    parts = Parts(tags, tiles)
+    for seed in seeds:
+        way = WAYS[seed % len(WAYS)]
         mutated = bytearray(content)
-        what = way(mutated, tags, tiles, np.random.default_rng(seed))
+        what = way(mutated, parts, np.random.default_rng(seed))
         yield Mutation(f"{way.__name__[1:]}: {what}", bytes(mutated))
 
 
-Tags = dict[int, tuple[int, int, int]]
-Tiles = list[tuple[int, int]]
-Way = Callable[[bytearray, Tags, Tiles, np.random.Generator], str]
-
-
-def _flip_pixels(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _flip_pixels(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     number = int(random.choice([1, 3, 30]))
     for _ in range(number):
-        start, length = tiles[random.integers(len(tiles))]
+        start, length = parts.tiles[random.integers(len(parts.tiles))]
         content[start + random.integers(length)] ^= 1 << random.integers(8)
     return f"{number} bits of pixel data"
 
 
-def _flip_header(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
-    entry = list(tags)[random.integers(len(tags))]
-    at = max(0, tags[entry][0] - 12) + int(random.integers(16))
+def _flip_header(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    entry = list(parts.tags)[random.integers(len(parts.tags))]
+    at = max(0, parts.tags[entry][0] - 12) + int(random.integers(16))
     content[at] ^= 1 << random.integers(8)
     content[random.integers(16)] ^= int(random.integers(2)) << random.integers(8)
     return f"bits near tag {entry}"
 
 
-def _cut(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _cut(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     keep = int(len(content) * random.choice([0.01, 0.3, 0.8, 0.97, 0.999]))
     del content[keep:]
     return f"to {keep} bytes"
 
 
-def _empty_tile(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
-    return _patch_array(content, tags, COUNTS, random, int(random.choice([0, 0, 1, 5])))
+def _empty_tile(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    return _patch_array(content, parts, COUNTS, random, int(random.choice([0, 0, 1, 5])))
 
 
-def _move_tile(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _move_tile(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     return _patch_array(
-        content, tags, OFFSETS, random, int(random.choice([0, 8, len(content), 2**31]))
+        content, parts, OFFSETS, random, int(random.choice([0, 8, len(content), 2**31]))
     )
 
 
-def _lie(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
-    return _patch(content, tags, int(random.choice([WIDTH, HEIGHT])), int(random.choice(MAD_SIDES)))
+def _lie(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    return _patch(
+        content, parts, int(random.choice([WIDTH, HEIGHT])), int(random.choice(MAD_SIDES))
+    )
 
 
-def _mad_tile(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _mad_tile(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     code = int(random.choice([TILE_WIDTH, TILE_HEIGHT, BITS, COMPRESSION, SAMPLES]))
-    return _patch(content, tags, code, int(random.choice([0, 1, 5, 16, 240, 33_003, 65_520])))
+    return _patch(content, parts, code, int(random.choice([0, 1, 5, 16, 240, 33_003, 65_520])))
 
 
-def _rescale(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _rescale(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     text = MAD_SCALES[random.integers(len(MAD_SCALES))]
     start = content.find(b"MPP = 0.25")
     if start < 0:
-        return _patch(content, tags, 282, 0)  # the resolution of a plain TIFF lies elsewhere
+        return _patch(content, parts, 282, 0)  # the resolution of a plain TIFF lies elsewhere
     content[start : start + len(text)] = text
     return text.decode()
 
 
-def _patch(content: bytearray, tags: Tags, code: int, value: int) -> str:
-    at, kind, _ = tags[code]
+def _patch(content: bytearray, parts: Parts, code: int, value: int) -> str:
+    at, kind, _ = parts.tags[code]
     form = "<H" if kind == 3 else "<I"
     struct.pack_into(form, content, at, value % (1 << 8 * struct.calcsize(form)))
     return f"tag {code} is {value}"
 
 
 def _patch_array(
-    content: bytearray, tags: Tags, code: int, random: np.random.Generator, value: int
+    content: bytearray, parts: Parts, code: int, random: np.random.Generator, value: int
 ) -> str:
-    at, kind, count = tags[code]
+    at, kind, count = parts.tags[code]
     form = "<H" if kind == 3 else "<I"
     index = int(random.integers(count))
     value %= 1 << 8 * struct.calcsize(form)
     struct.pack_into(form, content, at + index * struct.calcsize(form), value)
     return f"entry {index} of tag {code} is {value}"
+
+
+WAYS: tuple[Callable[[bytearray, Parts, np.random.Generator], str], ...] = (
+    _flip_pixels, _flip_header, _cut, _empty_tile, _move_tile, _lie, _mad_tile, _rescale,
+)  # fmt: skip
+"""Each changes the bytes of a slide and says how."""
