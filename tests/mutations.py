@@ -39,10 +39,13 @@ class Parts:
         Of the first directory by code: where its value lies, its type, and the number of values.
     tiles : list of (int, int)
         Offset and length of each tile of the first directory.
+    directories : list of int
+        Offset of each.
     """
 
     tags: dict[int, tuple[int, int, int]]
     tiles: list[tuple[int, int]]
+    directories: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,16 @@ def sound(folder: Path) -> dict[str, Path]:
         metadata=None,
     )
     tifffile.imwrite(
+        paths["deflate"],
+        pixels,
+        tile=(256, 256),
+        photometric="rgb",
+        compression="deflate",
+        resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+    tifffile.imwrite(
         paths["jpeg2000"],
         pixels,
         tile=(256, 256),
@@ -81,7 +94,7 @@ def sound(folder: Path) -> dict[str, Path]:
     return paths
 
 
-KINDS = {"aperio": "svs", "generic": "tif", "jpeg2000": "svs"}
+KINDS = {"aperio": "svs", "generic": "tif", "deflate": "tif", "jpeg2000": "svs"}
 
 
 def mutations(whole: Path, seeds: Iterable[int]) -> Iterator[Mutation]:
@@ -91,7 +104,7 @@ def mutations(whole: Path, seeds: Iterable[int]) -> Iterator[Mutation]:
         page = slide.pages[0]
         tags = {tag.code: (tag.valueoffset, tag.dtype, tag.count) for tag in page.tags}
         tiles = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    parts = Parts(tags, tiles)
+        parts = Parts(tags, tiles, [page.offset for page in slide.pages])
     for seed in seeds:
         way = WAYS[seed % len(WAYS)]
         mutated = bytearray(content)
@@ -169,7 +182,44 @@ def _patch_array(
     return f"entry {index} of tag {code} is {value}"
 
 
+def _loop(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    """Have a directory name one that came before it, or itself, as the next."""
+    number = int(random.integers(len(parts.directories)))
+    to = int(random.integers(number + 1))
+    struct.pack_into("<I", content, _next_at(content, parts, number), parts.directories[to])
+    return f"directory {number} goes on with {to}"
+
+
+def _turn(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    """Say in a new first directory, at the end of the file, that the image lies turned."""
+    code, value = 274, int(random.integers(2, 9))
+    start, link = parts.directories[0], _next_at(content, parts, 0)
+    entries = [content[k : k + 12] for k in range(start + 2, link, 12)]
+    entries.append(bytearray(struct.pack("<HHIHH", code, 3, 1, value, 0)))
+    entries.sort(key=lambda entry: int.from_bytes(entry[:2], "little"))
+    turned = struct.pack("<H", len(entries)) + b"".join(entries) + content[link : link + 4]
+    content += bytes(len(content) % 2)
+    struct.pack_into("<I", content, 4, len(content))
+    content += turned
+    return f"orientation is {value}"
+
+
+def _tiny(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    """Leave what begins as a TIFF and ends at once."""
+    start = bytes(random.choice([b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"]))
+    content[:] = start.ljust(4, b"\0") + random.bytes(random.integers(4))
+    return f"{len(content)} bytes"
+
+
+def _next_at(content: bytearray, parts: Parts, number: int) -> int:
+    """Return where a directory says which one comes next."""
+    start = parts.directories[number]
+    (entries,) = struct.unpack_from("<H", content, start)
+    return start + 2 + 12 * int(entries)
+
+
 WAYS: tuple[Callable[[bytearray, Parts, np.random.Generator], str], ...] = (
     _flip_pixels, _flip_header, _cut, _empty_tile, _move_tile, _lie, _mad_tile, _rescale,
+    _loop, _turn, _tiny,
 )  # fmt: skip
 """Each changes the bytes of a slide and says how."""
