@@ -13,7 +13,7 @@ from gliorun.measuring.density import DensityMap, Status
 from gliorun.measuring.tissue import find_tissue
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers.layout import Layout
 from gliorun.writers.legend import BLOCK_PT

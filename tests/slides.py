@@ -231,6 +231,32 @@ def jpeg_tiff(
     return path
 
 
+def sparse(path: Path, pixels: Pixels, scanned: tuple[int, int, int, int], mpp: float) -> Path:
+    """Write a TIFF of JPEG tiles; only those within left, top, right, bottom px are there."""
+    left, top, right, bottom = (side // JPEG_TILE_PX for side in scanned)
+    across = -(-pixels.shape[1] // JPEG_TILE_PX)
+    tiles = (
+        _jpeg(tile, "RGB", "444", 90)
+        if top <= k // across < bottom and left <= k % across < right
+        else b""
+        for k, tile in enumerate(_tiles(pixels, (JPEG_TILE_PX, JPEG_TILE_PX)))
+    )
+    tifffile.imwrite(
+        path,
+        tiles,
+        shape=pixels.shape,
+        dtype=np.uint8,
+        tile=(JPEG_TILE_PX, JPEG_TILE_PX),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"outcolorspace": "rgb"},
+        resolution=(1e4 / mpp, 1e4 / mpp),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+    return path
+
+
 def _tiles(pixels: Pixels, tile_px: tuple[int, int]) -> Generator[Pixels]:
     """Yield the tiles of an image row by row; those at its border are filled up."""
     width, height = tile_px
@@ -268,21 +294,29 @@ def _without_tables(jpeg: bytes) -> tuple[bytes, bytes]:
     return rest + jpeg[place:], tables + b"\xff\xd9"
 
 
-def mrxs(path: Path, pixels: Pixels) -> Path:
+def mrxs(
+    path: Path, pixels: Pixels, *, before: tuple[int, int] = (0, 0), after: tuple[int, int] = (0, 0)
+) -> Path:
     """Write a slide as 3DHISTECH scanners do: a small file, and a folder of its name beside it.
 
-    The layout is that which OpenSlide's own reader of this format expects; one level.
+    The layout is that which OpenSlide's own reader of this format expects; one level. `before` and
+    `after` are (columns, rows) of tiles of the scan area that were not scanned.
     """
     height, width = (side // JPEG_TILE_PX * JPEG_TILE_PX for side in pixels.shape[:2])
-    columns, rows = width // JPEG_TILE_PX, height // JPEG_TILE_PX
+    across = width // JPEG_TILE_PX
+    columns = before[0] + across + after[0]
+    rows = before[1] + height // JPEG_TILE_PX + after[1]
     folder, slide_id, data, places = path.with_suffix(""), "0123456789ABCDEF", b"", b""
-    for number, tile in enumerate(_tiles(pixels[:height, :width], (JPEG_TILE_PX, JPEG_TILE_PX))):
+    tiles = list(_tiles(pixels[:height, :width], (JPEG_TILE_PX, JPEG_TILE_PX)))
+    for k, tile in enumerate(tiles):
+        row, column = divmod(k, across)
+        number = (before[1] + row) * columns + before[0] + column
         encoded = _jpeg(tile, "YCbCr", "420", 90)
         places += struct.pack("<4i", number, len(data), len(encoded), 0)
         data += encoded
     head = b"01.02" + slide_id.encode()
     at = len(head) + 8  # after the pointers to the hierarchical and the other records
-    index = head + struct.pack("<7i", at, at, at + 4, 0, at + 12, rows * columns, 0) + places
+    index = head + struct.pack("<7i", at, at, at + 4, 0, at + 12, len(tiles), 0) + places
     folder.mkdir()
     (folder / "Data0000.dat").write_bytes(data)
     (folder / "Index.dat").write_bytes(index)

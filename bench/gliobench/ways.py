@@ -18,9 +18,10 @@ from gliorun.measuring.density import DensityMap
 from gliorun.measuring.kernels import OPAQUE
 from gliorun.measuring.quality import judge, shrink_of
 from gliorun.measuring.survey import slide_stain, tile_reader
-from gliorun.model.card import ModelCard, check_mpp
+from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine, open_model
 from gliorun.pipeline import SlideDensity, Tile, measure
+from gliorun.reading.scale import check_mpp
 from gliorun.reading.slide import Rgba, Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings

@@ -22,8 +22,9 @@ from glioexport.reference import card_beside, card_path, mask_predictor, predict
 from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
 from gliorun.errors import GlioError
-from gliorun.model.card import ModelCard, check_mpp
+from gliorun.model.card import ModelCard
 from gliorun.model.engine import open_model
+from gliorun.reading.scale import check_mpp
 
 ONNX = "model.onnx"
 PRECISIONS = ("FP32", "FP16", "INT8")

@@ -16,7 +16,7 @@ from PIL import Image
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
 from gliorun.reading.images import NO_IMAGE
-from gliorun.reading.tiles import SAME_SCALE
+from gliorun.reading.scale import SAME_SCALE
 
 MPP = 0.25
 """Micrometres per pixel that a network is trained at."""

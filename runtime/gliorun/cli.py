@@ -135,7 +135,9 @@ def main(
     tissue_mask: Annotated[
         Path | None,
         typer.Option(
-            readable=False, help="Image in the slide's shape, above 0 on tissue, to use instead."
+            readable=False,
+            help="Image in the shape of the slide, or of what QuPath shows of it, above 0 on "
+            "tissue, to use instead.",
         ),
     ] = None,
     any_quality: Annotated[
@@ -193,7 +195,10 @@ def main(
         bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; of many slides only faults and the total.")
+        bool,
+        typer.Option(
+            "--quiet", help="Warnings, but no progress; of many slides also faults and the total."
+        ),
     ] = False,
     json_lines: Annotated[
         bool,

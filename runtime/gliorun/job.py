@@ -26,7 +26,7 @@ from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.survey import tile_grid
 from gliorun.model import shipped
 from gliorun.model.engine import Compute, Engine, compute_here, open_model
-from gliorun.progress import Course, EveryMinute, goes_on, plain, tiles
+from gliorun.progress import Course, EveryMinute, goes_on, plain, tiles, warnings_in_words
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
@@ -129,12 +129,15 @@ def open_engine(plan: Plan) -> Engine:
 def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     """Measure a slide, write the outputs and return a summary line.
 
+    `quiet` keeps back how far the run is and hints, never a warning: a map is not to be read
+    without. The summary, the last line of a run, says how many there are.
+
     Raises
     ------
     GlioError
         Something the user can act on; every output is then as it was before.
     """
-    console = Console(stderr=True, quiet=quiet)
+    console, always = Console(stderr=True, quiet=quiet), Console(stderr=True)
 
     def say(line: str) -> None:
         if verbose:
@@ -146,10 +149,13 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     name = plain(path.name)
     for warning in outcome.warnings:
         told = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
-        console.print(told, soft_wrap=True)
+        always.print(told, soft_wrap=True)
     if outcome.hint:
         console.print(Text(f"{name}: {outcome.hint}"), soft_wrap=True)
-    return plain(f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}")
+    summary = outcome.summary
+    if outcome.warnings:
+        summary += f", {warnings_in_words(len(outcome.warnings))}"
+    return plain(f"{', '.join(str(output) for output in plan.outputs)}: {summary}")
 
 
 def measure(
@@ -226,7 +232,9 @@ def measure(
             | {"waiting for reading": waits.reading_s, "waiting for network": waits.network_s},
             counts=comparison,
         )
-        result = writers.Result(name, measured, engine.card, spots, record, masks, counts)
+        result = writers.Result(
+            name, measured, engine.card, spots, record, masks, counts, slide.bounds_l0
+        )
         writers.write(plan.outputs, result, plan.look)
         if journal is not None:
             journal.finished = not plan.keeps_checkpoint

@@ -16,10 +16,11 @@ from gliorun.errors import DamagedSlideError
 from gliorun.measuring import colour
 from gliorun.measuring.density import DensityMap, Status
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.survey import Survey, slide_stain, survey, tile_reader
+from gliorun.measuring.survey import ReadTile, Survey, slide_stain, survey, tile_reader
 from gliorun.measuring.tissue import MIN_SHARE, Tissue
 from gliorun.model.card import ModelCard
-from gliorun.reading.slide import Scale, Slide
+from gliorun.reading.scale import Scale
+from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
 
@@ -132,7 +133,9 @@ def measure(
         journal.restore(density)
     todo = [spec for spec in found.chosen if not density.knows(spec)]
     waits = waits or Waits()
-    load = _loader(slide, card, found, settings)
+    read = tile_reader(slide, card, found.scale, settings.quality)
+    stain = _stain_of(read, card, found, settings)
+    load = _loader(read, stain, card)
     ahead = settings.tiles_ahead(card.tile_px)
     loaded = map_ahead(load, todo, threads=settings.readers, ahead=ahead)
     progress(density.known_tiles(), len(found.chosen))
@@ -170,7 +173,11 @@ def measure(
             f"{slide.path}: none of {len(found.chosen)} tiles can be measured "
             f"({_counted(left_out)}); --any-quality measures what can be read"
         )
-    warnings = (*found.warnings, *_without_value(left_out, len(found.chosen)))
+    warnings = (
+        *found.warnings,
+        *_without_colour(stain, card),
+        *_without_value(left_out, len(found.chosen)),
+    )
     return SlideDensity(density, found.scale, found.tissue, found.overview, warnings)
 
 
@@ -187,14 +194,19 @@ def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap
     return density
 
 
+def _stain_of(
+    read: ReadTile, card: ModelCard, found: Survey, settings: Settings
+) -> colour.StainStatistic | None:
+    """Return the stain of a slide if a model or a look for folds needs it and there is enough."""
+    if card.colour_target is None and settings.quality is None:
+        return None
+    return slide_stain(read, found.chosen)
+
+
 def _loader(
-    slide: Slide, card: ModelCard, found: Survey, settings: Settings
+    read: ReadTile, stain: colour.StainStatistic | None, card: ModelCard
 ) -> Callable[[TileSpec], Tile | LeftOut]:
     """Return what the reader threads do: read a tile, judge it, normalise its colour."""
-    read = tile_reader(slide, card, found.scale, settings.quality)
-    stain = None
-    if card.colour_target is not None or settings.quality is not None:
-        stain = slide_stain(read, found.chosen)
     table = colour.table_between(stain, card.colour_target)
 
     def load(spec: TileSpec) -> Tile | LeftOut:
@@ -221,6 +233,14 @@ def _check_bad_tiles(slide: Slide, density: DensityMap, tiles: int, most: float)
         raise DamagedSlideError(
             f"{slide.path}: at least {unreadable} of {tiles} tiles cannot be read, more than "
             f"--max-bad-tiles {most:g} allows; the file is damaged, copy it again"
+        )
+
+
+def _without_colour(stain: colour.StainStatistic | None, card: ModelCard) -> Generator[str]:
+    if stain is None and card.colour_target is not None:
+        yield (
+            "colour not matched to the model's, as too little stained tissue was found to measure "
+            "it; most nuclei of a pale slide are missed"
         )
 
 

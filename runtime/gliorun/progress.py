@@ -81,6 +81,7 @@ class Course:
         self._tile_s = 0.0
         self.resumed_tiles: int | None = None
         self.measured_tiles = 0
+        self.with_warnings = 0
 
     def start(self, path: Path) -> None:
         """Note that a slide is being measured."""
@@ -114,6 +115,7 @@ class Course:
         if record.state == "done":  # how soon a damaged one fails tells nothing of the others
             self._spent_bytes += self._sizes.get(path, 0)
         self._path, self._tiles, self.resumed_tiles = None, (0, 0), None
+        self.with_warnings += record.state == "done" and bool(record.warnings)
         self.measured_tiles += int(record.pace.get("tiles", 0))
         self._waited_s.update(record.pace.get("waited_s", {}))
 
@@ -211,7 +213,7 @@ class Lines:
     ----------
     course : Course
     quiet : bool
-        Only faults and the total are told.
+        Only faults, warnings and the total are told.
     verbose : bool
         What was chosen is told.
     dated : bool
@@ -295,13 +297,15 @@ class Lines:
             reason = record.reason.removeprefix(f"{path}: ")
             self._line(f"{label}: failed: {reason}", self._err)
             return
+        for warning in record.warnings:
+            self._line(f"{label}: warning: {warning}", self._err)
         if self._quiet:
             return
         parts = [f"{label}: {summary}"]
         parts.append(f"{record.pace['tiles_per_s']:.1f} tiles/s")
         parts.append(f"{record.pace['bottleneck']}-bound")
         if record.warnings:
-            parts.append(f"{len(record.warnings)} warning{'s' * (len(record.warnings) > 1)}")
+            parts.append(warnings_in_words(len(record.warnings)))
         left_s = self._course.left_s
         if left_s:
             parts.append(f"{duration(left_s)} left")
@@ -337,7 +341,8 @@ class Lines:
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
         self._close_bar()
         course = self._course
-        parts = [f"{done} done, {failed} failed, {skipped} as they were"]
+        doubtful = f" ({course.with_warnings} with warnings)" if course.with_warnings else ""
+        parts = [f"{done} done{doubtful}, {failed} failed, {skipped} as they were"]
         if course.measured_tiles:
             parts.append(f"{tiles(course.measured_tiles)}, {course.tiles_per_s:.1f} tiles/s")
             parts.append(f"{course.bottleneck}-bound")
@@ -434,6 +439,7 @@ class JsonLines:
         self._tell(
             "total",
             done=done,
+            with_warnings=course.with_warnings,
             failed=failed,
             skipped=skipped,
             tiles=course.measured_tiles,
@@ -452,6 +458,11 @@ def plain(text: str) -> str:
 def tiles(number: int) -> str:
     """Return a number of tiles as `1 tile` or `1,234 tiles`."""
     return f"{number:,} tile{'' if number == 1 else 's'}"
+
+
+def warnings_in_words(number: int) -> str:
+    """Return a number of warnings as `1 warning` or `2 warnings`."""
+    return f"{number} warning{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

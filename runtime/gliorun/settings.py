@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gliorun.errors import UsageError
 from gliorun.measuring.quality import QualityLimits
-from gliorun.model.card import check_mpp
 from gliorun.processors import processors
 from gliorun.reading.files import check_file
+from gliorun.reading.scale import check_mpp
 
 BYTES_A_PIXEL = 9
 """Of a tile under way: 4 as it was read, 3 normalised, 1 valid, 1 mask."""

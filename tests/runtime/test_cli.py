@@ -105,6 +105,17 @@ def test_brackets_in_a_name_are_told_as_they_are(type_here, tmp_path, small_slid
     assert "\na[red].svs: no field of 1 mm²" in err
 
 
+def test_quiet_keeps_back_progress_and_no_warning(type_here, tmp_path, small_slide):
+    words = (small_slide.path, "--out", tmp_path / "a.csv", "--mpp", 0.4, "--quiet")
+    code, out, err = type_here(*words)
+    assert code == 0  # the map is made; a script that stops at a warning would stop at every 20x
+    said, *more = err.splitlines()
+    assert said.startswith("warning: small.svs: --mpp 0.4 goes before the slide's own 0.25 µm/px")
+    assert all(line.startswith("warning: small.svs: ") for line in more)
+    assert len(more) == 2
+    assert out.endswith(", 3 warnings\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there a name is always text")
 def test_a_name_in_another_encoding_is_escaped_in_every_output(type_here, tmp_path, small_slide):
     path = tmp_path / os.fsdecode(b"\xff\x1b.svs")

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 import slides
 from gliorun.errors import GlioError
 from gliorun.reading import field, tiff
+from gliorun.reading.scale import stated_scale
 from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
@@ -111,7 +112,7 @@ def test_the_scale_is_what_the_file_states(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_a_printer_s_resolution_is_no_scale(tmp_path, suffix, more):
     with Slide(saved(tmp_path / f"field.{suffix}", **more)) as slide:
-        assert slide.stated_scale is None
+        assert stated_scale(slide.properties) is None
         with pytest.raises(GlioError, match=r"field\..*: no micrometres per pixel; pass --mpp"):
             slide.scale()
         assert slide.scale(0.25).x_mpp == 0.25

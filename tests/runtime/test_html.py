@@ -25,7 +25,7 @@ from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.measuring.tissue import Tissue
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers import palette
 from gliorun.writers.html import write_report

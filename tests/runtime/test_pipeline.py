@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -420,3 +421,19 @@ def test_a_20x_slide_is_not_blurred(tmp_path):
     pixels = Image.fromarray(slides.all_tissue(1920, 960)).resize((960, 480), Image.Resampling.BOX)
     demo.write_slide(tmp_path / "20x.svs", np.asarray(pixels), mpp=0.5, levels=1)
     assert run(tmp_path / "20x.svs").density.measured_tiles() == 8
+
+
+@pytest.mark.parametrize(
+    ("strength", "target", "number"),
+    [
+        (0.05, StainStatistic((0.4, 0.7, 0.3), (0.9, 1.2, 0.6)), 1),
+        (1.0, StainStatistic((0.4, 0.7, 0.3), (0.9, 1.2, 0.6)), 0),
+        (0.05, None, 0),  # a model that wants no matching lacks nothing
+    ],
+)
+def test_a_slide_whose_colour_cannot_be_matched_says_so(tmp_path, strength, target, number):
+    pixels = np.rint(255 * (slides.all_tissue(960, 960) / 255) ** strength).astype(np.uint8)
+    demo.write_slide(tmp_path / "a.svs", pixels, levels=1)
+    card = replace(CARD, colour_target=target)
+    warnings = run(tmp_path / "a.svs", card=card, settings=Settings(threads=1)).warnings
+    assert len([w for w in warnings if w.startswith("colour not matched")]) == number

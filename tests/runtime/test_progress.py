@@ -21,6 +21,9 @@ PACE = {
 }
 
 
+WARNINGS = ["[1/3] one.svs: warning: a", "[1/3] one.svs: warning: b"]
+
+
 class Clock:
     """Time that passes when the test says so."""
 
@@ -128,10 +131,12 @@ def test_a_log_gets_one_line_a_slide_and_the_total(clock, capsys):
     assert printed.out.splitlines() == [
         "[1/3] one.svs: mean density 5.0 % of 40 tiles, 5.0 s, 4.0 tiles/s, reading-bound, "
         "2 warnings, 10 s left",
-        "1 done, 1 failed, 1 as they were; 40 tiles, 8.0 tiles/s; reading-bound; 5 s; "
-        "see /m/index.html",
+        "1 done (1 with warnings), 1 failed, 1 as they were; 40 tiles, 8.0 tiles/s; "
+        "reading-bound; 5 s; see /m/index.html",
     ]
-    assert printed.err.splitlines() == [r"[2/3] two.svs: failed: is\nempty", "gliorun: odd"]
+    assert printed.err.splitlines() == [
+        *WARNINGS, r"[2/3] two.svs: failed: is\nempty", "gliorun: odd",
+    ]  # fmt: skip
 
 
 def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
@@ -144,11 +149,14 @@ def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
     assert printed.err.splitlines()[-1].endswith(" chosen")
 
 
-def test_quiet_tells_faults_and_the_total_only(clock, capsys):
+def test_quiet_tells_faults_warnings_and_the_total_only(clock, capsys):
     tell(Lines(course(), quiet=True, verbose=False, dated=False), clock)
     printed = capsys.readouterr()
     assert printed.out.count("\n") == 1
-    assert printed.err.count("\n") == 2
+    assert printed.out.startswith("1 done (1 with warnings), 1 failed")
+    assert printed.err.splitlines() == [
+        *WARNINGS, r"[2/3] two.svs: failed: is\nempty", "gliorun: odd",
+    ]  # fmt: skip
 
 
 def test_another_program_gets_every_event_as_json(clock, capsys):
@@ -166,7 +174,8 @@ def test_another_program_gets_every_event_as_json(clock, capsys):
     assert events[4]["left_s"] == 10.0
     assert events[6]["reason"] == f"{TWO}: is\nempty"
     assert events[-1] | {"seconds": 0, "time": ""} == {
-        "event": "total", "time": "", "done": 1, "failed": 1, "skipped": 1, "tiles": 40,
+        "event": "total", "time": "", "done": 1, "with_warnings": 1, "failed": 1, "skipped": 1,
+        "tiles": 40,
         "tiles_per_s": 8.0, "bottleneck": "reading", "seconds": 0,
         "index": str(Path("/m/index.html")),
     }  # fmt: skip

@@ -104,7 +104,7 @@ def test_a_slide_without_a_scale_says_what_to_pass(tmp_path):
         assert slide.scale(0.25).x_mpp == 0.25
 
 
-@pytest.mark.parametrize("mpp", [9.0, 0.001])
+@pytest.mark.parametrize("mpp", [9.0, 0.025])
 def test_a_mad_scale_in_the_slide_is_refused(tmp_path, mpp):
     path = tmp_path / "mad.svs"
     demo.write_slide(path, slides.all_tissue(300, 200), mpp=mpp, levels=1)
@@ -115,7 +115,7 @@ def test_a_mad_scale_in_the_slide_is_refused(tmp_path, mpp):
         slide.scale()
 
 
-@pytest.mark.parametrize("mpp", [0.0, -0.25, 4.01, float("nan"), float("inf")])
+@pytest.mark.parametrize("mpp", [0.0, -0.25, 0.09, 4.01, float("nan"), float("inf")])
 def test_a_mad_scale_asked_for_is_refused(small_slide, mpp):
     with (
         Slide(small_slide.path) as slide,
@@ -289,3 +289,12 @@ def test_a_small_cache_changes_no_pixel(small_slide):
             np.testing.assert_array_equal(
                 slide.read(spec(x, 100), 480), wanted.read(spec(x, 100), 480)
             )
+
+
+def test_the_bounds_are_what_was_scanned_and_all_of_a_slide_that_names_none(tmp_path, small_slide):
+    path = slides.mrxs(tmp_path / "a.mrxs", slides.all_tissue(512, 256), before=(3, 1))
+    with Slide(path) as slide:
+        assert slide.size_l0 == (1280, 512)
+        assert slide.bounds_l0 == (768, 256, 1280, 512)
+    with Slide(small_slide.path) as slide:
+        assert slide.bounds_l0 == (0, 0, 1800, 1300)

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
 from gliorun.errors import GlioError, TileReadError
 from gliorun.measuring import colour
 from gliorun.measuring.density import MIN_VALID_SHARE, Status
+from gliorun.measuring.drawn import fits_both
 from gliorun.measuring.quality import QualityLimits, judge, shrink_of
 from gliorun.measuring.streams import map_ahead
 from gliorun.measuring.tissue import Tissue, check_light, find_tissue, read_tissue
 from gliorun.model.card import ModelCard
 from gliorun.processors import processors
-from gliorun.reading.slide import Rgba, Scale, Slide
+from gliorun.reading.scale import Scale, check_scale
+from gliorun.reading.slide import Rgba, Slide
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.settings import Settings
 
 OVERVIEW_PX = 2048
 STAIN_SAMPLES = 64
 """Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
-SAME_MPP = 0.05
-"""Relative difference up to which a scale that is given says the same as the slide."""
-COARSEST = 2.5
-"""A slide may be this many times coarser than the model's pixels; then nuclei are a few px."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +52,7 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
         The slide has no usable scale, is no bright-field image in colour, or has no tissue.
     """
     scale = slide.scale(settings.mpp)
-    warnings = tuple(_check_scale(slide, scale, card))
+    warnings = tuple(check_scale(slide.path, slide.properties, scale, card.mpp))
     grid = tile_grid(slide, card, settings)
     _check_size(slide, grid)
     overview = slide.overview(OVERVIEW_PX)
@@ -64,7 +62,12 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
         raise GlioError(f"{slide.path}: {error}") from error
     tissue = stained = find_tissue(overview, slide.size_l0)
     if settings.tissue_mask is not None:
-        tissue = read_tissue(settings.tissue_mask, slide.size_l0)
+        tissue = read_tissue(settings.tissue_mask, slide.size_l0, slide.bounds_l0)
+        if fits_both(slide.size_l0, slide.bounds_l0):
+            warnings += (
+                "the tissue mask may be of the whole scan area or of the part that QuPath shows, "
+                "which have the same shape; see in x.qc.png that it lies where it should",
+            )
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
@@ -134,23 +137,3 @@ def slide_stain(read: ReadTile, chosen: list[TileSpec]) -> colour.StainStatistic
         for part in parts:
             counts += part
     return colour.measure(counts)
-
-
-def _check_scale(slide: Slide, scale: Scale, card: ModelCard) -> Generator[str]:
-    coarse = max(scale.x_mpp, scale.y_mpp) / card.mpp
-    if coarse > COARSEST:
-        raise GlioError(
-            f"{slide.path}: {coarse * card.mpp:g} µm/px is too coarse to see nuclei; the model "
-            f"needs {COARSEST * card.mpp:g} µm/px or finer (pass --mpp if the slide is wrong)"
-        )
-    stated = None if scale.source == "slide" else slide.stated_scale
-    if stated is not None and abs(scale.x_mpp - stated.x_mpp) > SAME_MPP * scale.x_mpp:
-        yield (
-            f"--mpp {scale.x_mpp:g} goes before the slide's own {stated.x_mpp:g} µm/px; "
-            "densities are wrong if the slide is right"
-        )
-    if coarse > 1.3:
-        yield (
-            f"{coarse * card.mpp:g} µm/px is coarser than the model's {card.mpp:g}; "
-            "small nuclei may be missed"
-        )

@@ -11,10 +11,11 @@ from PIL import Image, ImageFilter
 
 from gliorun.errors import GlioError
 from gliorun.measuring.colour import DENSITY_OF_LEVEL
+from gliorun.measuring.drawn import on_whole, place_of
 from gliorun.measuring.kernels import OPAQUE
 from gliorun.reading.images import NO_IMAGE
 from gliorun.reading.slide import UNREAD
-from gliorun.reading.tiles import TileSpec
+from gliorun.reading.tiles import Box, TileSpec
 
 Mask = NDArray[np.bool_]
 
@@ -28,8 +29,6 @@ DIMMEST_SLIDE = 100
 through it, or its pixels are of more than 8 bits and do not fill their range."""
 DARK = 0.3
 """Optical density from which a pixel shows something other than glass."""
-SAME_ASPECT = 0.02
-"""Relative difference of aspect up to which a mask is of the slide it is given for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,8 +156,10 @@ def check_light(overview: NDArray[np.uint8]) -> None:
         raise GlioError("a grey-level image; the model needs haematoxylin and eosin in colour")
 
 
-def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
-    """Read tissue from an image of any size in the shape of the slide: above 0 is tissue.
+def read_tissue(path: Path, size_l0: tuple[int, int], bounds_l0: Box | None = None) -> Tissue:
+    """Read tissue from an image of any size: above 0 is tissue.
+
+    It has the shape of the slide or, as QuPath draws it, of its bounds; the nearer shape decides.
 
     Raises
     ------
@@ -173,13 +174,17 @@ def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
             f"{path}: not an image that can be read ({error}); --tissue-mask takes a PNG or TIFF"
         ) from error
     height, width = mask.shape
-    if abs(width / height * size_l0[1] / size_l0[0] - 1) > SAME_ASPECT:
+    place_l0 = place_of(width / height, size_l0, bounds_l0)
+    if place_l0 is None:
         raise GlioError(
             f"{path}: {width} x {height} px do not have the shape of the slide, "
-            f"{size_l0[0]} x {size_l0[1]} px; draw it over the whole slide, at any size"
+            f"{size_l0[0]} x {size_l0[1]} px; draw it over the whole slide or, in QuPath, over "
+            "all of it that QuPath shows, at any size"
         )
     if not mask.any():
         raise GlioError(f"{path}: marks no tissue; its pixels above 0 are tissue")
+    mask = on_whole(mask, size_l0, place_l0)
+    height, width = mask.shape
     return Tissue(mask, (width / size_l0[0], height / size_l0[1]))
 
 

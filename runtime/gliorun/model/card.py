@@ -8,19 +8,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from gliorun.errors import GlioError, UsageError
+from gliorun.errors import GlioError
 from gliorun.measuring.colour import StainStatistic
+from gliorun.reading.scale import MPP_RANGE
 
 FORMAT = 2
 """2: optical density counts from the glass."""
-MPP_RANGE = (0.01, 4.0)
-
-
-def check_mpp(mpp: float | None) -> None:
-    """Raise UsageError unless micrometres per pixel that were typed, if any, are sane."""
-    low, high = MPP_RANGE
-    if mpp is not None and not low <= mpp <= high:  # also refuses NaN
-        raise UsageError(f"mpp is {mpp:g} µm per pixel; it must lie from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gliorun.errors import GlioError
-from gliorun.model.card import MPP_RANGE
 from gliorun.reading.images import NO_IMAGE
 from gliorun.reading.jpegtiles import decoded_rgb
+from gliorun.reading.scale import MPP_RANGE
 from gliorun.reading.tiff import LAYOUTS, has_strips
 
 LARGEST_PX = 2**27

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliorun.errors import GlioError, TileReadError
-from gliorun.model.card import MPP_RANGE, check_mpp
 from gliorun.reading.field import Field, read_field
 from gliorun.reading.files import DICOM, followed
 from gliorun.reading.jpegtiles import JpegTiles, Place
 from gliorun.reading.refusal import is_dicom, why_not_opened, why_unknown
+from gliorun.reading.scale import Scale, scale_of
 from gliorun.reading.tiff import check_tiles
-from gliorun.reading.tiles import TileSpec
+from gliorun.reading.tiles import Box, TileSpec
 
 Rgba = NDArray[np.uint8]
 
@@ -40,21 +39,18 @@ UNREAD = 1
 """Alpha of overview pixels that cannot be read."""
 DICOM_SERIES = "dicom.SeriesInstanceUID"
 """Property that all files of a DICOM slide share."""
+BOUNDS = (
+    openslide.PROPERTY_NAME_BOUNDS_X,
+    openslide.PROPERTY_NAME_BOUNDS_Y,
+    openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+    openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+)
 PLAIN_VENDORS = ("aperio", "generic-tiff")
 """Vendors, as OpenSlide names them, whose TIFF tiles lie side by side as in any TIFF."""
 POINTS_ELSEWHERE = "hamamatsu"
 """Vendor whose TIFFs point to their images in a way of their own, and have no tiles."""
 PROOFS = 12
 """Tiles that must come out of `jpegtiles` as out of OpenSlide before it is trusted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Micrometres per level-0 pixel along x and y, and where they were found."""
-
-    x_mpp: float
-    y_mpp: float
-    source: str
 
 
 class FieldImage(openslide.ImageSlide):
@@ -145,16 +141,21 @@ class Slide:
         return self._properties
 
     @property
-    def stated_scale(self) -> Scale | None:
-        """What the slide says of its scale, sane or not; None if it says nothing."""
+    def bounds_l0(self) -> Box:
+        """The part of the scan area that was scanned, as the file says; all of it if it says none.
+
+        QuPath shows this part alone and counts from its corner. It takes the bounds from OpenSlide,
+        all four or none.
+        """
+        width_l0, height_l0 = self.size_l0
         try:
-            return Scale(
-                float(self._properties[openslide.PROPERTY_NAME_MPP_X]),
-                float(self._properties[openslide.PROPERTY_NAME_MPP_Y]),
-                "slide",
-            )
+            left, top, width, height = (int(self._properties[name]) for name in BOUNDS)
         except (KeyError, ValueError):
-            return None
+            return 0, 0, width_l0, height_l0
+        right, bottom = min(left + width, width_l0), min(top + height, height_l0)
+        if not (0 <= left < right and 0 <= top < bottom):
+            return 0, 0, width_l0, height_l0
+        return left, top, right, bottom
 
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.
@@ -166,22 +167,7 @@ class Slide:
         GlioError
             There is no scale, or not a sane one.
         """
-        check_mpp(override_mpp)
-        if override_mpp is not None:
-            return Scale(override_mpp, override_mpp, "--mpp")
-        scale = self.stated_scale
-        if scale is None:
-            raise GlioError(
-                f"{self.path}: no micrometres per pixel; pass --mpp (0.25 for 40x, 0.5 for 20x)"
-            )
-        low, high = MPP_RANGE
-        for mpp in (scale.x_mpp, scale.y_mpp):
-            if not low <= mpp <= high:  # also refuses NaN
-                raise GlioError(
-                    f"{self.path}: {mpp:g} micrometres per pixel is not from {low} to {high}; "
-                    "pass --mpp"
-                )
-        return scale
+        return scale_of(self.path, self._properties, override_mpp)
 
     def read(self, spec: TileSpec, side_px: int) -> Rgba:
         """Return a tile, (side_px, side_px, 4) uint8 straight RGBA; alpha is 0 outside the slide.
