@@ -216,6 +216,17 @@ def test_a_mask_of_one_s_own_is_taken_at_any_size(tmp_path):
     np.testing.assert_array_equal(tissue.mask, mask > 0)
 
 
+def test_a_mask_as_qupath_exports_labels_marks_what_was_drawn(tmp_path):
+    """White and red, of which a conversion to grey makes 255 and 60: all of it tissue."""
+    drawn = np.zeros((60, 80), np.uint8)
+    drawn[10:30, 40:60] = 1
+    labels = Image.fromarray(drawn)
+    labels.putpalette([255, 255, 255, 200, 0, 0])
+    labels.save(tmp_path / "labels.png")
+    tissue = read_tissue(tmp_path / "labels.png", (8000, 6000))
+    np.testing.assert_array_equal(tissue.mask, drawn > 0)
+
+
 def test_a_mask_of_another_shape_or_of_nothing_is_refused(tmp_path):
     path = tmp_path / "mask.png"
     Image.new("L", (80, 60)).save(path)

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from gliorun.errors import GlioError
 from gliorun.measuring.colour import DENSITY_OF_LEVEL
 from gliorun.measuring.kernels import OPAQUE
-from gliorun.reading.images import NO_IMAGE
+from gliorun.reading.images import NO_IMAGE, read_mask
 from gliorun.reading.slide import UNREAD
 from gliorun.reading.tiles import TileSpec
 
@@ -158,7 +158,7 @@ def check_light(overview: NDArray[np.uint8]) -> None:
 
 
 def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
-    """Read tissue from an image of any size in the shape of the slide: above 0 is tissue.
+    """Read tissue from a mask of any size in the shape of the slide; `read_mask` says what counts.
 
     Raises
     ------
@@ -166,8 +166,7 @@ def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
         The file is no image, is of another shape than a slide of `size_l0` px, or shows nothing.
     """
     try:
-        with Image.open(path) as image:
-            mask = np.asarray(image.convert("L")) > 0
+        mask = read_mask(path)
     except NO_IMAGE as error:
         raise GlioError(
             f"{path}: not an image that can be read ({error}); --tissue-mask takes a PNG or TIFF"
@@ -179,7 +178,7 @@ def read_tissue(path: Path, size_l0: tuple[int, int]) -> Tissue:
             f"{size_l0[0]} x {size_l0[1]} px; draw it over the whole slide, at any size"
         )
     if not mask.any():
-        raise GlioError(f"{path}: marks no tissue; its pixels above 0 are tissue")
+        raise GlioError(f"{path}: marks no tissue; pixels with a channel above 0 are tissue")
     return Tissue(mask, (width / size_l0[0], height / size_l0[1]))
 
 
