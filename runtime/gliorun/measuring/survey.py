@@ -11,14 +11,15 @@ from gliorun.measuring import colour
 from gliorun.measuring.density import Status
 from gliorun.measuring.quality import QualityLimits, judge, shrink_of
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.tissue import Tissue, check_light, find_tissue, read_tissue
+from gliorun.measuring.tissue import Tissue, check_light, find_tissue, overview_px, read_tissue
 from gliorun.model.card import ModelCard
 from gliorun.processors import processors
-from gliorun.reading.slide import Rgba, Scale, Slide
+from gliorun.reading.slide import Rgba, Scale, Slide, resized
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.settings import Settings
 
 OVERVIEW_PX = 2048
+"""Longest side of the overview that is kept, to be shown."""
 STAIN_SAMPLES = 64
 """Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
 SAME_MPP = 0.05
@@ -55,18 +56,26 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     scale = slide.scale(settings.mpp)
     warnings = tuple(_check_scale(slide, scale, card))
     grid = tile_grid(slide, card, settings)
-    overview = slide.overview(OVERVIEW_PX)
+    overview = slide.overview(max(OVERVIEW_PX, overview_px(slide.size_l0, scale)))
     try:
         check_light(overview)
     except GlioError as error:
         raise GlioError(f"{slide.path}: {error}") from error
-    tissue = stained = find_tissue(overview, slide.size_l0)
+    tissue = stained = find_tissue(overview, slide.size_l0, scale)
+    overview = _shown(overview)
     if settings.tissue_mask is not None:
-        tissue = read_tissue(settings.tissue_mask, slide.size_l0)
+        tissue = read_tissue(settings.tissue_mask, slide.size_l0).on(stained)
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
     return Survey(scale, grid, overview, tissue, stained, chosen, warnings)
+
+
+def _shown(overview: Rgba) -> Rgba:
+    """Return an overview at the size that is shown, at most `OVERVIEW_PX` a side."""
+    height, width, _ = overview.shape
+    shrink = max(1.0, max(height, width) / OVERVIEW_PX)
+    return resized(overview, (max(1, round(width / shrink)), max(1, round(height / shrink))))
 
 
 def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
