@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 import slides
 from gliorun.errors import GlioError
+from gliorun.measuring import tissue
 from gliorun.measuring.tissue import (
     MIN_SHARE,
     Tissue,
@@ -228,6 +229,16 @@ def test_as_much_tissue_is_found_however_faint_it_is(strength, around_px):
     """Of faint tissue what is paler than half of the rest was lost."""
     section, holes = slides.section_with_holes(strength)
     assert share_found(section, around_px) == pytest.approx(1 - holes.mean(), rel=0.02)
+
+
+def test_an_overview_is_searched_in_blocks_as_if_it_were_one(monkeypatch):
+    section, _ = slides.section_with_holes()
+    strip = opaque(section[:, :300])
+    in_blocks = find_tissue(strip, (3000, 14_000), COARSE).mask
+    monkeypatch.setattr(tissue, "BLOCK_ROWS", len(strip))
+    at_once = find_tissue(strip, (3000, 14_000), COARSE).mask
+    assert 0.5 < at_once.mean() < 0.9
+    np.testing.assert_array_equal(in_blocks, at_once)
 
 
 def test_the_dark_border_of_a_scan_hides_no_pale_tissue():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -35,8 +36,9 @@ BLUR_UM = 5.0
 holes."""
 PORE_UM = 5.0
 """Half the width of pores that belong to the tissue."""
-BLOCK_ROWS = 256
-"""Rows of an overview whose colour is found at once."""
+BLOCK_ROWS, REACH_ROWS = 512, 16
+"""Rows of an overview that tissue is found on at once, and rows around them that they depend on:
+the blur reaches 4, filling 2 and the rim 3."""
 PALEST = 0.3
 """Tissue is what lies this share of the way from the colourfulness of the glass to the median of
 the tissue, so that as much is found however strongly it is stained."""
@@ -149,14 +151,14 @@ def find_tissue(overview: Rgba, size_l0: tuple[int, int], scale: Scale) -> Tissu
     height, width = overview.shape[:2]
     pixel_um = max(size_l0[0] * scale.x_mpp / width, size_l0[1] * scale.y_mpp / height)
     opaque = overview[..., 3] >= OPAQUE
-    levels = _colour_levels(overview)
-    blurred = Image.fromarray(levels).filter(ImageFilter.GaussianBlur(BLUR_UM / pixel_um))
-    threshold = _threshold(np.array(blurred.histogram(Image.fromarray(opaque.view(np.uint8)))))
-    smooth = np.asarray(blurred)
-    # smoothing carries colour past the rim, so both must be coloured
-    found = _filled(levels > threshold, round(PORE_UM / pixel_um)) & (smooth > threshold)
-    rim = np.nonzero(found & ~_shrunk(found, 1))
-    found[rim] = levels[rim] >= COVERED * _grown(smooth, RIM_PX)[rim]
+    levels, found = _colour_levels(overview), np.empty((height, width), np.bool_)
+    counts = np.zeros(256, np.int64)
+    for rows, around in _blocks(height):
+        smooth = _smooth(levels[around], pixel_um)[_within(rows, around)]
+        counts += np.bincount(smooth[opaque[rows]], minlength=256)
+    threshold = _threshold(counts)
+    for rows, around in _blocks(height):
+        found[rows] = _coloured(levels[around], threshold, pixel_um)[_within(rows, around)]
     found &= opaque
     unread = overview[..., 3] == UNREAD
     inside = opaque | unread
@@ -167,17 +169,42 @@ def find_tissue(overview: Rgba, size_l0: tuple[int, int], scale: Scale) -> Tissu
     )
 
 
-def _colour_levels(overview: Rgba) -> NDArray[np.uint8]:
-    """Return the colourfulness of an overview, (H, W), 255 for 1 and more; 0 where transparent.
+def _blocks(height: int) -> Generator[tuple[slice, slice]]:
+    """Yield blocks of rows, and with them the rows that have a say in what they become.
 
-    Row by row of blocks, as in between a pixel needs 4 bytes for each of several numbers.
+    In between a pixel needs many times the byte that it has before and after.
     """
+    for top in range(0, height, BLOCK_ROWS):
+        end = min(top + BLOCK_ROWS, height)
+        yield slice(top, end), slice(max(top - REACH_ROWS, 0), end + REACH_ROWS)
+
+
+def _within(rows: slice, around: slice) -> slice:
+    return slice(rows.start - around.start, rows.stop - around.start)
+
+
+def _colour_levels(overview: Rgba) -> NDArray[np.uint8]:
+    """Return the colourfulness of an overview, (H, W), 255 for 1 and more; 0 where transparent."""
     levels = np.empty(overview.shape[:2], np.uint8)
-    for top in range(0, len(overview), BLOCK_ROWS):
-        part = overview[top : top + BLOCK_ROWS]
-        colour = np.clip(colourfulness(part) * 255, 0, 255)
-        levels[top : top + BLOCK_ROWS] = np.where(part[..., 3] >= OPAQUE, colour, 0)
+    for rows, _ in _blocks(len(overview)):
+        colour = np.clip(colourfulness(overview[rows]) * 255, 0, 255)
+        levels[rows] = np.where(overview[rows, :, 3] >= OPAQUE, colour, 0)
     return levels
+
+
+def _smooth(levels: NDArray[np.uint8], pixel_um: float) -> NDArray[np.uint8]:
+    blur = ImageFilter.GaussianBlur(BLUR_UM / pixel_um)
+    return np.asarray(Image.fromarray(levels).filter(blur))
+
+
+def _coloured(levels: NDArray[np.uint8], threshold: int, pixel_um: float) -> Mask:
+    """Return where levels of colourfulness are those of tissue."""
+    smooth = _smooth(levels, pixel_um)
+    # smoothing carries colour past the rim, so both must be coloured
+    found = _filled(levels > threshold, round(PORE_UM / pixel_um)) & (smooth > threshold)
+    rim = np.nonzero(found & ~_shrunk(found, 1))
+    found[rim] = levels[rim] >= COVERED * _grown(smooth, RIM_PX)[rim]
+    return found
 
 
 def _threshold(counts: NDArray[np.int64]) -> int:
