@@ -65,7 +65,7 @@ def made(
         (max(1, round(size_l0[1] / shrink)), max(1, round(size_l0[0] / shrink)), 4), GLASS, np.uint8
     )
     overview[:, : max(1, round(columns * grid.tile_l0[0] / shrink))] = PINK
-    measured = SlideDensity(density, scale, find_tissue(overview, size_l0), overview, ())
+    measured = SlideDensity(density, scale, find_tissue(overview, size_l0, scale), overview, ())
     area_mm2, count = fields
     spots = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
     return Result(name, measured, CARD, spots, run={})

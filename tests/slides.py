@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterable
+from collections.abc import Container, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
@@ -49,6 +50,23 @@ def glass(width: int, height: int) -> Pixels:
     """Return glass with a little grey noise, (height, width, 3)."""
     noise = np.random.default_rng(0).integers(-2, 3, (height, width, 1))
     return np.repeat(GLASS + noise, 3, axis=-1).astype(np.uint8)
+
+
+def section_with_holes(strength: float = 1.0) -> tuple[Pixels, NDArray[np.bool_]]:
+    """Return 0.7 x 0.7 mm of tissue at 0.5 µm/px with round holes of 25 to 70 µm, and the holes.
+
+    It is stained unevenly, by 0.45 to 1 of the full `strength`.
+    """
+    side, random = 1400, np.random.default_rng(2)
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    holes = np.zeros((side, side), np.bool_)
+    while holes.mean() < 0.2:
+        radius, left, top = random.uniform([25, 0, 0], [70, side, side])
+        holes |= (x - left) ** 2 + (y - top) ** 2 < radius**2
+    uneven = strength * (0.725 + 0.275 * np.sin(x / 90) * np.sin(y / 70))
+    tissue = 248 * (all_tissue(side, side) / 248) ** uneven[..., None]
+    pixels = np.where(holes[..., None], glass(side, side), np.rint(tissue).clip(0, 255))
+    return pixels.astype(np.uint8), holes
 
 
 def text_file(path: Path) -> Path:
@@ -204,13 +222,16 @@ def jpeg_tiff(
     tables: bool = False,
     big: bool = False,
     quality: int = 90,
+    mpp: float | None = None,
+    missing: Container[int] = (),
 ) -> Path:
     """Write a generic TIFF of JPEG tiles (width, height), in the ways that scanners do.
 
     With `tables` the tiles hold neither their tables, which the TIFF holds once, nor a marker
-    that tells their colour space.
+    that tells their colour space. The `missing` tiles, counted in reading order, are transparent.
     """
     encoded = [_jpeg(tile, space, subsampling, quality) for tile in _tiles(pixels, tile_px)]
+    encoded = [b"" if number in missing else jpeg for number, jpeg in enumerate(encoded)]
     if tables:
         parts = [_without_tables(jpeg) for jpeg in encoded]
         encoded = [jpeg for jpeg, _ in parts]
@@ -226,6 +247,8 @@ def jpeg_tiff(
         compressionargs={"outcolorspace": space.lower()},
         jpegtables=parts[0][1] if tables else None,
         subsampling=None if space == "RGB" else SUBSAMPLING[subsampling],
+        resolution=None if mpp is None else (1e4 / mpp, 1e4 / mpp),
+        resolutionunit=None if mpp is None else "CENTIMETER",
         metadata=None,
     )
     return path
@@ -234,26 +257,60 @@ def jpeg_tiff(
 def sparse(path: Path, pixels: Pixels, scanned: tuple[int, int, int, int], mpp: float) -> Path:
     """Write a TIFF of JPEG tiles; only those within left, top, right, bottom px are there."""
     left, top, right, bottom = (side // JPEG_TILE_PX for side in scanned)
-    across = -(-pixels.shape[1] // JPEG_TILE_PX)
-    tiles = (
-        _jpeg(tile, "RGB", "444", 90)
-        if top <= k // across < bottom and left <= k % across < right
-        else b""
-        for k, tile in enumerate(_tiles(pixels, (JPEG_TILE_PX, JPEG_TILE_PX)))
-    )
-    tifffile.imwrite(
-        path,
-        tiles,
-        shape=pixels.shape,
-        dtype=np.uint8,
-        tile=(JPEG_TILE_PX, JPEG_TILE_PX),
-        photometric="rgb",
-        compression="jpeg",
-        compressionargs={"outcolorspace": "rgb"},
-        resolution=(1e4 / mpp, 1e4 / mpp),
-        resolutionunit="CENTIMETER",
-        metadata=None,
-    )
+    down, across = (-(-side // JPEG_TILE_PX) for side in pixels.shape[:2])
+    missing = [
+        row * across + column
+        for row in range(down)
+        for column in range(across)
+        if not (top <= row < bottom and left <= column < right)
+    ]
+    return jpeg_tiff(path, pixels, space="RGB", subsampling="444", mpp=mpp, missing=missing)
+
+
+def on_glass(path: Path, section: Pixels, side_px: int, mpp: float) -> Path:
+    """Write a section in the middle of a square of glass of any size, at full and an eighth size.
+
+    Tiles of nothing but glass share the bytes that are encoded once, so a large one is soon made.
+    """
+    tile_px = 512
+    blank = np.full((tile_px, tile_px, 3), GLASS, np.uint8)
+    glass = _jpeg(blank, "YCbCr", "444", 90)
+
+    def tiles(part: Pixels, side: int, corner: int) -> Generator[bytes]:
+        end = corner + len(part)
+        for top in range(0, side, tile_px):
+            for left in range(0, side, tile_px):
+                if min(top, left) + tile_px <= corner or max(top, left) >= end:
+                    yield glass
+                    continue
+                tile = blank.copy()
+                rows, columns = (
+                    slice(max(corner - start, 0), max(end - start, 0)) for start in (top, left)
+                )
+                ours = tile[rows, columns]
+                y, x = max(top - corner, 0), max(left - corner, 0)
+                ours[:] = part[y : y + ours.shape[0], x : x + ours.shape[1]]
+                yield _jpeg(tile, "YCbCr", "444", 90)
+
+    corner = (side_px - len(section)) // 16 * 8
+    with tifffile.TiffWriter(path) as slide:
+        for shrink in (1, 8):
+            side = side_px // shrink
+            part = np.asarray(Image.fromarray(section).reduce(shrink))
+            slide.write(
+                tiles(part, side, corner // shrink),
+                shape=(side, side, 3),
+                dtype=np.uint8,
+                tile=(tile_px, tile_px),
+                photometric="ycbcr",
+                compression="jpeg",
+                compressionargs={"outcolorspace": "ycbcr"},
+                subsampling=(1, 1),
+                resolution=(1e4 / mpp, 1e4 / mpp),
+                resolutionunit="CENTIMETER",
+                subfiletype=int(shrink > 1),
+                metadata=None,
+            )
     return path
 
 

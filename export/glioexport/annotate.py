@@ -42,7 +42,7 @@ from gliorun.atomic import cannot_write, replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour
 from gliorun.model.card import ModelCard
-from gliorun.reading.images import NO_IMAGE
+from gliorun.reading.images import NO_IMAGE, open_upright
 
 Row = dict[str, str]
 Say = Callable[[str], None]
@@ -229,10 +229,10 @@ def _named(images: Iterable[Path]) -> dict[str, Path]:
 def _shape_of(path: Path) -> tuple[int, int]:
     """Return the height and width of a tile's image, or raise if it cannot be used."""
     try:
-        with Image.open(path) as image:
-            (width, height), mode = image.size, image.mode
+        image = open_upright(path)
     except NO_IMAGE as error:
         raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
+    (width, height), mode = image.size, image.mode
     if mode not in ("RGB", "RGBA"):
         raise GlioError(f"{path}: its pixels are {mode}; save it as 8-bit RGB")
     if max(width, height) > LONGEST_SIDE_PX:

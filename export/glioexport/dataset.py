@@ -15,7 +15,7 @@ from PIL import Image
 
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
-from gliorun.reading.images import NO_IMAGE
+from gliorun.reading.images import NO_IMAGE, open_upright, read_labels
 from gliorun.reading.scale import SAME_SCALE
 
 MPP = 0.25
@@ -132,8 +132,7 @@ def _mpp(row: dict[str, str], path: Path) -> float:
 def read_rgba(path: Path) -> NDArray[np.uint8]:
     """Read an image as (H, W, 4) uint8."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGBA"))
+        return np.asarray(open_upright(path).convert("RGBA"))
     except NO_IMAGE as error:
         raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
 
@@ -146,8 +145,7 @@ def read_nuclei(path: Path) -> NDArray[np.uint8]:
 def read_label(path: Path) -> NDArray[Any]:
     """Read a label image, (H, W), with the values it has."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image)
+        return read_labels(path)
     except NO_IMAGE as error:
         raise GlioError(
             f"{path}: cannot be read as a label image ({error}); copy it again"

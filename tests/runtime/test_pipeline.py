@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 import slides
 from gliorun import demo
 from gliorun.errors import GlioError
+from gliorun.findings.hotspots import find_hot_spots
 from gliorun.measuring import colour
 from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap, Status
@@ -122,6 +123,58 @@ def test_the_mean_is_of_the_tissue_also_where_a_part_of_it_is_marked(small_slide
     measured = density.status == Status.MEASURED
     assert 0 < measured.sum() < 11
     assert density.mean_density() == pytest.approx(density.density[measured].mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("side_mm", [0.7, 3, 25])
+def test_the_mean_does_not_depend_on_the_size_of_the_glass(tmp_path, side_mm):
+    """A round hole of 25 µm was two px of the overview of a large slide, and filled as a pore."""
+    section, holes = slides.section_with_holes()
+    path = slides.on_glass(tmp_path / "slide.tif", section, round(side_mm * 2000), mpp=0.5)
+    card = ModelCard("fake", tile_px=480, mpp=0.5, colour_target=None)
+    density = run(path, card=card).density
+    assert density.tissue_px.sum() == pytest.approx((~holes).sum(), rel=0.03)
+    true = is_dark(section).sum() / (~holes).sum()
+    assert density.mean_density() == pytest.approx(true, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """Return a function that writes tissue of 4 × 2 cells, so many fifths of each transparent."""
+    pixels = slides.all_tissue(1920, 960)
+    folder = tmp_path_factory.mktemp("sparse")
+
+    def write(fifths: int):
+        missing = [n for n in range(40) if n % 5 < fifths]
+        path = folder / f"{fifths}.tif"
+        size = (96, 480)  # a fifth of a cell
+        return slides.jpeg_tiff(path, pixels, tile_px=size, mpp=0.25, missing=missing)
+
+    return write
+
+
+@pytest.mark.parametrize("fifths", [0, 1, 2, 3])
+@pytest.mark.parametrize("cell_px", [480, 240])
+def test_what_is_transparent_counts_once(sparse, fifths, cell_px):
+    path = sparse(fifths)
+    density = run(path, settings=Settings(cell_px=cell_px, threads=2)).density
+    with Slide(path) as slide:
+        whole = slide.overview(1920)
+    inside = whole[..., 3] == 255
+    true = is_dark(whole)[inside].mean()
+    assert inside.mean() == pytest.approx(1 - fifths / 5)
+    np.testing.assert_allclose(density.tissue_share[density.trusted], 1, atol=0.01)
+    assert density.mean_density() == pytest.approx(true, rel=0.01)
+    assert density.tissue_px.sum() == pytest.approx(inside.sum(), rel=0.01)
+
+
+@pytest.mark.parametrize(("fifths", "share"), [(1, 0.8), (2, None)])
+def test_a_field_is_a_hot_spot_by_the_tissue_that_was_measured(sparse, fifths, share):
+    """Of four fifths, 0.64 were counted, and no field of a sparse slide was one."""
+    measured = run(sparse(fifths))
+    spots = find_hot_spots(measured.density, measured.scale, area_mm2=0.24**2, count=1)
+    assert [spot.tissue_share for spot in spots] == pytest.approx(
+        [share] if share else [], rel=0.01
+    )
 
 
 def test_progress_counts_every_tile_once(small_slide):

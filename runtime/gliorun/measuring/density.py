@@ -19,7 +19,7 @@ CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)
 CLASS_NAMES = ("0–2 %", "2–4 %", "4–8 %", "8–16 %", "16–20 %", "20–100 %")
 NO_CLASS = -1
 MIN_VALID_SHARE = 0.1
-"""A cell with less of its area inside the slide has no value."""
+"""A cell with less valid area, inside the slide and not transparent, has no value."""
 MOST_CELLS = 2**23
 """Cells above which a map is refused: each takes some 160 bytes until all is written, 1.3 GB."""
 
@@ -103,7 +103,7 @@ class DensityMap:
         self.tissue = np.ones(shape, dtype=np.bool_)
         """Cells that hold tissue; the others of a measured tile are glass and have no value."""
         self.tissue_share = np.ones(shape)
-        """Share of each cell's area inside the slide that is tissue, 0 to 1; the rest is glass."""
+        """Share of each cell's valid area that is tissue, 0 to 1; the rest of it is glass."""
 
     def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
         """Count a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8.

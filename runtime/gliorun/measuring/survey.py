@@ -13,15 +13,16 @@ from gliorun.measuring.density import MIN_VALID_SHARE, Status
 from gliorun.measuring.drawn import fits_both
 from gliorun.measuring.quality import QualityLimits, judge, shrink_of
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.tissue import Tissue, check_light, find_tissue, read_tissue
+from gliorun.measuring.tissue import Tissue, check_light, find_tissue, overview_px, read_tissue
 from gliorun.model.card import ModelCard
 from gliorun.processors import processors
 from gliorun.reading.scale import Scale, check_scale
-from gliorun.reading.slide import Rgba, Slide
+from gliorun.reading.slide import Rgba, Slide, resized
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.settings import Settings
 
 OVERVIEW_PX = 2048
+"""Longest side of the overview that is kept, to be shown."""
 STAIN_SAMPLES = 64
 """Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
 
@@ -55,14 +56,15 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     warnings = tuple(check_scale(slide.path, slide.properties, scale, card.mpp))
     grid = tile_grid(slide, card, settings)
     _check_size(slide, grid)
-    overview = slide.overview(OVERVIEW_PX)
+    overview = slide.overview(max(OVERVIEW_PX, overview_px(slide.size_l0, scale)))
     try:
         check_light(overview)
     except GlioError as error:
         raise GlioError(f"{slide.path}: {error}") from error
-    tissue = stained = find_tissue(overview, slide.size_l0)
+    tissue = stained = find_tissue(overview, slide.size_l0, scale)
+    overview = _shown(overview)
     if settings.tissue_mask is not None:
-        tissue = read_tissue(settings.tissue_mask, slide.size_l0, slide.bounds_l0)
+        tissue = read_tissue(settings.tissue_mask, slide.size_l0, slide.bounds_l0).on(stained)
         if fits_both(slide.size_l0, slide.bounds_l0):
             warnings += (
                 "the tissue mask may be of the whole scan area or of the part that QuPath shows, "
@@ -84,6 +86,13 @@ def _check_size(slide: Slide, grid: TileGrid) -> None:
             f"{slide.path}: {width} x {height} px are too small; export a field of at least "
             f"{' x '.join(str(math.ceil(of_tile / 2)) for _, of_tile in sides)} px"
         )
+
+
+def _shown(overview: Rgba) -> Rgba:
+    """Return an overview at the size that is shown, at most `OVERVIEW_PX` a side."""
+    height, width, _ = overview.shape
+    shrink = max(1.0, max(height, width) / OVERVIEW_PX)
+    return resized(overview, (max(1, round(width / shrink)), max(1, round(height / shrink))))
 
 
 def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:

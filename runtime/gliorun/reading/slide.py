@@ -183,7 +183,7 @@ class Slide:
         level, factor = self._best_level(max(downsample, 1.0) * 1.01)
         size = (max(1, round(spec.width_l0 / factor)), max(1, round(spec.height_l0 / factor)))
         pixels = self._pixels((spec.x_l0, spec.y_l0), level, size)
-        return pixels if size == (side_px, side_px) else _resampled(pixels, side_px)
+        return resized(pixels, (side_px, side_px), Image.Resampling.BICUBIC)
 
     def overview(self, max_px: int) -> Rgba:
         """Return the whole slide, at most `max_px` a side: (H, W, 4) uint8 straight RGBA.
@@ -303,15 +303,19 @@ class Slide:
         return region
 
 
-def _resampled(pixels: Rgba, side_px: int) -> Rgba:
-    """Return a tile resampled to `side_px` px a side.
+def resized(
+    pixels: Rgba, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BOX
+) -> Rgba:
+    """Return pixels, (H, W, 4) uint8, resampled to (width, height) px; as they were at their size.
 
     Where all is opaque alpha need not weigh the colours: the same bytes in two thirds of the time.
     """
-    size = pixels.shape[1], pixels.shape[0]
+    before = pixels.shape[1], pixels.shape[0]
+    if before == size:
+        return pixels
     mode = "RGBX" if pixels[..., 3].min() == 255 else "RGBA"
-    image = Image.frombuffer(mode, size, pixels, "raw", mode, 0, 1)
-    return np.asarray(image.resize((side_px, side_px), Image.Resampling.BICUBIC))
+    image = Image.frombuffer(mode, before, pixels, "raw", mode, 0, 1)
+    return np.asarray(image.resize(size, how))
 
 
 def dicom_in(folder: Path) -> Path | None:

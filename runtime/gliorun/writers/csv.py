@@ -31,11 +31,12 @@ def write_density(path: Path, result: Result) -> None:
     `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are empty where
     there is no value. Coordinates are level-0 px as OpenSlide counts them: from the top left of the
     whole scan area, which QuPath may crop, and clipped to it. `valid_fraction` is the share of the
-    cell inside the slide, `tissue_fraction` the share of that which is tissue on the overview (the
-    rest is glass), `status` says why a cell has no value, and `hot_spot` is the rank of the hot
-    spot that holds the cell's centre, if one does. If nuclei were counted, a column `nuclei` holds
-    the number of nuclei whose centre lies in the cell, empty where the tile was not measured. If
-    there are warnings, the last column `warnings` holds them in every line, as they are of all.
+    cell that is valid, inside the slide and not transparent, `tissue_fraction` the share of that
+    which is tissue on the overview (the rest is glass), `status` says why a cell has no value, and
+    `hot_spot` is the rank of the hot spot that holds the cell's centre, if one does. If nuclei were
+    counted, a column `nuclei` holds the number of nuclei whose centre lies in the cell, empty where
+    the tile was not measured. If there are warnings, the last column `warnings` holds them in every
+    line, as they are of all.
     """
     density, counts = result.measured.density, result.counts
     values, shares, status = density.density, density.valid_share, density.cell_status
