@@ -13,7 +13,7 @@ from gliorun.measuring.density import DensityMap, Status
 from gliorun.measuring.tissue import find_tissue
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers.layout import Layout
 from gliorun.writers.legend import BLOCK_PT
@@ -65,7 +65,9 @@ def made(
         (max(1, round(size_l0[1] / shrink)), max(1, round(size_l0[0] / shrink)), 4), GLASS, np.uint8
     )
     overview[:, : max(1, round(columns * grid.tile_l0[0] / shrink))] = PINK
-    measured = SlideDensity(density, scale, find_tissue(overview, size_l0), overview, ())
+    measured = SlideDensity(
+        density, scale, find_tissue(overview, size_l0, scale), overview, None, ()
+    )
     area_mm2, count = fields
     spots = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
     return Result(name, measured, CARD, spots, run={})

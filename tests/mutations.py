@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,25 @@ MAD_SCALES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """Where the parts of a sound TIFF lie.
+
+    Parameters
+    ----------
+    tags : dict of int to (int, int, int)
+        Of the first directory by code: where its value lies, its type, and the number of values.
+    tiles : list of (int, int)
+        Offset and length of each tile of the first directory.
+    directories : list of int
+        Offset of each.
+    """
+
+    tags: dict[int, tuple[int, int, int]]
+    tiles: list[tuple[int, int]]
+    directories: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Mutation:
     """What was done to a slide, in words, and the bytes that came of it."""
 
@@ -42,16 +61,8 @@ def sound(folder: Path) -> dict[str, Path]:
     pixels = slides.all_tissue(*SIZE_PX, density=0.12)
     paths = {kind: folder / f"{kind}.{suffix}" for kind, suffix in KINDS.items()}
     demo.write_slide(paths["aperio"], pixels, mpp=0.25, levels=2)
-    tifffile.imwrite(
-        paths["generic"],
-        pixels,
-        tile=(256, 256),
-        photometric="rgb",
-        compression="jpeg",
-        resolution=(4e4, 4e4),
-        resolutionunit="CENTIMETER",
-        metadata=None,
-    )
+    slides.tiled_tiff(paths["generic"], pixels, "jpeg")
+    slides.tiled_tiff(paths["deflate"], pixels, "deflate")
     tifffile.imwrite(
         paths["jpeg2000"],
         pixels,
@@ -65,92 +76,132 @@ def sound(folder: Path) -> dict[str, Path]:
     return paths
 
 
-KINDS = {"aperio": "svs", "generic": "tif", "jpeg2000": "svs"}
+KINDS = {"aperio": "svs", "generic": "tif", "deflate": "tif", "jpeg2000": "svs"}
 
 
-def mutations(whole: Path, number: int) -> Iterator[Mutation]:
-    """Yield `number` ways to damage a sound slide, kind after kind, by the seed of their number."""
-    ways = (_flip_pixels, _flip_header, _cut, _empty_tile, _move_tile, _lie, _mad_tile, _rescale)
+def mutations(whole: Path, seeds: Iterable[int]) -> Iterator[Mutation]:
+    """Yield a way to damage a sound slide for each seed; neighbouring seeds are of other ways."""
     content = whole.read_bytes()
     with tifffile.TiffFile(whole) as slide:
         page = slide.pages[0]
         tags = {tag.code: (tag.valueoffset, tag.dtype, tag.count) for tag in page.tags}
         tiles = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    for seed in range(number):
-        way = ways[seed % len(ways)]
+        parts = Parts(tags, tiles, [page.offset for page in slide.pages])
+    for seed in seeds:
+        way = WAYS[seed % len(WAYS)]
         mutated = bytearray(content)
-        what = way(mutated, tags, tiles, np.random.default_rng(seed))
+        what = way(mutated, parts, np.random.default_rng(seed))
         yield Mutation(f"{way.__name__[1:]}: {what}", bytes(mutated))
 
 
-Tags = dict[int, tuple[int, int, int]]
-Tiles = list[tuple[int, int]]
-Way = Callable[[bytearray, Tags, Tiles, np.random.Generator], str]
-
-
-def _flip_pixels(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _flip_pixels(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     number = int(random.choice([1, 3, 30]))
     for _ in range(number):
-        start, length = tiles[random.integers(len(tiles))]
+        start, length = parts.tiles[random.integers(len(parts.tiles))]
         content[start + random.integers(length)] ^= 1 << random.integers(8)
     return f"{number} bits of pixel data"
 
 
-def _flip_header(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
-    entry = list(tags)[random.integers(len(tags))]
-    at = max(0, tags[entry][0] - 12) + int(random.integers(16))
+def _flip_header(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    entry = list(parts.tags)[random.integers(len(parts.tags))]
+    at = max(0, parts.tags[entry][0] - 12) + int(random.integers(16))
     content[at] ^= 1 << random.integers(8)
     content[random.integers(16)] ^= int(random.integers(2)) << random.integers(8)
     return f"bits near tag {entry}"
 
 
-def _cut(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _cut(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     keep = int(len(content) * random.choice([0.01, 0.3, 0.8, 0.97, 0.999]))
     del content[keep:]
     return f"to {keep} bytes"
 
 
-def _empty_tile(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
-    return _patch_array(content, tags, COUNTS, random, int(random.choice([0, 0, 1, 5])))
+def _empty_tile(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    return _patch_array(content, parts, COUNTS, random, int(random.choice([0, 0, 1, 5])))
 
 
-def _move_tile(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _move_tile(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     return _patch_array(
-        content, tags, OFFSETS, random, int(random.choice([0, 8, len(content), 2**31]))
+        content, parts, OFFSETS, random, int(random.choice([0, 8, len(content), 2**31]))
     )
 
 
-def _lie(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
-    return _patch(content, tags, int(random.choice([WIDTH, HEIGHT])), int(random.choice(MAD_SIDES)))
+def _lie(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    return _patch(
+        content, parts, int(random.choice([WIDTH, HEIGHT])), int(random.choice(MAD_SIDES))
+    )
 
 
-def _mad_tile(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _mad_tile(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     code = int(random.choice([TILE_WIDTH, TILE_HEIGHT, BITS, COMPRESSION, SAMPLES]))
-    return _patch(content, tags, code, int(random.choice([0, 1, 5, 16, 240, 33_003, 65_520])))
+    return _patch(content, parts, code, int(random.choice([0, 1, 5, 16, 240, 33_003, 65_520])))
 
 
-def _rescale(content: bytearray, tags: Tags, tiles: Tiles, random: np.random.Generator) -> str:
+def _rescale(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     text = MAD_SCALES[random.integers(len(MAD_SCALES))]
     start = content.find(b"MPP = 0.25")
     if start < 0:
-        return _patch(content, tags, 282, 0)  # the resolution of a plain TIFF lies elsewhere
+        return _patch(content, parts, 282, 0)  # the resolution of a plain TIFF lies elsewhere
     content[start : start + len(text)] = text
     return text.decode()
 
 
-def _patch(content: bytearray, tags: Tags, code: int, value: int) -> str:
-    at, kind, _ = tags[code]
+def _patch(content: bytearray, parts: Parts, code: int, value: int) -> str:
+    at, kind, _ = parts.tags[code]
     form = "<H" if kind == 3 else "<I"
     struct.pack_into(form, content, at, value % (1 << 8 * struct.calcsize(form)))
     return f"tag {code} is {value}"
 
 
 def _patch_array(
-    content: bytearray, tags: Tags, code: int, random: np.random.Generator, value: int
+    content: bytearray, parts: Parts, code: int, random: np.random.Generator, value: int
 ) -> str:
-    at, kind, count = tags[code]
+    at, kind, count = parts.tags[code]
     form = "<H" if kind == 3 else "<I"
     index = int(random.integers(count))
     value %= 1 << 8 * struct.calcsize(form)
     struct.pack_into(form, content, at + index * struct.calcsize(form), value)
     return f"entry {index} of tag {code} is {value}"
+
+
+def _loop(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    """Have a directory name one that came before it, or itself, as the next."""
+    number = int(random.integers(len(parts.directories)))
+    to = int(random.integers(number + 1))
+    struct.pack_into("<I", content, _next_at(content, parts, number), parts.directories[to])
+    return f"directory {number} goes on with {to}"
+
+
+def _turn(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    """Say in a new first directory, at the end of the file, that the image lies turned."""
+    code, value = 274, int(random.integers(2, 9))
+    start, link = parts.directories[0], _next_at(content, parts, 0)
+    entries = [content[k : k + 12] for k in range(start + 2, link, 12)]
+    entries.append(bytearray(struct.pack("<HHIHH", code, 3, 1, value, 0)))
+    entries.sort(key=lambda entry: int.from_bytes(entry[:2], "little"))
+    turned = struct.pack("<H", len(entries)) + b"".join(entries) + content[link : link + 4]
+    content += bytes(len(content) % 2)
+    struct.pack_into("<I", content, 4, len(content))
+    content += turned
+    return f"orientation is {value}"
+
+
+def _tiny(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
+    """Leave what begins as a TIFF and ends at once, sometimes within its first word."""
+    start = bytes(random.choice([b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"])).ljust(4, b"\0")
+    content[:] = (start + random.bytes(4))[: random.integers(1, 9)]
+    return f"{len(content)} bytes"
+
+
+def _next_at(content: bytearray, parts: Parts, number: int) -> int:
+    """Return where a directory says which one comes next."""
+    start = parts.directories[number]
+    (entries,) = struct.unpack_from("<H", content, start)
+    return start + 2 + 12 * int(entries)
+
+
+WAYS: tuple[Callable[[bytearray, Parts, np.random.Generator], str], ...] = (
+    _flip_pixels, _flip_header, _cut, _empty_tile, _move_tile, _lie, _mad_tile, _rescale,
+    _loop, _turn, _tiny,
+)  # fmt: skip
+"""Each changes the bytes of a slide and says how."""

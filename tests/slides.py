@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterable
+from collections.abc import Container, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage, generate_uid
@@ -51,6 +52,23 @@ def glass(width: int, height: int) -> Pixels:
     return np.repeat(GLASS + noise, 3, axis=-1).astype(np.uint8)
 
 
+def section_with_holes(strength: float = 1.0) -> tuple[Pixels, NDArray[np.bool_]]:
+    """Return 0.7 x 0.7 mm of tissue at 0.5 µm/px with round holes of 25 to 70 µm, and the holes.
+
+    It is stained unevenly, by 0.45 to 1 of the full `strength`.
+    """
+    side, random = 1400, np.random.default_rng(2)
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    holes = np.zeros((side, side), np.bool_)
+    while holes.mean() < 0.2:
+        radius, left, top = random.uniform([25, 0, 0], [70, side, side])
+        holes |= (x - left) ** 2 + (y - top) ** 2 < radius**2
+    uneven = strength * (0.725 + 0.275 * np.sin(x / 90) * np.sin(y / 70))
+    tissue = 248 * (all_tissue(side, side) / 248) ** uneven[..., None]
+    pixels = np.where(holes[..., None], glass(side, side), np.rint(tissue).clip(0, 255))
+    return pixels.astype(np.uint8), holes
+
+
 def text_file(path: Path) -> Path:
     """Write a text file under a slide's name."""
     path.write_text("this is no slide\n" * 100)
@@ -76,6 +94,79 @@ def with_bad_jpeg(path: Path, whole: Path, tiles: Iterable[tuple[int, int]]) -> 
             content[start : start + length] = b"\x55" * length
     path.write_bytes(content)
     return path
+
+
+def looped(path: Path, levels: int) -> Path:
+    """Write a slide whose last image names the first one as the next."""
+    demo.write_slide(path, all_tissue(600, 400), levels=levels)
+    with tifffile.TiffFile(path) as slide:
+        first, last = slide.pages[0].offset, slide.pages[-1].offset
+    content = bytearray(path.read_bytes())
+    (entries,) = struct.unpack_from("<H", content, last)
+    struct.pack_into("<I", content, last + 2 + 12 * entries, first)
+    path.write_bytes(content)
+    return path
+
+
+def tiled_tiff(path: Path, pixels: Pixels, compression: str | None, **more: object) -> Path:
+    """Write a TIFF of tiles that are compressed in any way tifffile knows, at 0.25 µm/px."""
+    tifffile.imwrite(
+        path,
+        pixels,
+        tile=(JPEG_TILE_PX, JPEG_TILE_PX),
+        photometric="rgb",
+        compression=compression,
+        compressionargs={"level": 40} if compression == "aperio_jp2000_rgb" else None,
+        resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        **more,
+    )
+    return path
+
+
+def strips(path: Path, pixels: Pixels, **more: object) -> Path:
+    """Write a TIFF without tiles, at 0.25 µm/px."""
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        rowsperstrip=32,
+        resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        **more,
+    )
+    return path
+
+
+def ndpi(path: Path, pixels: Pixels, focal_plane_nm: int) -> Path:
+    """Write a slide as Hamamatsu scanners do, of one JPEG in one focal plane."""
+    tags = [(65420, "I", 1, 1, True), (65421, "f", 1, 40.0, True)]
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="ycbcr",
+        compression="jpeg",
+        rowsperstrip=len(pixels),
+        resolution=(4e4, 4e4),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+        extratags=[*tags, (65424, "i", 1, focal_plane_nm, True)],
+    )
+    return path
+
+
+def ventana(path: Path, pixels: Pixels) -> Path:
+    """Write a slide as Ventana scanners do, but without the record of its scanned regions."""
+    xml = b'<?xml version="1.0"?><iScan ScanRes="0.25" Magnification="40"/>'
+    return tiled_tiff(
+        path,
+        pixels,
+        "jpeg",
+        description="level=0 mag=40 quality=90",
+        extratags=[(700, "B", len(xml), xml, True)],
+    )
 
 
 def non_square(path: Path, pixels: Pixels, x_mpp: float, y_mpp: float) -> Path:
@@ -131,13 +222,16 @@ def jpeg_tiff(
     tables: bool = False,
     big: bool = False,
     quality: int = 90,
+    mpp: float | None = None,
+    missing: Container[int] = (),
 ) -> Path:
     """Write a generic TIFF of JPEG tiles (width, height), in the ways that scanners do.
 
     With `tables` the tiles hold neither their tables, which the TIFF holds once, nor a marker
-    that tells their colour space.
+    that tells their colour space. The `missing` tiles, counted in reading order, are transparent.
     """
     encoded = [_jpeg(tile, space, subsampling, quality) for tile in _tiles(pixels, tile_px)]
+    encoded = [b"" if number in missing else jpeg for number, jpeg in enumerate(encoded)]
     if tables:
         parts = [_without_tables(jpeg) for jpeg in encoded]
         encoded = [jpeg for jpeg, _ in parts]
@@ -153,8 +247,70 @@ def jpeg_tiff(
         compressionargs={"outcolorspace": space.lower()},
         jpegtables=parts[0][1] if tables else None,
         subsampling=None if space == "RGB" else SUBSAMPLING[subsampling],
+        resolution=None if mpp is None else (1e4 / mpp, 1e4 / mpp),
+        resolutionunit=None if mpp is None else "CENTIMETER",
         metadata=None,
     )
+    return path
+
+
+def sparse(path: Path, pixels: Pixels, scanned: tuple[int, int, int, int], mpp: float) -> Path:
+    """Write a TIFF of JPEG tiles; only those within left, top, right, bottom px are there."""
+    left, top, right, bottom = (side // JPEG_TILE_PX for side in scanned)
+    down, across = (-(-side // JPEG_TILE_PX) for side in pixels.shape[:2])
+    missing = [
+        row * across + column
+        for row in range(down)
+        for column in range(across)
+        if not (top <= row < bottom and left <= column < right)
+    ]
+    return jpeg_tiff(path, pixels, space="RGB", subsampling="444", mpp=mpp, missing=missing)
+
+
+def on_glass(path: Path, section: Pixels, side_px: int, mpp: float) -> Path:
+    """Write a section in the middle of a square of glass of any size, at full and an eighth size.
+
+    Tiles of nothing but glass share the bytes that are encoded once, so a large one is soon made.
+    """
+    tile_px = 512
+    blank = np.full((tile_px, tile_px, 3), GLASS, np.uint8)
+    glass = _jpeg(blank, "YCbCr", "444", 90)
+
+    def tiles(part: Pixels, side: int, corner: int) -> Generator[bytes]:
+        end = corner + len(part)
+        for top in range(0, side, tile_px):
+            for left in range(0, side, tile_px):
+                if min(top, left) + tile_px <= corner or max(top, left) >= end:
+                    yield glass
+                    continue
+                tile = blank.copy()
+                rows, columns = (
+                    slice(max(corner - start, 0), max(end - start, 0)) for start in (top, left)
+                )
+                ours = tile[rows, columns]
+                y, x = max(top - corner, 0), max(left - corner, 0)
+                ours[:] = part[y : y + ours.shape[0], x : x + ours.shape[1]]
+                yield _jpeg(tile, "YCbCr", "444", 90)
+
+    corner = (side_px - len(section)) // 16 * 8
+    with tifffile.TiffWriter(path) as slide:
+        for shrink in (1, 8):
+            side = side_px // shrink
+            part = np.asarray(Image.fromarray(section).reduce(shrink))
+            slide.write(
+                tiles(part, side, corner // shrink),
+                shape=(side, side, 3),
+                dtype=np.uint8,
+                tile=(tile_px, tile_px),
+                photometric="ycbcr",
+                compression="jpeg",
+                compressionargs={"outcolorspace": "ycbcr"},
+                subsampling=(1, 1),
+                resolution=(1e4 / mpp, 1e4 / mpp),
+                resolutionunit="CENTIMETER",
+                subfiletype=int(shrink > 1),
+                metadata=None,
+            )
     return path
 
 
@@ -195,21 +351,29 @@ def _without_tables(jpeg: bytes) -> tuple[bytes, bytes]:
     return rest + jpeg[place:], tables + b"\xff\xd9"
 
 
-def mrxs(path: Path, pixels: Pixels) -> Path:
+def mrxs(
+    path: Path, pixels: Pixels, *, before: tuple[int, int] = (0, 0), after: tuple[int, int] = (0, 0)
+) -> Path:
     """Write a slide as 3DHISTECH scanners do: a small file, and a folder of its name beside it.
 
-    The layout is that which OpenSlide's own reader of this format expects; one level.
+    The layout is that which OpenSlide's own reader of this format expects; one level. `before` and
+    `after` are (columns, rows) of tiles of the scan area that were not scanned.
     """
     height, width = (side // JPEG_TILE_PX * JPEG_TILE_PX for side in pixels.shape[:2])
-    columns, rows = width // JPEG_TILE_PX, height // JPEG_TILE_PX
+    across = width // JPEG_TILE_PX
+    columns = before[0] + across + after[0]
+    rows = before[1] + height // JPEG_TILE_PX + after[1]
     folder, slide_id, data, places = path.with_suffix(""), "0123456789ABCDEF", b"", b""
-    for number, tile in enumerate(_tiles(pixels[:height, :width], (JPEG_TILE_PX, JPEG_TILE_PX))):
+    tiles = list(_tiles(pixels[:height, :width], (JPEG_TILE_PX, JPEG_TILE_PX)))
+    for k, tile in enumerate(tiles):
+        row, column = divmod(k, across)
+        number = (before[1] + row) * columns + before[0] + column
         encoded = _jpeg(tile, "YCbCr", "420", 90)
         places += struct.pack("<4i", number, len(data), len(encoded), 0)
         data += encoded
     head = b"01.02" + slide_id.encode()
     at = len(head) + 8  # after the pointers to the hierarchical and the other records
-    index = head + struct.pack("<7i", at, at, at + 4, 0, at + 12, rows * columns, 0) + places
+    index = head + struct.pack("<7i", at, at, at + 4, 0, at + 12, len(tiles), 0) + places
     folder.mkdir()
     (folder / "Data0000.dat").write_bytes(data)
     (folder / "Index.dat").write_bytes(index)

@@ -111,7 +111,7 @@ def test_the_image_is_small_and_holds_no_training_and_no_root(podman: Podman):
 @pytest.mark.parametrize("user", ["10001", "1234:1234"])
 def test_kernels_come_compiled_for_any_user(podman: Podman, user: str):
     code = (
-        "import numpy as np; from gliorun import kernels; "
+        "import numpy as np; from gliorun.measuring import kernels; "
         "masks = np.zeros((480, 480), np.uint8); cells = np.zeros((1, 1), np.int64); "
         "kernels.count_nuclei(masks, masks, 480, cells, cells); "
         "stats = kernels.count_nuclei.stats; "

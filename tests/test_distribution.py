@@ -108,6 +108,26 @@ def test_the_wheel_runs_where_it_is_unpacked_and_loads_no_training(built, tmp_pa
     assert done.stdout.split() == [str(tmp_path / "gliorun" / "__init__.py"), "[]"], done.stderr
 
 
+def test_installed_for_use_and_for_development_by_turns_in_one_clone_it_runs(tmp_path):
+    copy = checkout(tmp_path / "copy")
+    (for_use,) = marked("try it")
+    development, run_tests = marked("test command")[0].rsplit(" && ", 1)
+    assert run_tests.endswith("pytest")
+    *_, demo = for_use.split(" && ")
+    ours = ("NUMBA_CACHE_DIR", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "caches")}
+    where = ".venv/bin/python -c 'import gliorun; print(gliorun.__file__)'"
+    for install in (for_use, f"{development} && {demo}", for_use):
+        type_in(install, copy, environment)
+        (source,) = type_in(where, copy, environment).split()
+        assert (source == f"{copy}/runtime/gliorun/__init__.py") == (" -e " in install), source
+    type_in(".venv/bin/pip uninstall --yes gliorun", copy, environment)
+    left = [path for room in ROOMS for path in copy.glob(f".venv/lib/*/*/{Path(room).name}")]
+    assert not left
+    shutil.rmtree(tmp_path)  # two gigabytes of libraries
+
+
 def test_the_bill_of_materials_names_what_runs_and_its_licences(tmp_path):
     path = tmp_path / "sbom.json"
     command = Path(sys.executable).with_name("cyclonedx-py")

@@ -18,7 +18,7 @@ from gliobench.stress import CHANGES
 from glioexport.dataset import MPP, Entry, LabelledTile, load_tiles, read_index
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import ModelCard
-from gliorun.reading.tiles import SAME_SCALE
+from gliorun.reading.scale import SAME_SCALE
 
 Pixels = NDArray[np.uint8]
 Normalise = Callable[[list[Pixels]], list[Pixels]]

@@ -91,8 +91,8 @@ def noise(machine: Machine) -> str:
     if machine.load is None or machine.load <= 1.5 * machine.cores + 1:
         return ""
     return (
-        f"Other programs ran meanwhile (load {machine.load:.1f} on {machine.cores} cores): tiles/s "
-        "are too low; ratios of the same round and CPU seconds still hold."
+        f"Other programs ran meanwhile (load {machine.load:.1f} on {machine.cores} cores): compare "
+        "CPU seconds; tiles/s are too low, and a ratio of them may be wrong by a factor of two."
     )
 
 

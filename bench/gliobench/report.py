@@ -9,11 +9,13 @@ import numpy as np
 
 from gliobench.compare import CompareFigures, Row
 from gliobench.document import DISAGREES
-from gliobench.speed import Point, SpeedFigures, Way
+from gliobench.speed import BUSY, Point, SpeedFigures, Way
 
 MB = 1e6
 NEAR_PEAK = 0.6
 """Share of the peak from which a network is said to be limited by its operations."""
+LARGEST_SPREAD = 1.5
+"""A ratio whose rounds differ by more than so many times says nothing."""
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -22,6 +24,18 @@ def spread(values: Sequence[float], digits: int) -> str:
         return "–"
     median, low, high = float(np.median(values)), min(values), max(values)
     return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def ratio(values: Sequence[float]) -> str:
+    """Return a ratio as `spread` does, or that its rounds differ too much to say one."""
+    if values and max(values) > LARGEST_SPREAD * min(values):
+        return f"worthless ({min(values):.2f}–{max(values):.2f})"
+    return spread(values, 2)
+
+
+def cpu_ratio(more: Sequence[float], less: Sequence[float]) -> str:
+    """Return how many times the CPU time of `less` that of `more` is, round by round."""
+    return ratio([one / other for one, other in zip(more, less, strict=True)])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -39,10 +53,10 @@ def compare_markdown(figures: CompareFigures) -> str:
         "minimum and maximum in brackets.",
         table(
             (
-                "backend", "tiles/s", f"× {reference.name}", "CPU s a tile", "start, s",
-                "peak memory", "GMAC a tile", "of the peak",
+                "backend", "CPU s a tile", f"{reference.name} takes × the CPU", "tiles/s",
+                f"× {reference.name}", "start, s", "peak memory", "GMAC a tile", "of the peak",
             ),
-            (_cost_row(row) for row in figures.rows),
+            (_cost_row(row, reference) for row in figures.rows),
         ),
         table(
             (
@@ -78,12 +92,14 @@ def _name(row: Row) -> str:
     return f"{row.name}{batch}" if row.agrees else f"{row.name}{batch} {DISAGREES}"
 
 
-def _cost_row(row: Row) -> Sequence[str]:
+def _cost_row(row: Row, reference: Row) -> Sequence[str]:
+    less = cpu_ratio(reference.cpu_s_a_tile, row.cpu_s_a_tile)
     return (
         _name(row),
-        spread(row.tiles_s, 1),
-        spread(row.ratios, 2) if row.agrees else "not ranked",
         spread(row.cpu_s_a_tile, 3),
+        less if row.agrees else "not ranked",
+        spread(row.tiles_s, 1),
+        ratio(row.ratios) if row.agrees else "not ranked",
         f"{row.start_s:.1f}",
         memory(row.peak_bytes),
         "–" if row.gmac is None else f"{row.gmac:.1f}",
@@ -111,20 +127,15 @@ def speed_markdown(figures: SpeedFigures) -> str:
         f"tissue; {figures.model}, {figures.precision}. {figures.tiles} tiles from the middle of "
         f"its tissue, {figures.rounds} rounds in turns; median, minimum and maximum in brackets.",
         table(
-            ("way", "tiles/s", "gliorun is × as fast", "CPU s a tile", "peak memory", "density"),
-            (_way_row(way) for way in figures.ways),
-        ),
-        f"**{figures.seconds_a_100mm2:.0f} s for 100 mm²** of tissue (from "
-        f"{spread(job.tiles_s, 1)} tiles/s, after a start of {spread(figures.start_s, 2)} s).\n"
-        f"Bottleneck: {figures.bottleneck}.",
-        table(
-            ("stage", "CPU ms a tile", "share"),
             (
-                (name, f"{1000 * seconds:.2f}", f"{seconds / sum(figures.stages.values()):.1%}")
-                for name, seconds in figures.stages.items()
+                "way", "CPU s a tile", "takes × gliorun's CPU", "tiles/s", "gliorun is × as fast",
+                "peak memory", "density",
             ),
+            (_way_row(way, job) for way in figures.ways),
         ),
-    ]
+        f"{_of_100mm2(figures)}\nBottleneck: {figures.bottleneck}.",
+        _stages(figures.stages, float(np.median(job.cpu_s_a_tile))),
+    ]  # fmt: skip
     for name, points in (
         ("reader threads", figures.threads),
         ("requests", figures.requests),
@@ -136,15 +147,43 @@ def speed_markdown(figures: SpeedFigures) -> str:
     return "\n\n".join(parts)
 
 
-def _way_row(way: Way) -> Sequence[str]:
+def _of_100mm2(figures: SpeedFigures) -> str:
+    """Return what 100 mm² of tissue take: in CPU seconds where others had the processors too."""
+    job = figures.ways[0]
+    pace = f"from {spread(job.tiles_s, 1)} tiles/s, after a start of {spread(figures.start_s, 2)} s"
+    if figures.busy_alone >= BUSY:
+        return f"**{figures.seconds_a_100mm2:.0f} s for 100 mm²** of tissue ({pace})."
+    tiles = (figures.seconds_a_100mm2 - np.median(figures.start_s)) * np.median(job.tiles_s)
+    return (
+        f"**{tiles * np.median(job.cpu_s_a_tile):.0f} CPU s for 100 mm²** of tissue. Other "
+        f"programs ran, the network alone had {figures.busy_alone:.0%} of the processors: it took "
+        f"{figures.seconds_a_100mm2:.0f} s ({pace})."
+    )
+
+
+def _stages(stages: dict[str, float], job_s: float) -> str:
+    """Return the CPU seconds of each stage alone as a table, and beside them the whole job's."""
+    alone_s = sum(stages.values())
+    rows = [
+        (name, f"{1000 * seconds:.2f}", f"{seconds / alone_s:.1%}")
+        for name, seconds in stages.items()
+    ]
+    return (
+        table(("stage", "CPU ms a tile", "share"), rows)
+        + f"\n\nEach stage alone, together {1000 * alone_s:.2f} ms; "
+        f"the whole job takes {1000 * job_s:.2f} ms of CPU time a tile."
+    )
+
+
+def _way_row(way: Way, job: Way) -> Sequence[str]:
     difference = way.density_difference_points
-    ratio = spread(way.ratios, 2) if way.agrees else "not ranked"
     density = "no masks" if difference is None else f"{difference:.3f} points apart"
     return (
         way.name if way.agrees else f"{way.name} {DISAGREES}",
-        spread(way.tiles_s, 1),
-        ratio,
         spread(way.cpu_s_a_tile, 3),
+        cpu_ratio(way.cpu_s_a_tile, job.cpu_s_a_tile) if way.agrees else "not ranked",
+        spread(way.tiles_s, 1),
+        ratio(way.ratios) if way.agrees else "not ranked",
         memory(way.peak_bytes),
         density,
     )
@@ -156,13 +195,13 @@ def memory(peak_bytes: int | None) -> str:
 
 
 def _scaling(name: str, points: Sequence[Point]) -> str:
-    head = [name, "tiles/s", "CPU s a tile", "start, s"]
+    head = [name, "CPU s a tile", "tiles/s", "start, s"]
     own = any(point.peak_bytes is not None for point in points)
     rows = [
         [
             f"{point.setting:g}",
-            spread(point.tiles_s, 1),
             spread(point.cpu_s_a_tile, 3),
+            spread(point.tiles_s, 1),
             spread(point.start_s, 2),
             *([memory(point.peak_bytes)] if own else []),
         ]

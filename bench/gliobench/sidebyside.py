@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gliobench import document, machine
 from gliobench.compare import CompareFigures, Row
 from gliobench.doctor import DoctorFigures
 from gliobench.document import DISAGREES, Envelope
-from gliobench.report import spread, table
+from gliobench.report import ratio, spread, table
 from gliobench.speed import SpeedFigures
 from gliorun.errors import GlioError, UsageError
 
@@ -170,7 +168,7 @@ def _doctor(measured: Sequence[Measured]) -> str:
 
 
 def _compare(measured: Sequence[Measured]) -> str:
-    """Return the backends in rows; machines, in columns, show tiles/s and the ratio."""
+    """Return the backends in rows; machines, in columns, show CPU time, tiles/s and the ratio."""
     names = list(dict.fromkeys(row.name for one in measured for row in one.figures.rows))
     rows = []
     for name in names:
@@ -179,14 +177,14 @@ def _compare(measured: Sequence[Measured]) -> str:
             row = next((r for r in one.figures.rows if r.name == name), None)
             if row is None:
                 cells.append("–")
-            elif not row.agrees:
-                cells.append(f"{spread(row.tiles_s, 1)} {DISAGREES}, not ranked")
             else:
-                cells.append(f"{spread(row.tiles_s, 1)}, × {float(np.median(row.ratios)):.2f}")
+                speed = f"{spread(row.cpu_s_a_tile, 3)} CPU s; {spread(row.tiles_s, 1)}"
+                ranked = f", × {ratio(row.ratios)}" if row.agrees else f" {DISAGREES}, not ranked"
+                cells.append(f"{speed}{ranked}")
         rows.append((name, *cells))
     head = [
-        f"{one.letter}: tiles/s, × {one.figures.rows[0].name} ({one.figures.tiles} tiles of "
-        f"{one.figures.source})"
+        f"{one.letter}: CPU s a tile; tiles/s, × {one.figures.rows[0].name} "
+        f"({one.figures.tiles} tiles of {one.figures.source})"
         for one in measured
     ]
     return table(("backend", *head), rows)
@@ -194,11 +192,15 @@ def _compare(measured: Sequence[Measured]) -> str:
 
 def _speed(measured: Sequence[Measured]) -> str:
     return table(
-        ("", "slide", "tiles/s", "× network alone", "× Keras script", "s for 100 mm²", "limit"),
+        (
+            "", "slide", "CPU s a tile", "tiles/s", "× network alone", "× Keras script",
+            "s for 100 mm²", "limit",
+        ),
         (
             (
                 one.letter,
                 f"{one.figures.slide}, {one.figures.model}, {one.figures.precision}",
+                spread(one.figures.ways[0].cpu_s_a_tile, 3),
                 spread(one.figures.ways[0].tiles_s, 1),
                 _ratio(one.figures, "network alone"),
                 _ratio(one.figures, "Keras script"),
@@ -207,14 +209,14 @@ def _speed(measured: Sequence[Measured]) -> str:
             )
             for one in measured
         ),
-    )
+    )  # fmt: skip
 
 
 def _ratio(figures: SpeedFigures, name: str) -> str:
     way = next((way for way in figures.ways if way.name.startswith(name)), None)
     if way is None:
         return "–"
-    return spread(way.ratios, 2) if way.agrees else f"{DISAGREES}, not ranked"
+    return ratio(way.ratios) if way.agrees else f"{DISAGREES}, not ranked"
 
 
 def _accuracy(measured: Sequence[Measured]) -> str:

@@ -80,7 +80,7 @@ class SpeedFigures:
 
     `tiles` is the number a round of `ways`. `start_s` is what comes before the first tile of the
     whole slide: overview, tissue and stain, once a slide. `stages` is CPU seconds a tile, one
-    stage at a time; "rest" is what the whole job takes beyond them. `threads`, `requests` and
+    stage at a time; together they may be more or less than the whole job. `threads`, `requests` and
     `sizes` (gigapixels) are scaling curves of the job. `seconds_a_100mm2` is for 100 mm² of tissue
     at the model's scale, the start included. `busy` is the share of the processors' time that the
     job used, `busy_alone` that the network alone used: less than 1 where other programs ran.
@@ -353,7 +353,7 @@ def _figures(
     left_out: list[str],
 ) -> SpeedFigures:
     job = ways[0]
-    tiles_s, cpu_s = float(np.median(job.tiles_s)), float(np.median(job.cpu_s_a_tile))
+    tiles_s = float(np.median(job.tiles_s))
     busy, busy_alone = (_busy(way) for way in ways[:2])
     tile_um = card.tile_px * card.mpp
     width, height = of_job[0].size_l0
@@ -369,7 +369,7 @@ def _figures(
         rounds=len(of_job),
         ways=ways,
         start_s=starts,
-        stages={**stages, "rest": cpu_s - sum(stages.values())},
+        stages=stages,
         threads=curves[0],
         requests=curves[1],
         sizes=curves[2],

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gliorun.errors import GlioError
 from gliorun.measuring.density import classify
-from gliorun.reading.images import NO_IMAGE
+from gliorun.reading import images
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in level-0 px."""
@@ -103,15 +102,11 @@ def _compare(cells: list[tuple[Box, float]], true: NDArray[np.float64]) -> Truth
 def read_mask(path: Path) -> NDArray[np.bool_]:
     """Read a mask image, any value above 0 a nucleus, as (H, W) bool."""
     try:
-        with Image.open(path) as image:
-            mask = np.asarray(image) > 0
-    except NO_IMAGE as error:
+        return images.read_mask(path)
+    except images.NO_IMAGE as error:
         raise GlioError(
             f"{path}: cannot be read as a mask ({error}); pass a PNG or TIFF"
         ) from error
-    if mask.ndim != 2:
-        raise GlioError(f"{path}: has {mask.shape[-1]} channels; a mask has one; pass that")
-    return mask
 
 
 def _box(row: dict[str, str]) -> Box:

@@ -17,10 +17,10 @@ from gliorun.measuring import colour
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.kernels import OPAQUE
 from gliorun.measuring.quality import judge, shrink_of
-from gliorun.measuring.survey import slide_stain, tile_reader
-from gliorun.model.card import ModelCard, check_mpp
+from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine, open_model
 from gliorun.pipeline import SlideDensity, Tile, measure
+from gliorun.reading.scale import check_mpp
 from gliorun.reading.slide import Rgba, Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
@@ -261,16 +261,17 @@ def sample_of(middle: Middle, card: ModelCard, count: int) -> Sample:
     kept: list[Tile] = []
 
     def keep(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
-        for tile, mask in _unsegmented(islice(some, count)):
-            kept.append(tile)
+        kept.clear()  # of the tiles that the stain was measured on
+        for tile, mask in _unsegmented(some):
+            if len(kept) < count:
+                kept.append(tile)
             yield tile, mask
 
     settings = Settings(mpp=middle.target.mpp)
     with middle.open(count) as slide:
         measured = measure(slide, card, keep, settings)
-        read = tile_reader(slide, card, measured.scale, settings.quality)
-        stain = slide_stain(read, tissue_tiles(measured))
-    return Sample(kept, measured, stain, colour.table_between(stain, card.colour_target))
+    table = colour.table_between(measured.stain, card.colour_target)
+    return Sample(kept, measured, measured.stain, table)
 
 
 def _sample(known: dict[int, Sample], middle: Middle, card: ModelCard, count: int) -> Sample:

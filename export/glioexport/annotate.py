@@ -19,7 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glioexport.dataset import COARSEST_MPP, COLUMNS, Entry, read_rgba, stain_statistics
+from glioexport.dataset import (
+    COARSEST_MPP,
+    COLUMNS,
+    Entry,
+    read_rgba,
+    read_table,
+    stain_statistics,
+)
 from glioexport.nuclei_geojson import (
     Labels,
     Outlines,
@@ -35,7 +42,7 @@ from gliorun.atomic import cannot_write, replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour
 from gliorun.model.card import ModelCard
-from gliorun.reading.images import NO_IMAGE
+from gliorun.reading.images import NO_IMAGE, open_upright
 
 Row = dict[str, str]
 Say = Callable[[str], None]
@@ -222,10 +229,10 @@ def _named(images: Iterable[Path]) -> dict[str, Path]:
 def _shape_of(path: Path) -> tuple[int, int]:
     """Return the height and width of a tile's image, or raise if it cannot be used."""
     try:
-        with Image.open(path) as image:
-            (width, height), mode = image.size, image.mode
+        image = open_upright(path)
     except NO_IMAGE as error:
         raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
+    (width, height), mode = image.size, image.mode
     if mode not in ("RGB", "RGBA"):
         raise GlioError(f"{path}: its pixels are {mode}; save it as 8-bit RGB")
     if max(width, height) > LONGEST_SIDE_PX:
@@ -319,12 +326,7 @@ def _read_rows(table: Path) -> list[Row]:
     """Return the lines of a table, with any further columns it has; none if there is no file."""
     if not table.exists():
         return []
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            rows, columns = list(reader), reader.fieldnames or ()
-    except (OSError, ValueError, csv.Error) as error:
-        raise GlioError(f"{table}: cannot be read as CSV in UTF-8 ({error}); save it so") from error
+    columns, rows = read_table(table)
     missing = [name for name in COLUMNS if name not in columns and name != "split"]
     if missing:
         raise GlioError(f"{table}: no column {', '.join(missing)}; add it")

@@ -17,7 +17,7 @@ from gliorun.errors import GlioError
 from gliorun.measuring import colour
 from gliorun.measuring.colour import StainStatistic
 from gliorun.model.card import ModelCard
-from gliorun.reading.tiles import SAME_SCALE
+from gliorun.reading.scale import SAME_SCALE
 from gliorun.reading.windows import windows
 
 Pixels = NDArray[np.uint8]

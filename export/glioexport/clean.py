@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from glioexport.checktiles import IMAGE_SUFFIXES
-from glioexport.dataset import MPP, Entry, read_index, read_rgba
+from glioexport.dataset import MPP, Entry, read_index, read_rgba, read_table
 from gliorun.atomic import cannot_write, replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour, quality
@@ -109,8 +109,7 @@ def _listed(data: Path, mpp: float) -> tuple[list[Entry], list[dict[str, str]]]:
         entries = read_index(data)
         if not entries:
             raise GlioError(f"{data / INDEX}: names no image; list some, or move it away")
-        with (data / INDEX).open(newline="", encoding="utf-8") as stream:
-            return entries, list(csv.DictReader(stream))
+        return entries, read_table(data / INDEX)[1]
     if not data.is_dir():
         raise GlioError(f"{data}: no such folder of images; check its name")
     if not (math.isfinite(mpp) and mpp > 0):

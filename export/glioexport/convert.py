@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 
 from glioexport import ir, onnx_model, parity
 from glioexport.checktiles import CheckTiles as CheckTiles
 from glioexport.checktiles import load_check_tiles as load_check_tiles
+from glioexport.custom import SAVED_MODEL_INSTEAD
 from glioexport.folder import replacing_folder
 from glioexport.loading import Description, Network, load_network
 from glioexport.parity import Parity, Tolerance
@@ -21,8 +22,9 @@ from glioexport.reference import card_beside, card_path, mask_predictor, predict
 from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
 from gliorun.errors import GlioError
-from gliorun.model.card import ModelCard, check_mpp
+from gliorun.model.card import ModelCard
 from gliorun.model.engine import open_model
+from gliorun.reading.scale import check_mpp
 
 ONNX = "model.onnx"
 PRECISIONS = ("FP32", "FP16", "INT8")
@@ -135,10 +137,7 @@ def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say:
     )
     say(f"stripped beside Keras' inference: max |Δp| {difference:.1e} on {len(some)} tiles")
     if difference > tolerance.probability and not stripped.folded:
-        raise GlioError(
-            f"without {_list(stripped.removed)} the network gives other values (max |Δp| "
-            f"{difference:.2g}): one of them acts in inference too; give its class another name"
-        )
+        _refuse_other_values(stripped.removed, difference)
     report = {
         "removed": stripped.removed,
         "folded": stripped.folded,
@@ -147,6 +146,19 @@ def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say:
         "max_probability_difference": difference,
     }
     return _Ready(logits, output, expected, {"stripped": report})
+
+
+def _refuse_other_values(removed: tuple[str, ...], difference: float) -> NoReturn:
+    found = f"the network gives other values (max |Δp| {difference:.2g})"
+    if removed:
+        raise GlioError(
+            f"without {_list(removed)} {found}: one of them acts in inference too; "
+            "give its class another name"
+        )
+    raise GlioError(
+        f"copied layer by layer {found}: one of its own layers keeps more than its weights; "
+        f"{SAVED_MODEL_INSTEAD}"
+    )
 
 
 def _write_all(

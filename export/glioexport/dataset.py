@@ -15,8 +15,8 @@ from PIL import Image
 
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
-from gliorun.reading.images import NO_IMAGE
-from gliorun.reading.tiles import SAME_SCALE
+from gliorun.reading.images import NO_IMAGE, open_upright, read_labels
+from gliorun.reading.scale import SAME_SCALE
 
 MPP = 0.25
 """Micrometres per pixel that a network is trained at."""
@@ -67,27 +67,25 @@ def read_index(folder: Path) -> list[Entry]:
     path = folder / "index.csv"
     if not path.is_file():
         raise GlioError(f"{folder}: no index.csv; pass the folder of the labelled tiles")
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise GlioError(f"{path}: no column {', '.join(missing)}; add it")
-        rows = list(reader)
-        if any(row[name] is None for row in rows for name in COLUMNS):
-            raise GlioError(f"{path}: a line is cut short; copy it again")
-        entries = [
-            Entry(
-                set=row["set"],
-                id=row["id"],
-                patient=row["patient"],
-                split=row["split"],
-                licence=row["licence"],
-                image=folder / row["image"],
-                label=folder / row["label"],
-                mpp=_mpp(row, path),
-            )
-            for row in rows
-        ]
+    columns, rows = read_table(path)
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing:
+        raise GlioError(f"{path}: no column {', '.join(missing)}; add it")
+    if any(row[name] is None for row in rows for name in COLUMNS):
+        raise GlioError(f"{path}: a line is cut short; copy it again")
+    entries = [
+        Entry(
+            set=row["set"],
+            id=row["id"],
+            patient=row["patient"],
+            split=row["split"],
+            licence=row["licence"],
+            image=folder / row["image"],
+            label=folder / row["label"],
+            mpp=_mpp(row, path),
+        )
+        for row in rows
+    ]
     for entry in entries:
         for file in (entry.image, entry.label):
             if not file.is_file():
@@ -95,6 +93,28 @@ def read_index(folder: Path) -> list[Entry]:
                     f"{path}: names {file}, which does not exist; copy the folder whole"
                 )
     return entries
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns of a table of tiles and its lines.
+
+    Raises
+    ------
+    GlioError
+        It is no CSV in UTF-8 with commas, as Excel's plain "CSV" is not.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, ValueError, csv.Error) as error:
+        raise GlioError(
+            f"{path}: cannot be read as CSV in UTF-8 ({error}); "
+            "save it so (in Excel as 'CSV UTF-8')"
+        ) from error
+    if len(columns) == 1 and ";" in columns[0]:
+        raise GlioError(f"{path}: has semicolons between its columns; save it with commas")
+    return columns, rows
 
 
 def _mpp(row: dict[str, str], path: Path) -> float:
@@ -112,8 +132,7 @@ def _mpp(row: dict[str, str], path: Path) -> float:
 def read_rgba(path: Path) -> NDArray[np.uint8]:
     """Read an image as (H, W, 4) uint8."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGBA"))
+        return np.asarray(open_upright(path).convert("RGBA"))
     except NO_IMAGE as error:
         raise GlioError(f"{path}: cannot be read as an image ({error}); copy it again") from error
 
@@ -126,8 +145,7 @@ def read_nuclei(path: Path) -> NDArray[np.uint8]:
 def read_label(path: Path) -> NDArray[Any]:
     """Read a label image, (H, W), with the values it has."""
     try:
-        with Image.open(path) as image:
-            return np.asarray(image)
+        return read_labels(path)
     except NO_IMAGE as error:
         raise GlioError(
             f"{path}: cannot be read as a label image ({error}); copy it again"

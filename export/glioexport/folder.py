@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gliorun.atomic import cannot_write
+from gliorun.atomic import cannot_write, rename
 from gliorun.errors import GlioError
 
 
@@ -36,7 +36,7 @@ def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if earlier.exists() and not folder.exists():
-            earlier.rename(folder)
+            rename(earlier, folder)
         _check_ours(folder, known)
         work.mkdir()
         try:
@@ -60,14 +60,14 @@ def _check_ours(folder: Path, known: frozenset[str]) -> None:
 
 def _swap(work: Path, folder: Path, earlier: Path) -> None:
     if not folder.exists():
-        work.rename(folder)
+        rename(work, folder)
         return
     shutil.rmtree(earlier, ignore_errors=True)
-    folder.rename(earlier)
+    rename(folder, earlier)
     try:
-        work.rename(folder)
+        rename(work, folder)
     except OSError:
         with suppress(OSError):
-            earlier.rename(folder)
+            rename(earlier, folder)
         raise
     shutil.rmtree(earlier, ignore_errors=True)

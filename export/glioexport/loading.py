@@ -19,6 +19,7 @@ from keras.src.models.functional import Functional  # Keras exports no name for 
 from glioexport import dropblock  # noqa: F401  registers DropBlock2D for loading
 from glioexport.custom import SAVED_MODEL_INSTEAD, find_custom
 from glioexport.network import UnetShape, build_unet
+from glioexport.recipe import typed
 from glioexport.saved_model import load_saved_model, sha256_of_folder
 from glioexport.scores import ARGMAX, OUTPUTS, output_of
 from gliorun.errors import GlioError, UsageError
@@ -162,11 +163,7 @@ def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
         if not given or name not in asdict(shape):
             known = ", ".join(field.name for field in fields(shape))
             raise UsageError(f"--unet {change}: no such setting; known, as name=value: {known}")
-        default = getattr(shape, name)
-        try:
-            values[name] = text if isinstance(default, str) else type(default)(json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"--unet {change}: the default is {default!r} ({error})") from error
+        values[name] = typed(f"--unet {change}", text, getattr(shape, name))
     try:
         return replace(shape, **values)
     except ValueError as error:
@@ -204,8 +201,26 @@ def _load_whole(path: Path, description: Description) -> tuple[keras.Model, tupl
         ValueError, TypeError, OSError, KeyError, AttributeError, RecursionError,
         zipfile.BadZipFile,
     ) as error:  # fmt: skip
-        raise GlioError(f"{path}: Keras cannot load it: {_reason(error)}") from error
+        raise GlioError(
+            f"{path}: Keras cannot load it: {_reason(error)}{_way_out_of_keras_2(path)}"
+        ) from error
     return model, custom.stand_ins
+
+
+def _way_out_of_keras_2(path: Path) -> str:
+    """Return what to do with a file of Keras 2, some of whose layers Keras 3 does not take."""
+    try:
+        if path.suffix in H5_SUFFIXES:
+            with h5py.File(path) as file:
+                version = str(file.attrs["keras_version"])
+        else:
+            with zipfile.ZipFile(path) as archive:
+                version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return ""  # a file that says nothing of it
+    if not version.startswith("2."):
+        return ""
+    return f"; it is of Keras {version}: load it there, {SAVED_MODEL_INSTEAD}"
 
 
 def _configuration(path: Path) -> Any:
@@ -261,7 +276,17 @@ def _to_float32(model: keras.Model) -> tuple[str, ...]:
         if layer.compute_dtype != "float32" and not isinstance(layer, layers.InputLayer):
             found.add(layer.compute_dtype)
             layer.dtype_policy = "float32"
+            if isinstance(layer, layers.Normalization):
+                _make_state_anew(layer)
     return tuple(sorted(found))
+
+
+def _make_state_anew(layer: layers.Normalization) -> None:
+    """Let Normalization take its mean and variance again, in the precision that it now has."""
+    if layer.input_mean is None:
+        layer.finalize_state()
+    else:
+        layer.build(layer._build_input_shape)
 
 
 def _fit(model: keras.Model, path: Path, description: Description) -> keras.Model:

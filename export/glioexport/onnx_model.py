@@ -48,26 +48,36 @@ def write_onnx(model: keras.Model, output: str, path: Path) -> None:
     import tf2onnx
 
     _, height, width, _ = model.input_shape
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):  # arrays become constants of the graph
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
 
     @tf.function(input_signature=[tf.TensorSpec((1, height, width, 3), tf.uint8, name="image")])
     def levels_of(image: Any) -> Any:
         return levels(model(tf.cast(image, tf.float32), training=False), output)
 
-    check_no_dropping(op_kinds(levels_of.get_concrete_function().graph))
+    traced = levels_of.get_concrete_function()
+    check_no_dropping(op_kinds(traced.graph))
+    tensors = [t.name for t in traced.inputs[1:] if t.dtype != tf.resource]
+    if tensors:  # tf2onnx would make them inputs of the network
+        raise GlioError(
+            f"cannot be written as ONNX: layer {_layer_of(*tensors)!r} computes with a tensor that "
+            "is none of its weights; make it one with add_weight, or a NumPy array"
+        )
     try:
-        graph, _ = tf2onnx.convert.from_function(
+        written, _ = tf2onnx.convert.from_function(
             levels_of, input_signature=levels_of.input_signature, opset=OPSET
         )
-        onnx.checker.check_model(graph, full_check=True)
+        onnx.checker.check_model(written, full_check=True)
     except (ValueError, NotImplementedError, onnx.checker.ValidationError) as error:
         raise GlioError(
             f"cannot be written as ONNX: {str(error).splitlines()[0]}; "
             "build the network of layers that tf2onnx knows"
         ) from error
-    check_no_dropping(node.op_type for node in graph.graph.node)
-    _name_by_place(graph.graph)
-    onnx.checker.check_model(graph, full_check=True)
-    onnx.save(graph, os.fspath(path))
+    check_no_dropping(node.op_type for node in written.graph.node)
+    _name_by_place(written.graph)
+    onnx.checker.check_model(written, full_check=True)
+    onnx.save(written, os.fspath(path))
 
 
 def op_types(path: Path) -> set[str]:

@@ -139,7 +139,7 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
         if not equals or name not in defaults:
             known = ", ".join(sorted(defaults))
             raise UsageError(f"{change}: no such setting; known, as name=value: {known}")
-        given[name] = _typed(change, text, defaults[name])
+        given[name] = typed(change, text, defaults[name])
     if SIDE in given:
         given["height_px"] = given["width_px"] = given[SIDE]
 
@@ -156,7 +156,7 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
         raise UsageError(f"{', '.join(changes)}: {error}") from error
 
 
-def _typed(change: str, text: str, default: Any) -> Any:
+def typed(change: str, text: str, default: Any) -> Any:
     """Return a value in the type of its default; an int may stand for a float."""
     if isinstance(default, str):
         return text

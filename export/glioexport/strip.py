@@ -101,7 +101,7 @@ def strip_dropping(model: keras.Model) -> Stripped:
     }
     copy = _Copy(folded=frozenset(linear)) if linear else draft
     stripped = copy.of(model) if linear else drafted
-    copy.take_weights()
+    copy.take_state()
     for factor in draft.factors:
         if factor.name in linear:
             _multiply(stripped.get_layer(linear[factor.name]), factor.scale)
@@ -130,11 +130,17 @@ class _Copy:
         start = keras.Input(batch_shape=image.shape, dtype=image.dtype, name="image")
         return keras.Model(start, self._run(model, start, ""), name="network")
 
-    def take_weights(self) -> None:
-        """Give every copy the weights of its layer."""
+    def take_state(self) -> None:
+        """Give every copy the state of its layer, as Keras does where it loads a file.
+
+        That is more than the weights: Normalization makes of them what it computes with.
+        """
         for layer, copy in self.copies.items():
-            if layer.weights:
-                copy.set_weights(layer.get_weights())
+            parts = zip(layer._flatten_layers(), copy._flatten_layers(), strict=True)
+            for part, part_of_copy in parts:
+                state: dict[str, Any] = {}
+                part.save_own_variables(state)
+                part_of_copy.load_own_variables(state)
 
     def _run(self, network: keras.Model, inputs: Any, prefix: str) -> Any:
         """Send `inputs` through the copies of the layers of one network."""

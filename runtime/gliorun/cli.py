@@ -31,6 +31,7 @@ EXIT_CODES = (
     f"2: wrong usage. {STOPPED}: stopped."
 )
 FORMATS = "png,csv,html"
+SETTLE_S = 30.0
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
     ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
@@ -54,17 +55,22 @@ def main(
     slides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Whole-slide image in any format OpenSlide reads; with --out-dir also many, "
-            "folders, and patterns such as 'scans/**/*.svs'."
+            help="Whole-slide image in any format OpenSlide reads, or a field of one as PNG, JPEG, "
+            "BMP or TIFF; with --out-dir also many, folders, and patterns such as "
+            "'scans/**/*.svs'."
         ),
     ] = None,
+    # `readable=False`: whether a path may be read typer need not look, as we say it in one line
     out: Annotated[
         list[Path] | None,
-        typer.Option(help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"),
+        typer.Option(
+            readable=False, help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"
+        ),
     ] = None,
     out_dir: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="Folder for their outputs, summary.csv and index.html.",
             rich_help_panel=MANY_SLIDES,
         ),
@@ -86,12 +92,13 @@ def main(
         ),
     ] = False,
     settle_s: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="With --watch: a file unchanged for so many seconds is whole.",
+            help="With --watch: a file unchanged for so many seconds is whole; "
+            f"{SETTLE_S:g} if not said.",
             rich_help_panel=MANY_SLIDES,
         ),
-    ] = 30.0,
+    ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -106,6 +113,7 @@ def main(
     model: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             metavar="NAME|FILE",
             help="student (the default), reference, or an IR (.xml) of 'glioexport convert'.",
         ),
@@ -126,7 +134,11 @@ def main(
     ] = 0.05,
     tissue_mask: Annotated[
         Path | None,
-        typer.Option(help="Image in the slide's shape, above 0 on tissue, to use instead."),
+        typer.Option(
+            readable=False,
+            help="Image in the shape of the slide, or of what QuPath shows of it, above 0 on "
+            "tissue, to use instead.",
+        ),
     ] = None,
     any_quality: Annotated[
         bool,
@@ -183,7 +195,10 @@ def main(
         bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No progress; of many slides only faults and the total.")
+        bool,
+        typer.Option(
+            "--quiet", help="Warnings, but no progress; of many slides also faults and the total."
+        ),
     ] = False,
     json_lines: Annotated[
         bool,
@@ -213,10 +228,13 @@ def main(
     many = {
         "--format": formats is not None,
         "--watch": watch,
+        "--settle-s": settle_s is not None,
         "--cluster": cluster is not None,
         "--json-lines": json_lines,
     }
     _check_many(out_dir, many, tissue_mask)
+    if settle_s is not None and not watch:
+        raise UsageError(f"--settle-s goes with --watch. Example: {MANY} --watch")
 
     from gliorun import job
     from gliorun.measuring.quality import QualityLimits
@@ -249,6 +267,7 @@ def main(
         if out_dir is not None and slides:
             from gliorun.batch import command
 
+            settle_s = SETTLE_S if settle_s is None else settle_s
             wish = command.Wish(slides, out_dir, formats or FORMATS, settle_s, cluster)
             voice = command.Voice(quiet, json_lines, verbose)
             if watch:

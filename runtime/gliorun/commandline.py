@@ -16,6 +16,7 @@ EXIT_CODES = (
     f"Exit code 0: done. {FAULT}: a file, a model or this machine cannot be used. "
     f"{WRONG_USAGE}: wrong usage."
 )
+NUMBA_THREADS = "NUMBA_NUM_THREADS"
 EXPORT = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "nncf", "skimage", "scipy")
 """What the extra `export` installs."""
 
@@ -26,14 +27,31 @@ def run(app: typer.Typer, name: str) -> None:
         if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_environment()
         app()
     except ModuleNotFoundError as error:
         if error.name not in EXPORT:
             raise
         typer.echo(f"{name}: {error.name} is missing; pip install 'gliorun[export]'", err=True)
         raise SystemExit(FAULT) from error
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        way_out = "check your rights to it and to its folder"
+        typer.echo(f"{name}: {error.filename}: {error.strerror}; {way_out}", err=True)
+        raise SystemExit(FAULT) from error
     except GlioError as error:
         typer.echo(f"{name}: {error}", err=True)
         if isinstance(error, StalledError):
             os._exit(FAULT)  # the thread that hangs would keep the interpreter from ending
         raise SystemExit(WRONG_USAGE if isinstance(error, UsageError) else FAULT) from error
+
+
+def _check_environment() -> None:
+    """Refuse a number of threads with which numba cannot be imported, or not without a traceback.
+
+    Our kernels have one thread each, so it changes nothing else.
+    """
+    threads = os.environ.get(NUMBA_THREADS, "1")
+    if not threads.strip().isdecimal() or int(threads) < 1:
+        raise UsageError(f"{NUMBA_THREADS} is {threads!r}; set it to 1 or more, or not at all")

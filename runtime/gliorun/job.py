@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gliorun import __version__, demo, pipeline, writers
+from gliorun import demo, identity, pipeline, writers
 from gliorun.atomic import remove_leftovers
 from gliorun.errors import GlioError, UsageError
 from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.findings.nuclei import compare_counts, find_nuclei, nuclei_per_cell
-from gliorun.measuring.checkpoint import Checkpoint, checkpoint, key_of
+from gliorun.measuring.checkpoint import Checkpoint, checkpoint
 from gliorun.measuring.density import check_cells
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.survey import tile_grid
 from gliorun.model import shipped
-from gliorun.model.card import sha256_of
-from gliorun.model.engine import Compute, Engine, open_model
-from gliorun.progress import plain, tiles
+from gliorun.model.engine import Compute, Engine, compute_here, open_model
+from gliorun.progress import Course, EveryMinute, goes_on, plain, tiles, warnings_in_words
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
@@ -59,7 +58,8 @@ class Plan:
     """What to write, with which model and settings.
 
     Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. How far the run has come is
-    kept every `checkpoint_s` seconds; 0 keeps nothing.
+    kept every `checkpoint_s` seconds; 0 keeps nothing. It is dropped once the outputs are in
+    place, but not with `keeps_checkpoint`, for one who has yet to move them.
     """
 
     outputs: list[Path]
@@ -70,6 +70,7 @@ class Plan:
     hot_spots: int = 5
     hot_spot_mm2: float = 1.0
     checkpoint_s: float = 10.0
+    keeps_checkpoint: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self.hot_spots, self.hot_spot_mm2)
@@ -85,6 +86,29 @@ class Outcome:
     warnings: tuple[str, ...]
     hint: str | None
     run: dict[str, Any]
+
+
+def settled(plan: Plan) -> Plan:
+    """Return a plan with the precision that its model gets on this machine.
+
+    Raises
+    ------
+    GlioError
+        The model cannot be read.
+    """
+    return replace(plan, compute=compute_here(plan.model, plan.compute))
+
+
+def made_with(plan: Plan) -> identity.Values:
+    """Return what the outputs of a plan depend on besides the slide.
+
+    Raises
+    ------
+    GlioError
+        The model cannot be read.
+    """
+    of_map = identity.of_map(plan.model, settled(plan).compute, plan.settings)
+    return identity.of_outputs(of_map, plan.look, plan.hot_spots, plan.hot_spot_mm2)
 
 
 def open_engine(plan: Plan) -> Engine:
@@ -105,27 +129,33 @@ def open_engine(plan: Plan) -> Engine:
 def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     """Measure a slide, write the outputs and return a summary line.
 
+    `quiet` keeps back how far the run is and hints, never a warning: a map is not to be read
+    without. The summary, the last line of a run, says how many there are.
+
     Raises
     ------
     GlioError
         Something the user can act on; every output is then as it was before.
     """
-    console = Console(stderr=True, quiet=quiet)
+    console, always = Console(stderr=True, quiet=quiet), Console(stderr=True)
 
     def say(line: str) -> None:
         if verbose:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     waits = pipeline.Waits()
-    with _progress(console, waits) as progress:
+    with _progress(console, path, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
     name = plain(path.name)
     for warning in outcome.warnings:
         told = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
-        console.print(told, soft_wrap=True)
+        always.print(told, soft_wrap=True)
     if outcome.hint:
         console.print(Text(f"{name}: {outcome.hint}"), soft_wrap=True)
-    return plain(f"{', '.join(str(output) for output in plan.outputs)}: {outcome.summary}")
+    summary = outcome.summary
+    if outcome.warnings:
+        summary += f", {warnings_in_words(len(outcome.warnings))}"
+    return plain(f"{', '.join(str(output) for output in plan.outputs)}: {summary}")
 
 
 def measure(
@@ -157,8 +187,7 @@ def measure(
         engine = engine_of()
         journal = held.enter_context(_checkpoint(plan, slide, engine, keeps_masks))
         if journal is not None:  # no other process is at this run, but one may have been killed
-            for output in plan.outputs:
-                remove_leftovers(output)
+            remove_leftovers(*plan.outputs)
         masks = None
         if keeps_masks:
             masks = held.enter_context(_mask_store(slide, engine, plan, journal))
@@ -203,10 +232,12 @@ def measure(
             | {"waiting for reading": waits.reading_s, "waiting for network": waits.network_s},
             counts=comparison,
         )
-        result = writers.Result(name, measured, engine.card, spots, record, masks, counts)
+        result = writers.Result(
+            name, measured, engine.card, spots, record, masks, counts, slide.bounds_l0
+        )
         writers.write(plan.outputs, result, plan.look)
         if journal is not None:
-            journal.finished = True
+            journal.finished = not plan.keeps_checkpoint
     summary = (
         f"mean density {100 * measured.density.mean_density():.1f} % of "
         f"{tiles(measured.density.measured_tiles())}{_densest(spots)}, "
@@ -220,28 +251,23 @@ def _check_sources_stay(path: Path, plan: Plan) -> None:
     sources = [path] if plan.settings.tissue_mask is None else [path, plan.settings.tissue_mask]
     for output in plan.outputs:
         for source in sources:
-            if output.exists() and source.exists() and output.samefile(source):
+            try:
+                is_same = output.samefile(source)
+            except OSError:  # one is not there, or out of reach, which is told where it is opened
+                continue
+            if is_same:
                 raise UsageError(f"{output}: is read by this run; name another file to write")
 
 
 def _checkpoint(
     plan: Plan, slide: Slide, engine: Engine, keeps_masks: bool
 ) -> AbstractContextManager[Checkpoint | None]:
-    """Return the checkpoint of a run: its key covers all that decides the result."""
+    """Return the checkpoint of a run: its key covers all that decides its map and masks."""
     if not plan.checkpoint_s:
         return nullcontext()
-    settings = plan.settings
-    mask = None if settings.tissue_mask is None else sha256_of(settings.tissue_mask)
-    key = key_of(
-        __version__,
-        slide.path.resolve(),
-        slide.fingerprint(),
-        engine.card.to_json(),
-        sha256_of(plan.model),
-        plan.compute.device,
-        engine.choices().get("precision"),
-        asdict(replace(settings, threads=None, memory_mb=Settings().memory_mb, tissue_mask=None)),
-        mask,
+    key = identity.key_of(
+        identity.of_slide(slide.path),
+        identity.of_map(plan.model, engine.compute, plan.settings),
         keeps_masks,
     )
     return checkpoint(plan.outputs[0].parent, key, plan.checkpoint_s)
@@ -272,11 +298,8 @@ def _tell(
     )
     width, height = slide.size_l0
     say(f"slide: {width} x {height} px, {scale.x_mpp:g} µm/px from {scale.source}")
-    say(
-        "checkpoint: none can be kept"
-        if journal is None and plan.checkpoint_s
-        else f"checkpoint: every {plan.checkpoint_s:g} s"
-    )
+    none = "none can be kept" if plan.checkpoint_s else "none"
+    say(f"checkpoint: {none if journal is None else f'every {plan.checkpoint_s:g} s'}")
 
 
 def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:
@@ -319,7 +342,8 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
 
 
 @contextmanager
-def _progress(console: Console, waits: pipeline.Waits) -> Generator[pipeline.Progress]:
+def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[pipeline.Progress]:
+    """Give what shows the tiles of a slide: a bar, or a line a minute on what is no terminal."""
     bar = Progress(
         TextColumn("tiles"),
         BarColumn(),
@@ -329,21 +353,28 @@ def _progress(console: Console, waits: pipeline.Waits) -> Generator[pipeline.Pro
         console=console,
     )
     task = bar.add_task("tiles", total=None, pace="")
-    started: float | None = None
-    done_before = 0
+    course = Course({})
+    course.start(path)
+    minutes = EveryMinute(course)
     with ExitStack() as shown:
 
+        def tell(line: str) -> None:
+            console.print(
+                plain(f"{path.name}: {line}"), highlight=False, soft_wrap=True, markup=False
+            )
+
         def show(done: int, total: int) -> None:
-            nonlocal started, done_before
-            if started is None:  # the bar and its clock start with the first tile
-                started, done_before = time.monotonic(), done
+            is_first = course.step(done, total)
+            if is_first and done:
+                tell(goes_on(done, total))
+            if not console.is_terminal:
+                line = minutes.line(done, total, waits.bottleneck, is_first=is_first)
+                if line is not None:
+                    tell(line)
+                return
+            if is_first:
                 shown.enter_context(bar)
-            elapsed = time.monotonic() - started
-            pace = ""
-            if done == total:
-                pace = "writing"
-            elif elapsed > 0:
-                pace = f"{(done - done_before) / elapsed:.1f} tiles/s, {waits.bottleneck}-bound"
-            bar.update(task, completed=done, total=total, pace=pace)
+            pace = f"{course.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
+            bar.update(task, completed=done, total=total, pace="writing" if done == total else pace)
 
         yield show

@@ -16,10 +16,11 @@ from gliorun.errors import DamagedSlideError
 from gliorun.measuring import colour
 from gliorun.measuring.density import DensityMap, Status
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.survey import Survey, slide_stain, survey, tile_reader
+from gliorun.measuring.survey import ReadTile, Survey, slide_stain, survey, tile_reader
 from gliorun.measuring.tissue import MIN_SHARE, Tissue
 from gliorun.model.card import ModelCard
-from gliorun.reading.slide import Scale, Slide
+from gliorun.reading.scale import Scale
+from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
 
@@ -52,13 +53,14 @@ class SlideDensity:
     scale: Scale
     tissue: Tissue
     overview: NDArray[np.uint8]
+    stain: colour.StainStatistic | None
     warnings: tuple[str, ...]
 
 
 T = TypeVar("T")
 Predict = Callable[[Iterable[Tile]], Generator[tuple[Tile, NDArray[np.uint8]]]]
 Progress = Callable[[int, int], None]
-"""Called with tiles done and tiles in all."""
+"""Called with tiles done and tiles in all: once before the first tile, then after each."""
 KeepMask = Callable[[TileSpec, NDArray[np.uint8], NDArray[np.uint8]], None]
 """Called with a tile's place, mask and valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
 
@@ -70,7 +72,7 @@ class Journal(Protocol):
         """Fill a map with what an earlier run has measured, if one has."""
 
     def note(self, density: DensityMap) -> None:
-        """Take note of a map that has grown, called after every tile."""
+        """Take note of a map that has grown, called after every tile, measured or left out."""
 
     def save(self, density: DensityMap) -> None:
         """Keep the map now."""
@@ -132,9 +134,17 @@ def measure(
         journal.restore(density)
     todo = [spec for spec in found.chosen if not density.knows(spec)]
     waits = waits or Waits()
-    load = _loader(slide, card, found, settings)
+    read = tile_reader(slide, card, found.scale, settings.quality, found.white)
+    stain = _stain_of(read, card, predict, found, settings)
+    load = _loader(read, stain, card)
     ahead = settings.tiles_ahead(card.tile_px)
     loaded = map_ahead(load, todo, threads=settings.readers, ahead=ahead)
+    progress(density.known_tiles(), len(found.chosen))
+
+    def tell() -> None:
+        if journal is not None:
+            journal.note(density)
+        progress(density.known_tiles(), len(found.chosen))
 
     def fit() -> Generator[Tile]:
         for tile in _timed(loaded, waits.add_reading):
@@ -143,6 +153,7 @@ def measure(
             else:
                 density.leave_out(tile.spec, tile.reason)
                 _check_bad_tiles(slide, density, len(found.chosen), settings.max_bad_tiles)
+                tell()
 
     try:
         with closing(loaded), closing(predict(fit())) as predictions:
@@ -150,9 +161,7 @@ def measure(
                 if keep is not None:
                     keep(tile.spec, mask, tile.valid)
                 density.add(tile.spec, mask, tile.valid)
-                if journal is not None:
-                    journal.note(density)
-                progress(density.known_tiles(), len(found.chosen))
+                tell()
     except DamagedSlideError:
         raise
     except BaseException:
@@ -165,8 +174,12 @@ def measure(
             f"{slide.path}: none of {len(found.chosen)} tiles can be measured "
             f"({_counted(left_out)}); --any-quality measures what can be read"
         )
-    warnings = (*found.warnings, *_without_value(left_out, len(found.chosen)))
-    return SlideDensity(density, found.scale, found.tissue, found.overview, warnings)
+    warnings = (
+        *found.warnings,
+        *_without_colour(stain, card),
+        *_without_value(left_out, len(found.chosen)),
+    )
+    return SlideDensity(density, found.scale, found.tissue, found.overview, stain, warnings)
 
 
 def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap:
@@ -182,14 +195,29 @@ def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap
     return density
 
 
+def _stain_of(
+    read: ReadTile, card: ModelCard, predict: Predict, found: Survey, settings: Settings
+) -> colour.StainStatistic | None:
+    """Return the stain of a slide if a model or a look for folds needs it and there is enough."""
+    if card.colour_target is None and settings.quality is None:
+        return None
+
+    def segment(
+        places: Iterable[TileSpec], images: Iterable[NDArray[np.uint8]]
+    ) -> Generator[NDArray[np.uint8]]:
+        inside = np.ones((card.tile_px, card.tile_px), dtype=np.uint8)
+        tiles = (Tile(spec, pixels, inside) for spec, pixels in zip(places, images, strict=True))
+        with closing(predict(tiles)) as predictions:
+            for _, mask in predictions:
+                yield mask
+
+    return slide_stain(read, found.chosen, segment, card.colour_target, found.white)
+
+
 def _loader(
-    slide: Slide, card: ModelCard, found: Survey, settings: Settings
+    read: ReadTile, stain: colour.StainStatistic | None, card: ModelCard
 ) -> Callable[[TileSpec], Tile | LeftOut]:
     """Return what the reader threads do: read a tile, judge it, normalise its colour."""
-    read = tile_reader(slide, card, found.scale, settings.quality)
-    stain = None
-    if card.colour_target is not None or settings.quality is not None:
-        stain = slide_stain(read, found.chosen)
     table = colour.table_between(stain, card.colour_target)
 
     def load(spec: TileSpec) -> Tile | LeftOut:
@@ -216,6 +244,14 @@ def _check_bad_tiles(slide: Slide, density: DensityMap, tiles: int, most: float)
         raise DamagedSlideError(
             f"{slide.path}: at least {unreadable} of {tiles} tiles cannot be read, more than "
             f"--max-bad-tiles {most:g} allows; the file is damaged, copy it again"
+        )
+
+
+def _without_colour(stain: colour.StainStatistic | None, card: ModelCard) -> Generator[str]:
+    if stain is None and card.colour_target is not None:
+        yield (
+            "colour not matched to the model's, as too little stained tissue was found to measure "
+            "it; most nuclei of a pale slide are missed"
         )
 
 

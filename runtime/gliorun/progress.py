@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,10 @@ ROOMY, NAME = 120, 20
 """Columns of a terminal that has room for a bar, and those that a slide's name may take in it."""
 EVENT_S = 2.0
 """Seconds between two events of the same slide."""
+LINE_S = 60.0
+"""Seconds between two lines on the same slide where no bar can be drawn."""
+SHOWN = 5
+"""Slides that are named in a list of those that are waited for."""
 
 
 class Reporter(Protocol):
@@ -28,7 +32,7 @@ class Reporter(Protocol):
         """A slide is being measured."""
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        """Tiles of that slide are done."""
+        """Tiles of that slide are done; the first call tells where an earlier run had come."""
 
     def ended(self, record: Record, summary: str) -> None:
         """A slide is done or has failed."""
@@ -41,6 +45,12 @@ class Reporter(Protocol):
 
     def watching(self, line: str) -> None:
         """A watch begins."""
+
+    def waiting(self, reasons: dict[Path, str]) -> None:
+        """A watch waits for slides, and why for each."""
+
+    def back(self, line: str) -> None:
+        """Something that a watch complained of is over."""
 
     def say(self, line: str) -> None:
         """Something was chosen for the machine or the slide."""
@@ -69,17 +79,29 @@ class Course:
         self._path: Path | None = None
         self._tiles = (0, 0)
         self._tile_s = 0.0
+        self.resumed_tiles: int | None = None
         self.measured_tiles = 0
+        self.with_warnings = 0
 
     def start(self, path: Path) -> None:
         """Note that a slide is being measured."""
-        self._path, self._tiles, self._tile_s = path, (0, 0), time.monotonic()
+        self._path, self._tiles, self.resumed_tiles = path, (0, 0), None
 
-    def step(self, done: int, total: int) -> None:
-        """Note that tiles are done; the clock of a slide starts with its first."""
-        if not self._tiles[0]:
-            self._tile_s = time.monotonic()
+    def step(self, done: int, total: int) -> bool:
+        """Note that tiles are done; return whether this is the first step of the slide.
+
+        Its clock starts there, and what is done by then is an earlier run's.
+        """
+        is_first = self.resumed_tiles is None
+        if is_first:
+            self.resumed_tiles, self._tile_s = done, time.monotonic()
         self._tiles = (done, total)
+        return is_first
+
+    @property
+    def slide_tiles(self) -> int:
+        """Tiles of the slide that this run has done."""
+        return self._tiles[0] - (self.resumed_tiles or 0)
 
     def skip(self, path: Path) -> None:
         """Note that a slide is not measured."""
@@ -92,7 +114,8 @@ class Course:
         self.skip(path)
         if record.state == "done":  # how soon a damaged one fails tells nothing of the others
             self._spent_bytes += self._sizes.get(path, 0)
-        self._path, self._tiles = None, (0, 0)
+        self._path, self._tiles, self.resumed_tiles = None, (0, 0), None
+        self.with_warnings += record.state == "done" and bool(record.warnings)
         self.measured_tiles += int(record.pace.get("tiles", 0))
         self._waited_s.update(record.pace.get("waited_s", {}))
 
@@ -105,7 +128,7 @@ class Course:
     def slide_tiles_per_s(self) -> float:
         """Pace of the slide that is being measured."""
         elapsed_s = time.monotonic() - self._tile_s
-        return (self._tiles[0] - 1) / elapsed_s if self._tiles[0] > 1 and elapsed_s > 0 else 0.0
+        return self.slide_tiles / elapsed_s if self.slide_tiles and elapsed_s > 0 else 0.0
 
     @property
     def slide_left_s(self) -> float | None:
@@ -118,12 +141,14 @@ class Course:
         """Seconds until all is done, as long as a byte takes what it took; None if unknown."""
         if not self.slides:
             return None
-        share = self._tiles[0] / self._tiles[1] if self._tiles[1] else 0.0
-        part = share * (self._sizes.get(self._path, 0) if self._path else 0)
-        spent = self._spent_bytes + part
+        bytes_a_tile = 0.0
+        if self._path and self._tiles[1]:
+            bytes_a_tile = self._sizes.get(self._path, 0) / self._tiles[1]
+        spent = self._spent_bytes + self.slide_tiles * bytes_a_tile
         if not spent:
             return None
-        return max(0.0, self._left_bytes - part) * self.elapsed_s / spent
+        left = self._left_bytes - self._tiles[0] * bytes_a_tile
+        return max(0.0, left) * self.elapsed_s / spent
 
     @property
     def elapsed_s(self) -> float:
@@ -141,14 +166,54 @@ class Course:
         return max(self._waited_s, key=self._waited_s.__getitem__, default="")
 
 
+def goes_on(done: int, total: int) -> str:
+    """Return what to say of a run that goes on where an earlier one had come."""
+    return f"goes on from tile {done:,} of {total:,}"
+
+
+class EveryMinute:
+    """Tells how far a slide is where no bar can be drawn: once a minute, in a line.
+
+    Parameters
+    ----------
+    course : Course
+        Told of every step before this is.
+    """
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+        self._told_s = 0.0
+
+    def line(self, done: int, total: int, bottleneck: str, *, is_first: bool) -> str | None:
+        """Return the line that is due after a step, if one is."""
+        now_s = time.monotonic()
+        if is_first:
+            self._told_s = now_s
+        if now_s - self._told_s < LINE_S:
+            return None
+        self._told_s = now_s
+        return f"{done:,} of {total:,} tiles, {', '.join(pace(self._course, bottleneck))}"
+
+
+def pace(course: Course, bottleneck: str) -> list[str]:
+    """Return how fast a slide and the run are, how long they take, and what they wait for."""
+    parts = [f"{course.slide_tiles_per_s:.1f} tiles/s"]
+    if course.slide_left_s is not None:
+        parts.append(f"{duration(course.slide_left_s)} left")
+    if course.slides > 1 and course.left_s is not None:
+        parts.append(f"{duration(course.left_s)} for all")
+    parts.append(f"{bottleneck}-bound")
+    return parts
+
+
 class Lines:
-    """One line a slide on stdout; on a terminal also a bar on stderr.
+    """One line a slide on stdout; on stderr a bar, or a line a minute where it is no terminal.
 
     Parameters
     ----------
     course : Course
     quiet : bool
-        Only faults and the total are told.
+        Only faults, warnings and the total are told.
     verbose : bool
         What was chosen is told.
     dated : bool
@@ -164,31 +229,39 @@ class Lines:
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self._bar: Progress | None = None
         self._task = TaskID(0)
+        self._minutes = EveryMinute(course)
 
     def _line(self, text: str, console: Console) -> None:
         stamp = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} "
         console.print(plain(f"{stamp if self._dated else ''}{text}"))
 
-    def _count(self) -> str:
-        course = self._course
-        return f"[{course.ended}/{course.slides}] " if course.slides else ""
+    def _count(self, number: int) -> str:
+        slides = self._course.slides
+        return f"[{number}/{slides}] " if slides else ""
 
     def started(self, path: Path) -> None:
         self._course.start(path)
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        course = self._course
-        course.step(done, total)
-        if self._quiet or not self._err.is_terminal:
+        is_first = self._course.step(done, total)
+        if self._quiet:
+            return
+        if is_first and done:
+            self._of_slide(goes_on(done, total))
+        if not self._err.is_terminal:
+            line = self._minutes.line(done, total, bottleneck, is_first=is_first)
+            if line is not None:
+                self._of_slide(line)
             return
         bar = self._open_bar()
-        parts = [f"{done}/{total} tiles", f"{course.slide_tiles_per_s:.1f} tiles/s"]
-        if course.slide_left_s is not None:
-            parts.append(f"{duration(course.slide_left_s)} left")
-        if course.slides > 1 and course.left_s is not None:
-            parts.append(f"{duration(course.left_s)} for all")
-        parts.append(f"{bottleneck}-bound")
+        parts = [f"{done}/{total} tiles", *pace(self._course, bottleneck)]
         bar.update(self._task, completed=done, total=total, pace=", ".join(parts))
+
+    def _of_slide(self, text: str) -> None:
+        """Tell something of the slide that is being measured."""
+        course = self._course
+        name = course.slide.name if course.slide is not None else ""
+        self._line(f"{self._count(course.ended + 1)}{name}: {text}", self._err)
 
     def _open_bar(self) -> Progress:
         if self._bar is None:
@@ -203,7 +276,7 @@ class Lines:
             )
             course = self._course
             name = plain(course.slide.name) if course.slide is not None else ""
-            count = f"[{course.ended + 1}/{course.slides}] " if course.slides else ""
+            count = self._count(course.ended + 1)
             short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
             self._task = self._bar.add_task(f"{count}{short}", total=None, pace="")
             self._bar.start()
@@ -219,18 +292,20 @@ class Lines:
         self._course.end(record)
         path = Path(record.slide)
         named = "" if record.name == title(path) else f" (as {record.name})"
-        label = f"{self._count()}{path.name}{named}"
+        label = f"{self._count(self._course.ended)}{path.name}{named}"
         if record.state == "failed":
             reason = record.reason.removeprefix(f"{path}: ")
             self._line(f"{label}: failed: {reason}", self._err)
             return
+        for warning in record.warnings:
+            self._line(f"{label}: warning: {warning}", self._err)
         if self._quiet:
             return
         parts = [f"{label}: {summary}"]
         parts.append(f"{record.pace['tiles_per_s']:.1f} tiles/s")
         parts.append(f"{record.pace['bottleneck']}-bound")
         if record.warnings:
-            parts.append(f"{len(record.warnings)} warning{'s' * (len(record.warnings) > 1)}")
+            parts.append(warnings_in_words(len(record.warnings)))
         left_s = self._course.left_s
         if left_s:
             parts.append(f"{duration(left_s)} left")
@@ -246,6 +321,19 @@ class Lines:
         if not self._quiet:
             self._line(f"watching {line}", self._err)
 
+    def waiting(self, reasons: dict[Path, str]) -> None:
+        if self._quiet:
+            return
+        named = [f"{path.name} ({reason})" for path, reason in list(reasons.items())[:SHOWN]]
+        more = len(reasons) - len(named)
+        if more:
+            named[-1] += f" and {more:,} more"
+        slides = f"{len(reasons):,} slide{'s' * (len(reasons) > 1)}"
+        self._line(f"waiting for {slides}: {', '.join(named)}", self._err)
+
+    def back(self, line: str) -> None:
+        self._line(line, self._err)
+
     def say(self, line: str) -> None:
         if self._verbose:
             self._line(line, self._err)
@@ -253,7 +341,8 @@ class Lines:
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
         self._close_bar()
         course = self._course
-        parts = [f"{done} done, {failed} failed, {skipped} as they were"]
+        doubtful = f" ({course.with_warnings} with warnings)" if course.with_warnings else ""
+        parts = [f"{done} done{doubtful}, {failed} failed, {skipped} as they were"]
         if course.measured_tiles:
             parts.append(f"{tiles(course.measured_tiles)}, {course.tiles_per_s:.1f} tiles/s")
             parts.append(f"{course.bottleneck}-bound")
@@ -264,8 +353,8 @@ class Lines:
 class JsonLines:
     """One JSON object a line on stdout, for another program.
 
-    `event` is "watching", "started", "choice", "tiles", "slide" (done or failed), "skipped",
-    "warning" or "total".
+    `event` is "watching", "waiting", "back", "started", "choice", "tiles", "slide" (done or
+    failed), "skipped", "warning" or "total"; `time` is when, ISO 8601, UTC.
     """
 
     def __init__(self, course: Course) -> None:
@@ -274,7 +363,8 @@ class JsonLines:
         self._told_s = float("-inf")
 
     def _tell(self, event: str, **values: Any) -> None:
-        self._out.out(json.dumps({"event": event, **values}), highlight=False)
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        self._out.out(json.dumps({"event": event, "time": now, **values}), highlight=False)
 
     def _where(self) -> dict[str, Any]:
         course = self._course
@@ -299,6 +389,7 @@ class JsonLines:
                 slide=str(course.slide),
                 done=done,
                 of=total,
+                resumed=course.resumed_tiles,
                 tiles_per_s=round(course.slide_tiles_per_s, 2),
                 slide_left_s=_rounded(course.slide_left_s),
                 bottleneck=bottleneck,
@@ -333,6 +424,13 @@ class JsonLines:
     def watching(self, line: str) -> None:
         self._tell("watching", text=line)
 
+    def waiting(self, reasons: dict[Path, str]) -> None:
+        slides = [{"slide": str(path), "reason": reason} for path, reason in reasons.items()]
+        self._tell("waiting", slides=slides)
+
+    def back(self, line: str) -> None:
+        self._tell("back", text=line)
+
     def say(self, line: str) -> None:
         self._tell("choice", text=line)
 
@@ -341,6 +439,7 @@ class JsonLines:
         self._tell(
             "total",
             done=done,
+            with_warnings=course.with_warnings,
             failed=failed,
             skipped=skipped,
             tiles=course.measured_tiles,
@@ -359,6 +458,11 @@ def plain(text: str) -> str:
 def tiles(number: int) -> str:
     """Return a number of tiles as `1 tile` or `1,234 tiles`."""
     return f"{number:,} tile{'' if number == 1 else 's'}"
+
+
+def warnings_in_words(number: int) -> str:
+    """Return a number of warnings as `1 warning` or `2 warnings`."""
+    return f"{number} warning{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

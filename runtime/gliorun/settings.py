@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliorun.errors import GlioError, UsageError
+from gliorun.errors import UsageError
 from gliorun.measuring.quality import QualityLimits
-from gliorun.model.card import check_mpp
 from gliorun.processors import processors
+from gliorun.reading.files import check_file
+from gliorun.reading.scale import check_mpp
 
 BYTES_A_PIXEL = 9
 """Of a tile under way: 4 as it was read, 3 normalised, 1 valid, 1 mask."""
@@ -52,8 +53,8 @@ class Settings:
             raise UsageError(f"threads is {self.threads}; it must be at least 1")
         if not 0 <= self.max_bad_tiles <= 1:
             raise UsageError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
-        if self.tissue_mask is not None and not self.tissue_mask.is_file():
-            raise GlioError(f"{self.tissue_mask}: no such tissue mask; check its name")
+        if self.tissue_mask is not None:
+            check_file(self.tissue_mask, "tissue mask", "check its name")
         if not LEAST_MEMORY_MB <= self.memory_mb < math.inf:
             raise UsageError(
                 f"memory is {self.memory_mb:g} MB; it must be {LEAST_MEMORY_MB} or more"

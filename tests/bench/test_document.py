@@ -137,4 +137,5 @@ def test_a_machine_is_described_with_its_core_types():
     plain = Machine("Y", (), 2, {}, None, 0.1, "B", "3.12")
     assert describe(plain) == "Y, 2 cores, B, Python 3.12"
     assert noise(plain) == ""
-    assert "load 9.0 on 2 cores" in noise(Machine("Y", (), 2, {}, None, 9.0, "B", "3.12"))
+    busy = noise(Machine("Y", (), 2, {}, None, 9.0, "B", "3.12"))
+    assert "load 9.0 on 2 cores): compare CPU seconds; tiles/s are too low, and a ratio" in busy

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,9 +11,9 @@ from gliobench.compare import CompareFigures, Row
 from gliobench.doctor import FAULT, OK, Check, DoctorFigures
 from gliobench.machine import Machine
 from gliobench.plots import write_charts
-from gliobench.report import speed_markdown
+from gliobench.report import compare_markdown, ratio, speed_markdown
 from gliobench.sidebyside import read_all, report_markdown, trade_offs
-from gliobench.speed import Point, SpeedFigures, Way
+from gliobench.speed import Point, SpeedFigures, Way, bottleneck
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import Agreement
 
@@ -43,10 +44,11 @@ SPEED = SpeedFigures(
         Way("network alone", (25.0, 26.0), (0.1, 0.1), (0.8, 0.85), 0.0, True, None),
         Way("Keras script", (4.0, 4.0), (0.5, 0.5), (5.0, 5.5), 9.0, False, None),
     ),
-    start_s=(1.0, 1.2), stages={"read": 0.01, "network": 0.08, "rest": -0.001},
+    start_s=(1.0, 1.2), stages={"read": 0.01, "network": 0.15},
     threads=(Point(1, (20.0,), (0.1,), (1.0,)), Point(2, (21.0,), (0.1,), (1.0,))),
     requests=(), sizes=(Point(0.1, (20.0,), (0.1,), (1.0,), 10**9),),
-    seconds_a_100mm2=330.0, busy=0.95, busy_alone=1.0, bottleneck="network: 89%",
+    seconds_a_100mm2=330.0, busy=0.95, busy_alone=1.0,
+    bottleneck=bottleneck({"read": 0.01, "network": 0.15}, 0.95, 1.0),
     left_out=("scaling over requests: the budget was spent",),
 )  # fmt: skip
 DOCTOR = DoctorFigures(
@@ -95,8 +97,9 @@ def test_machines_have_a_letter_each_and_stand_side_by_side(write):
     assert "| A | X (avx2), 4 cores" in text
     assert "| B | Y (avx2), 4 cores" in text
     line = next(line for line in text.splitlines() if line.startswith("| INT8 |"))
-    assert line.count("9.0 (8.0–10.0), × 4.50") == 2
-    assert "| A | a.svs, net, INT8 | 21.0 (20.0–22.0) | 0.82" in text
+    cell = "0.100 (0.100–0.100) CPU s; 9.0 (8.0–10.0), × 4.50 (4.00–5.00)"
+    assert line.count(cell) == 2
+    assert "| A | a.svs, net, INT8 | 0.100 (0.100–0.100) | 21.0 (20.0–22.0) | 0.82" in text
 
 
 def test_what_disagrees_is_shown_so_and_not_ranked(write):
@@ -106,6 +109,40 @@ def test_what_disagrees_is_shown_so_and_not_ranked(write):
     assert "✗ disagrees, not ranked" in job
     assert "| Keras script ✗ disagrees |" in speed_markdown(SPEED)
     assert "Left out: scaling over requests" in speed_markdown(SPEED)
+
+
+def test_the_shares_of_the_stages_are_what_the_bottleneck_says():
+    text = speed_markdown(SPEED)
+    assert "| read | 10.00 | 6.2% |\n| network | 150.00 | 93.8% |\n\n" in text
+    assert "Bottleneck: network: 94% of the CPU time of all stages." in text
+    assert "Each stage alone, together 160.00 ms; the whole job takes 100.00 ms of CPU" in text
+
+
+def test_cpu_seconds_lead_where_other_programs_ran():
+    text = speed_markdown(SPEED)
+    assert "**330 s for 100 mm²** of tissue (from 21.0 (20.0–22.0) tiles/s, after" in text
+    busy = speed_markdown(replace(SPEED, busy_alone=0.4))
+    # (330 - 1.1) s of 21 tiles/s, 0.1 CPU s each
+    assert (
+        "**691 CPU s for 100 mm²** of tissue. Other programs ran, the network alone had 40%" in busy
+    )
+    head = next(line for line in text.splitlines() if line.startswith("| way "))
+    assert head.split(" | ")[1:4] == ["CPU s a tile", "takes × gliorun's CPU", "tiles/s"]
+    line = next(line for line in text.splitlines() if line.startswith("| network alone |"))
+    assert line.split(" | ")[1:3] == ["0.100 (0.100–0.100)", "1.00 (1.00–1.00)"]
+
+
+def test_a_ratio_whose_rounds_differ_too_much_is_called_worthless(write):
+    assert ratio((2.0, 3.0)) == "2.50 (2.00–3.00)"
+    assert ratio((9.1, 12.0, 16.2)) == "worthless (9.10–16.20)"
+    rows = (row("Keras", (2.0, 2.0)), row("INT8", (18.0, 32.0)))
+    figures = replace(COMPARE, rows=rows)
+    assert "| worthless (9.00–16.00) |" in compare_markdown(figures)
+    assert "18.0–32.0), × worthless (9.00–16.00)" in report_markdown(
+        read_all([write("compare", figures)])
+    )
+    ways = (*SPEED.ways[:1], replace(SPEED.ways[1], ratios=(0.4, 0.8)))
+    assert "| worthless (0.40–0.80) |" in speed_markdown(replace(SPEED, ways=ways))
 
 
 def test_doctor_and_accuracy_are_summed_up(write):

@@ -7,7 +7,7 @@ import pytest
 
 from gliobench.stains import (
     COMPARED,
-    STRETCH,
+    as_runtime,
     fit_macenko,
     fit_ratio,
     fit_reinhard,
@@ -22,7 +22,7 @@ from gliorun import demo
 from gliorun.measuring import colour
 from gliorun.measuring.colour import DENSITY_OF_LEVEL
 
-METHODS = {"stretch": STRETCH, **COMPARED}
+METHODS = COMPARED
 
 
 def unit(*vectors):
@@ -106,13 +106,18 @@ def test_ratio_brings_the_channel_means_of_the_tissue_to_the_target():
     assert np.array_equal(far[0, 0], (200, 30, 120))  # no more than twice or half
 
 
-def test_stretch_is_what_the_runtime_does():
-    rgba = np.dstack([tissue(), np.full(tissue().shape[:2], 255, np.uint8)])
+def test_as_the_runtime_the_ground_meets_the_target():
+    target = colour.StainStatistic((0.4, 0.9, 0.4))
+
+    def dark(image):
+        return (image[..., 0] < 110).astype(np.uint8)
+
+    (moved,) = as_runtime([tissue()], dark, target)
     counts = colour.empty_levels()
-    colour.add_levels(rgba, counts)
-    target = colour.StainStatistic((0.4, 0.9, 0.4), (1.6, 2.3, 1.0))
-    wanted, _ = colour.normalise(rgba, colour.table_between(colour.measure(counts), target))
-    assert np.array_equal(STRETCH.move(tissue(), STRETCH.fit([tissue()]), target), wanted)
+    opaque = np.full(moved.shape[:2], 255, np.uint8)
+    colour.add_levels(np.dstack([moved, opaque]), counts, dark(moved))
+    np.testing.assert_allclose(colour.measure(counts).ground, target.ground, atol=0.03)
+    assert as_runtime([tissue()], dark, None)[0] is not None
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

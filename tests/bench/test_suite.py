@@ -77,6 +77,7 @@ def test_every_way_of_a_job_finds_the_same_densities(measured):
     script = "Keras script with another network"  # the reference, beside the student that ships
     assert script in names or any("Keras script" in why for why in found.left_out)
     assert all(way.agrees and len(way.tiles_s) == 2 for way in found.ways)
+    assert list(found.stages) == ["read", "quality", "colour", "network", "map"]
     assert found.stages["network"] > found.stages["colour"]
     assert (found.slide, found.tissue_tiles) == ("small.svs", 11)
 

@@ -57,11 +57,19 @@ def test_a_file_that_is_no_density_csv_is_refused(tmp_path, text):
         read_cells(path)
 
 
-def test_a_colour_image_and_a_text_file_are_no_masks(tmp_path):
-    colour = tmp_path / "colour.png"
-    Image.new("RGB", (4, 4)).save(colour)
-    with pytest.raises(GlioError, match="3 channels"):
-        read_mask(colour)
+@pytest.mark.parametrize("colours", [None, [255, 255, 255, 200, 0, 0]])
+def test_nuclei_are_what_is_above_zero_whatever_its_colour(tmp_path, colours, mask):
+    path = tmp_path / "nuclei.png"
+    image = Image.fromarray(mask.astype(np.uint8))
+    if colours is None:
+        image = Image.fromarray(mask[..., None] * np.array([0, 0, 3], np.uint8))
+    else:
+        image.putpalette(colours)  # white and red, as QuPath exports labels
+    image.save(path)
+    np.testing.assert_array_equal(read_mask(path), mask)
+
+
+def test_a_text_file_is_no_mask(tmp_path):
     text = tmp_path / "text.png"
     text.write_text("no picture")
     with pytest.raises(GlioError, match="cannot be read as a mask"):

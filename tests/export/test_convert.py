@@ -578,3 +578,45 @@ def test_a_shipped_ir_agrees_with_keras_on_real_tiles(name: str, shared_data: Pa
     found = agreement(zip(engine.masks(windows), expected, strict=True))
     assert found.dice > 0.95
     assert found.density_error_points <= 0.5
+
+
+def efficient_unet(side: int) -> keras.Model:
+    """Return a U-net on keras.applications.EfficientNetB0, adapted to drawn tissue.
+
+    Its weights are random; its threshold lets a fifth of that tissue be nucleus.
+    """
+    keras.utils.set_random_seed(1)
+    windows = np.stack(drawn_windows(side=side)).astype(np.float32)
+    image = keras.Input((side, side, 3))
+    whole = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(side, side, 3)
+    )
+    (norm,) = [layer for layer in whole.layers if isinstance(layer, layers.Normalization)]
+    norm.adapt(windows / 255)
+    names = [f"block{block}a_expand_activation" for block in (2, 3, 4, 6)]
+    ends = [*(whole.get_layer(name).output for name in names), whole.output]
+    *skips, maps = keras.Model(whole.input, ends, name="encoder")(image)
+    for skip in reversed(skips):
+        maps = layers.Concatenate()([skip, layers.Conv2DTranspose(16, 2, strides=2)(maps)])
+        maps = layers.Conv2D(16, 3, padding="same", activation="relu")(maps)
+    maps = layers.Conv2DTranspose(8, 2, strides=2)(maps)
+    last = layers.Conv2D(1, 1, activation="sigmoid", name="last")
+    model = keras.Model(image, last(maps))
+    found = keras.Model(image, maps).predict_on_batch(windows) @ last.kernel.numpy()[0, 0]
+    sharpness = 10 / found.std()
+    threshold = np.quantile(found, [0.8])
+    last.set_weights([last.kernel * sharpness, -threshold * sharpness])
+    return model
+
+
+@slow
+def test_an_encoder_of_keras_applications_gives_what_keras_gives(tmp_path: Path) -> None:
+    path = tmp_path / "efficient.keras"
+    efficient_unet(SIDE).save(path)
+    figures = convert(
+        path, tmp_path / "out", tiles=None, mpp=0.25, tolerance=LOOSE, say=lambda _: None
+    )
+    for name in ("ONNX", "OpenVINO FP32"):
+        assert figures[name].agreement.dice > 0.9999
+        assert figures[name].agreement.density_worst_points < 0.05
+    assert figures["OpenVINO INT8"].agreement.dice > 0.9

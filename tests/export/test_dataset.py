@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glioexport.checktiles import load_check_tiles
+from glioexport.clean import clean
 from glioexport.dataset import (
     COLUMNS,
     Entry,
@@ -22,6 +24,8 @@ from glioexport.dataset import (
 )
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
+from gliorun.measuring.quality import QualityLimits
+from gliorun.model.card import ModelCard
 
 from .small import read_rows, write_index
 
@@ -72,6 +76,32 @@ def test_an_empty_index_lacks_every_column(tiles: Path) -> None:
     (tiles / "index.csv").write_text("", encoding="utf-8")
     with pytest.raises(GlioError, match="no column set, id"):
         read_index(tiles)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "comma", "said"),
+    [
+        ("cp1252", ",", r"cannot be read as CSV in UTF-8 \(.*\); save it so \(in Excel as 'CSV UT"),
+        ("utf-16", ",", r"cannot be read as CSV in UTF-8 \(.*\); save it so \(in Excel as 'CSV UT"),
+        ("utf-8-sig", ";", "has semicolons between its columns; save it with commas$"),
+    ],
+)
+def test_an_index_as_excel_saves_it_is_refused_in_one_line(
+    tiles: Path, tmp_path: Path, encoding: str, comma: str, said: str
+) -> None:
+    index = tiles / "index.csv"
+    text = index.read_text(encoding="utf-8").replace("drawn", "Würzburg").replace(",", comma)
+    index.write_bytes(text.encode(encoding))
+    card = ModelCard("any", 64, 0.25, colour_target=None)
+    for read in (
+        read_index,
+        lambda folder: clean(folder, tmp_path / "out", QualityLimits()),
+        lambda folder: load_check_tiles(folder, card),
+    ):
+        with pytest.raises(GlioError, match=said) as caught:
+            read(tiles)
+        assert "\n" not in str(caught.value)
+        assert str(index) in str(caught.value)
 
 
 @pytest.mark.parametrize("file", ["images/2.png", "labels/4.png"])
@@ -138,6 +168,27 @@ def test_a_label_of_16_bits_counts_its_nuclei(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_nuclei(tmp_path / "label.png"), [[0, 1], [1, 0]])
 
 
+def test_a_label_with_a_colour_table_counts_its_indices(tmp_path: Path) -> None:
+    label = Image.fromarray(np.array([[0, 1], [2, 0]], dtype=np.uint8))
+    label.putpalette([255, 255, 255, 0, 0, 0, 9, 9, 9])
+    label.save(tmp_path / "label.png")
+    np.testing.assert_array_equal(read_nuclei(tmp_path / "label.png"), [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_image_and_its_label_are_turned_alike(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turns = {1: 0, 3: 2, 6: 1}[orientation]
+    label = np.zeros((4, 6), np.uint8)
+    label[0, 1:3] = 1
+    colours = label[..., None] * np.array([30, 60, 90], np.uint8)
+    Image.fromarray(np.rot90(label, turns).copy()).save(tmp_path / "label.png", exif=exif)
+    Image.fromarray(np.rot90(colours, turns).copy()).save(tmp_path / "tile.png", exif=exif)
+    np.testing.assert_array_equal(read_nuclei(tmp_path / "label.png"), label)
+    np.testing.assert_array_equal(read_rgba(tmp_path / "tile.png")[..., :3], colours)
+
+
 def test_without_a_target_the_pixels_stay_as_they_were(small_tiles: Path) -> None:
     entries = read_index(small_tiles)
     for entry, tile in zip(entries, load_tiles(entries, {}, None), strict=True):
@@ -177,10 +228,14 @@ def test_names_a_label_of_another_size(tiles: Path) -> None:
         load_tiles(entries, {}, None)
 
 
-def test_a_label_in_colour_does_not_pass_for_a_mask(tiles: Path) -> None:
-    Image.new("RGB", (160, 96)).save(tiles / "labels" / "1.png")
-    with pytest.raises(GlioError, match=r"1\.png"):
-        load_tiles(read_index(tiles), {}, None)
+def test_a_label_in_colour_marks_its_colours(tiles: Path) -> None:
+    label = Image.new("RGB", (160, 96))
+    label.paste((0, 0, 1), (20, 10, 50, 30))
+    label.save(tiles / "labels" / "1.png")
+    tile = next(t for t in load_tiles(read_index(tiles), {}, None) if t.entry.label.stem == "1")
+    wanted = np.zeros((96, 160), np.uint8)
+    wanted[10:30, 20:50] = 1
+    np.testing.assert_array_equal(tile.nuclei, wanted)
 
 
 @pytest.mark.parametrize(("mpp", "factor"), [("0.5", 2.0), ("0.125", 0.5), ("0.252", 1.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -89,6 +90,24 @@ def test_what_a_kill_after_the_moves_left_is_removed(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
     write(tmp_path / ".out.earlier", "older")
     write(tmp_path / "out", "new")
+    assert texts(tmp_path / "out") == {"new"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_is_held_for_a_moment_is_replaced(tmp_path: Path, monkeypatch) -> None:
+    """As Windows has it where a virus scanner looks at a file in it."""
+    replace, refused = os.replace, []
+    write(tmp_path / "out", "old")
+
+    def refuse_twice(path: Path, target: Path) -> None:
+        if len(refused) < 2:
+            refused.append(target)
+            raise PermissionError(errno.EACCES, "used by another process", str(path))
+        replace(path, target)
+
+    monkeypatch.setattr(os, "replace", refuse_twice)
+    write(tmp_path / "out", "new")
+    assert len(refused) == 2
     assert texts(tmp_path / "out") == {"new"}
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 

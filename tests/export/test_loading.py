@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -104,6 +105,22 @@ def test_reduced_precision_becomes_float32_and_is_told(tmp_path: Path, policy: s
     np.testing.assert_allclose(stripped(noise()), exact(noise()), atol=1e-6)
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_normalization_of_reduced_precision_becomes_float32(tmp_path: Path, given: bool) -> None:
+    """In bfloat16 150.3 is 150."""
+    mean, variance = [150.3, 140.3, 130.3], [3.01, 5.01, 7.01]
+    known = {"mean": mean, "variance": variance} if given else {}
+    norm = layers.Normalization(**known, dtype="mixed_bfloat16")
+    image = keras.Input((32, 32, 3))
+    model = keras.Model(image, layers.Conv2D(2, 1)(norm(image)))
+    if not given:
+        norm.set_weights([np.array(mean), np.array(variance), np.array(1)])
+    network = load_network(saved(tmp_path, model))
+    loaded = next(x for x in network.model.layers if isinstance(x, layers.Normalization))
+    wanted = (noise() - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(loaded(noise()), wanted, rtol=1e-5, atol=1e-4)
+
+
 def test_a_sequential_network_and_one_inside_another_are_taken(tmp_path: Path) -> None:
     inner = dark_unet(32)
     outer = keras.Sequential([layers.Input((32, 32, 3)), inner])
@@ -174,6 +191,22 @@ def test_a_damaged_h5_is_named(tmp_path: Path, content: bytes) -> None:
         assert "cannot" in refused(tmp_path / name, **said)
 
 
+@pytest.mark.parametrize("version", ["2.15.0", "3.8.0"])
+def test_a_layer_that_keras_2_wrote_otherwise_has_a_way_out(tmp_path: Path, version: str) -> None:
+    path = saved(tmp_path, dark_unet(32), "model.h5")
+    with h5py.File(path, "a") as file:
+        wrote = file.attrs["model_config"].replace(
+            '"class_name": "Conv2DTranspose", "config": {',
+            '"class_name": "Conv2DTranspose", "config": {"groups": 1, ',
+        )
+        assert '"groups": 1, "name": "rise0"' in wrote
+        file.attrs["model_config"], file.attrs["keras_version"] = wrote, version
+    line = refused(path, trust_h5=True)
+    assert line.startswith("Keras cannot load it: Unrecognized keyword arguments passed to Conv2DT")
+    out = "; it is of Keras 2.15.0: load it there, export it with model.export('folder') and conv"
+    assert (out in line) == version.startswith("2.")
+
+
 def test_weights_in_a_plain_h5_are_told_from_a_model(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "only.h5", "w") as file:
         file["layers/conv"] = np.zeros(3)
@@ -202,6 +235,10 @@ def test_weights_with_more_layers_than_described_are_refused(tmp_path: Path) -> 
 def test_a_setting_that_a_unet_does_not_have_is_named_with_those_it_has() -> None:
     with pytest.raises(GlioError, match=r"--unet filter=4: no such setting; known.* filters"):
         unet_shape(["filter=4"])
+    for value in ("32.9", "true", '"32"', "[32]"):
+        said = re.escape(f"--unet filters={value}: not of the kind of the default, 16")
+        with pytest.raises(GlioError, match=f"^{said}$"):
+            unet_shape([f"filters={value}"])
     with pytest.raises(GlioError, match="multiple of 16"):
         unet_shape(["height_px=470", "width_px=470"])
     assert unet_shape(["drop_gamma=eq2", "drop_normalize=false", "drop_rate=0.2"]) == UnetShape(

@@ -129,3 +129,40 @@ def test_a_card_is_kept_in_the_metadata(tmp_path: Path) -> None:
     (entry,) = onnx.load(tmp_path / "m.onnx").metadata_props
     assert entry.key == CARD_KEY
     assert ModelCard.from_json(entry.value).name == "dark"
+
+
+def normalized(norm: layers.Layer) -> keras.Model:
+    """Return a network that calls nucleus what a layer makes smaller than 0 in red."""
+    image = keras.Input((64, 64, 3))
+    model = keras.Model(image, layers.Conv2D(1, 1, name="last")(norm(image)))
+    kernel = np.reshape(np.array([-1, 0, 0], dtype=np.float32), (1, 1, 3, 1))
+    model.get_layer("last").set_weights([kernel, np.zeros(1)])
+    return model
+
+
+def test_what_normalization_computes_with_is_written_as_constants(tmp_path: Path) -> None:
+    norm = layers.Normalization(axis=-1)
+    norm.build((None, 64, 64, 3))
+    norm.load_own_variables({"0": np.array([150.5, 1, 1]), "1": np.ones(3), "2": np.array(1)})
+    write_onnx(normalized(norm), "logits", tmp_path / "m.onnx")
+    assert [end.name for end in graph(tmp_path / "m.onnx").input] == ["image"]
+    windows = drawn_windows()
+    found = list(onnx_predictor(tmp_path / "m.onnx")(windows))
+    np.testing.assert_array_equal(found, [window[..., 0] < 150.5 for window in windows])
+
+
+class Shift(layers.Layer):
+    """Keeps a tensor that is none of its weights."""
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        self.by = keras.ops.convert_to_tensor([150.5, 1.0, 1.0])
+
+    def call(self, inputs):
+        return inputs - self.by
+
+
+def test_a_tensor_that_is_no_weight_is_refused_with_its_layer(tmp_path: Path) -> None:
+    said = r"layer 'shifts' computes with a tensor that is none of its weights; make it one with "
+    with pytest.raises(GlioError, match=said):
+        write_onnx(normalized(Shift(name="shifts")), "logits", tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

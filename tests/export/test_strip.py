@@ -317,3 +317,17 @@ def test_a_layer_called_with_training_true_is_taken_out_all_the_same() -> None:
     np.testing.assert_array_equal(once, again)
     np.testing.assert_array_equal(once[:1], found.model.predict_on_batch(pixels[:1]))
     np.testing.assert_array_equal(once, model.predict_on_batch(pixels))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_what_normalization_makes_of_its_weights_comes_along(given: bool) -> None:
+    mean, variance = [100.0, 140.0, 180.0], [400.0, 900.0, 1600.0]
+    norm = layers.Normalization(**({"mean": mean, "variance": variance} if given else {}))
+    image = keras.Input((16, 24, 3))
+    model = keras.Model(image, norm(image))
+    if not given:
+        norm.adapt(np.random.default_rng(2).normal(mean, np.sqrt(variance), (8, 64, 64, 3)))
+    pixels = noise(2, 16, 24, 3)
+    found = strip_dropping(model).model(pixels, training=False).numpy()
+    np.testing.assert_allclose(found, (pixels - mean) / np.sqrt(variance), atol=0.05)
+    np.testing.assert_array_equal(found, model(pixels).numpy())

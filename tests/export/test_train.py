@@ -11,14 +11,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from glioexport.dataset import load_tiles, read_index
-from glioexport.lessons import compare_by_set, mask_of_tile
+from glioexport.dataset import Entry, LabelledTile, load_tiles, read_index
+from glioexport.lessons import Lessons, compare_by_set, mask_of_tile
 from glioexport.network import UnetShape, build_unet
 from glioexport.recipe import RECIPES, TrainSettings
 from glioexport.train import _average, draw_batch, shares_of_tiles, train

@@ -22,6 +22,7 @@ from gliorun.batch import loop
 from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
 from gliorun.batch.loop import Failure, Task
 from gliorun.errors import GlioError, StalledError
+from gliorun.reading import files
 from gliorun.writers import Look
 
 
@@ -62,6 +63,53 @@ def test_a_dicom_slide_is_called_like_its_folder(tmp_path):
     assert counts(cabinets.run([case], maps, cabinets.in_process())) == (1, 0, 0)
     assert counts(cabinets.run([case], maps, cabinets.in_process())) == (0, 0, 1)
     assert left_in(maps) == {"case.1.csv"}
+
+
+def odd_files(scans: Path) -> dict[str, str]:
+    """Write a file of each kind that is no slide or a damaged one, and two slides, y and z.
+
+    Return what is said of each by name.
+    """
+    pixels = slides.all_tissue(*cabinets.TINY_PX)
+    turned = [(274, "H", 1, 3, True)]
+    slides.looped(scans / "loop.svs", 2)
+    slides.tiled_tiff(scans / "turned.tif", pixels, "deflate", extratags=turned)
+    slides.tiled_tiff(scans / "webp.tif", pixels, "webp")
+    slides.mrxs(scans / "lone.mrxs", slides.all_tissue(512, 512))
+    shutil.rmtree(scans / "lone")
+    for size, name in enumerate(("II.tif", "MM.tif")):
+        (scans / name).write_bytes((b"II*\0", b"MM\0*")[size] + b"\0\0\0"[: 3 * size])
+    shutil.copy(cabinets.tiny(scans / "case" / "y.svs"), scans / "z.svs")
+    (scans / "case" / "loose.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(scans / "pipe.svs")
+    return {
+        "loop": "damaged",
+        "turned": "orientation 3",
+        "webp": "holds WebP",
+        "lone": "the folder lone",
+        "II": "damaged",
+        "MM": "damaged",
+        "loose": "DICOM that is of no whole slide",
+        **({"pipe": "a pipe or a device"} if hasattr(os, "mkfifo") else {}),
+    }
+
+
+def test_no_odd_file_hangs_or_stops_the_others_and_each_is_called_what_it_is(tmp_path):
+    scans, maps = tmp_path / "scans", tmp_path / "maps"
+    scans.mkdir()
+    said = odd_files(scans)
+    done = cabinets.type_in(scans, "--out-dir", maps, "--format", "csv")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    rows = cabinets.summary(maps)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        **dict.fromkeys(said, "failed"),
+        **dict.fromkeys("yz", "done"),
+    }
+    for name, part in said.items():
+        assert part in rows[name]["reason"], name
+    assert "bug" not in "".join(row["reason"] for row in rows.values())
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +289,22 @@ def test_a_copy_under_another_name_has_its_own_result_and_a_note(tmp_path):
     assert cabinets.summary(maps)["b"]["same_as"] == "a"
 
 
+def test_a_copy_that_was_damaged_between_the_samples_is_not_called_the_same(tmp_path):
+    """Both have one fingerprint, which knows of a large file only some parts."""
+    slide, maps = put(tmp_path / "a.svs", "tile" * 250_000), tmp_path / "maps"
+    content = bytearray(slide.read_bytes())
+    content[40_000] ^= 1
+    damaged = tmp_path / "b.svs"
+    damaged.write_bytes(content)
+    copy = Path(shutil.copy2(slide, tmp_path / "c.svs"))
+    assert files.fingerprint_of(damaged) == files.fingerprint_of(slide)
+    cabinets.run([slide, damaged, copy], maps, cabinets.copies_what_it_reads())
+    assert {name: row["same_as"] for name, row in cabinets.summary(maps).items()} == {
+        "a": "", "b": "", "c": "a",
+    }  # fmt: skip
+    assert (maps / "index.html").read_text(encoding="utf-8").count("same content as a") == 1
+
+
 @pytest.mark.parametrize("name", ["summary.svs", "index.svs", "INDEX.svs"])
 def test_a_slide_called_like_a_table_does_not_overwrite_it(tmp_path, name):
     slide, maps = put(tmp_path / name), tmp_path / "maps"
@@ -254,7 +318,7 @@ def test_a_slide_called_like_a_table_does_not_overwrite_it(tmp_path, name):
     [
         ("=cmd.svs", "_=cmd"), ("-a.svs", "_-a"), ("a\nb.svs", "a_b"), ("<b>&.svs", "_b_&"),
         ("x.mask.svs", "x.mask_"), ("TCGA-06.ab12.svs", "TCGA-06.ab12"), ("a" * 200, "a" * 64),
-        ("脑.svs", "脑"), ("a\udcff.svs", "a_"),
+        ("脑.svs", "脑"), ("a\udcff.svs", "a_"), (60 * "🧠" + ".svs", 48 * "🧠"),
     ],
 )  # fmt: skip
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows few of these names")
@@ -339,7 +403,7 @@ def test_a_bug_is_the_failure_of_one_slide_and_leaves_its_traceback(tmp_path):
         nothing,
     )
     assert isinstance(outcome, Failure)
-    assert "(a bug; the traceback is in records)" in outcome.reason
+    assert "; this is a bug, and its traceback is in records" in outcome.reason
     assert outcome.reason.count("\n") == 0
     assert "Traceback" in outcome.trace
 
@@ -548,13 +612,12 @@ def test_two_runs_into_one_folder_are_refused(tmp_path):
         pass
 
 
-def test_an_output_that_is_open_elsewhere_fails_its_slide_with_the_way_out(tmp_path):
-    """A folder in its place cannot be replaced either."""
+def test_an_output_whose_name_a_folder_has_fails_its_slide_with_the_way_out(tmp_path):
     slide, other, maps = put(tmp_path / "a.svs"), put(tmp_path / "b.svs"), tmp_path / "maps"
     (maps / "a.csv").mkdir(parents=True)
     tally = cabinets.run([slide, other], maps, cabinets.copies_what_it_reads())
     assert counts(tally) == (1, 1, 0)
-    assert "close it where it is open" in cabinets.summary(maps)["a"]["reason"]
+    assert "a folder has that name, rename it" in cabinets.summary(maps)["a"]["reason"]
 
 
 def test_a_table_that_cannot_be_written_ends_in_a_fault_and_loses_no_result(tmp_path):

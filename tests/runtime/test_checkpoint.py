@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gliorun.errors import DamagedSlideError, GlioError
-from gliorun.measuring.checkpoint import FOLDER, STALE_S, checkpoint, key_of
+from gliorun.measuring.checkpoint import FOLDER, STALE_S, checkpoint
 from gliorun.measuring.density import DensityMap, Status
 from gliorun.reading.tiles import TileGrid
 
@@ -70,10 +70,6 @@ def test_another_key_finds_nothing(tmp_path):
         kept.save(half_measured())
     density, _ = restored(tmp_path, "other")
     assert density.known_tiles() == 0
-
-
-def test_equal_parts_have_equal_keys():
-    assert key_of("a", {"b": 1}) == key_of("a", {"b": 1}) != key_of("a", {"b": 2})
 
 
 @pytest.mark.parametrize("length", [0, 10, 400])

@@ -105,6 +105,17 @@ def test_brackets_in_a_name_are_told_as_they_are(type_here, tmp_path, small_slid
     assert "\na[red].svs: no field of 1 mm²" in err
 
 
+def test_quiet_keeps_back_progress_and_no_warning(type_here, tmp_path, small_slide):
+    words = (small_slide.path, "--out", tmp_path / "a.csv", "--mpp", 0.4, "--quiet")
+    code, out, err = type_here(*words)
+    assert code == 0  # the map is made; a script that stops at a warning would stop at every 20x
+    said, *more = err.splitlines()
+    assert said.startswith("warning: small.svs: --mpp 0.4 goes before the slide's own 0.25 µm/px")
+    assert all(line.startswith("warning: small.svs: ") for line in more)
+    assert len(more) == 2
+    assert out.endswith(", 3 warnings\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there a name is always text")
 def test_a_name_in_another_encoding_is_escaped_in_every_output(type_here, tmp_path, small_slide):
     path = tmp_path / os.fsdecode(b"\xff\x1b.svs")
@@ -279,6 +290,16 @@ def test_a_wrong_option_for_many_slides_is_found_before_any_of_them(type_here, t
     assert list(tmp_path.glob("maps/**/*.json")) == []
 
 
+@pytest.mark.parametrize("threads", ["0", "-2", "x", ""])
+def test_a_number_of_threads_that_numba_cannot_take_is_one_line(tmp_path, monkeypatch, threads):
+    monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+    done = type_in("--demo", "--out", tmp_path / "a.csv")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"gliorun: NUMBA_NUM_THREADS is {threads!r}; set it to 1 or more, or not at all\n"
+    )
+
+
 def test_nothing_typed_shows_examples(type_here):
     code, out, err = type_here()
     assert code == 2
@@ -297,6 +318,8 @@ def test_nothing_typed_shows_examples(type_here):
         (("a.svs", "--demo", "--out", "a.csv"), "name one slide, or --demo"),
         (("a.svs", "--out", "a.csv", "--mpp", "fine"), "--mpp"),
         (("a.svs", "--colour"), "--colour"),
+        (("a.svs", "--out", "a.csv", "--settle-s", 5), "--settle-s goes with --out-dir"),
+        (("a.svs", "--out-dir", "maps", "--settle-s", 5), "--settle-s goes with --watch"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_how(type_here, words, said):
@@ -365,6 +388,31 @@ def test_what_was_chosen_is_said_on_request(type_here, tmp_path, small_slide):
         assert part in err
     assert "checkpoint: every 10 s" in err
     assert re.search(r"waited \d+\.\d s for tiles and \d+\.\d s for the network", err)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "none"), (5, "every 5 s")])
+def test_how_often_a_run_is_kept_is_said_as_it_is(type_here, tmp_path, small_slide, seconds, said):
+    words = ("--verbose", "--checkpoint", seconds)
+    _, _, err = type_here(small_slide.path, "--out", tmp_path / "a.csv", *words)
+    assert f"checkpoint: {said}\n" in err
+
+
+def test_a_field_is_measured_at_the_scale_that_is_given(type_here, tmp_path):
+    field, table = tmp_path / "field.png", tmp_path / "field.csv"
+    Image.fromarray(slides.all_tissue(960, 480)).save(field)
+    refused(type_here(field, "--out", table), "field.png: no micrometres per pixel; pass --mpp")
+    code, out, _ = type_here(field, "--out", table, "--mpp", 0.25, "--quiet")
+    assert code == 0
+    assert "of 2 tiles" in out
+    assert [cell[:2] for cell in densities(table)] == [(0, 0), (480, 0)]
+
+
+@pytest.mark.parametrize("side", [1, 40, 150])
+def test_a_field_too_small_for_a_value_is_refused_with_what_is_needed(type_here, tmp_path, side):
+    field = tmp_path / "field.png"
+    Image.fromarray(slides.all_tissue(side, side)).save(field)
+    answer = type_here(field, "--out", tmp_path / "a.csv", "--mpp", 0.25)
+    refused(answer, f"{side} x {side} px are too small; export a field of at least 240 x 240 px")
 
 
 def test_a_mask_of_one_s_own_says_where_tissue_is(type_here, tmp_path, small_slide):

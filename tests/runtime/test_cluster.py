@@ -17,7 +17,7 @@ import pytest
 
 import cabinets
 import slides
-from gliorun.batch import loop
+from gliorun import job
 from gliorun.errors import GlioError, UsageError
 
 distributed = pytest.importorskip("distributed")
@@ -150,7 +150,7 @@ def one_worker():
 )
 def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_worker, entry, said):
     plan = replace(cabinets.plan(), outputs=[tmp_path / "a.csv"])
-    wanted = loop.made_with(plan) | {entry: "another"}
+    wanted = job.made_with(plan) | {entry: "another"}
     answer = one_worker.submit(
         cluster.measure_there, tmp_path / "a.svs", plan, None, wanted, pure=False
     ).result(WAIT_S)
@@ -162,7 +162,7 @@ def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_wor
 def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_worker):
     plan = replace(cabinets.plan(), outputs=[tmp_path / "elsewhere" / "a.csv"])
     answer = one_worker.submit(
-        cluster.measure_there, tmp_path / "a.svs", plan, None, loop.made_with(plan), pure=False
+        cluster.measure_there, tmp_path / "a.svs", plan, None, job.made_with(plan), pure=False
     ).result(WAIT_S)
     assert isinstance(answer, cluster.Unfit)
     assert "elsewhere is not there" in answer.reason
@@ -178,6 +178,18 @@ def test_a_wrong_option_ends_the_run_and_lets_no_worker_go(tmp_path, one_worker)
         cabinets.run([slide], tmp_path / "maps", work, wanted=plan)
     assert told == []
     assert cabinets.records(tmp_path / "maps") == {}
+
+
+def test_a_slide_whose_folder_has_vanished_fails_and_lets_no_worker_go(tmp_path, one_worker):
+    gone, slide = tmp_path / "gone" / "a.svs", cabinets.tiny(tmp_path / "b.svs")
+
+    def unwanted(line: str) -> None:
+        raise AssertionError(line)
+
+    with cluster.on(one_worker.scheduler.address, cabinets.plan(), unwanted) as work:
+        tally = cabinets.run([gone, slide], tmp_path / "maps", work)
+    assert (tally.done, tally.failed) == (1, 1)
+    assert "a.svs: not there" in cabinets.records(tmp_path / "maps")["a"].reason
 
 
 @pytest.mark.slow

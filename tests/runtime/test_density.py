@@ -159,3 +159,13 @@ def test_class_shares_weigh_by_valid_area():
 def test_refuses_a_cell_that_does_not_divide_the_tile(cell_px):
     with pytest.raises(GlioError, match=f"{cell_px} px does not divide the tile of 480 px"):
         DensityMap(grid(), TILE, cell_px)
+
+
+def test_a_map_of_more_cells_than_memory_holds_is_refused_with_the_side_that_fits():
+    """As of a slide of 100,000 x 100,000 px: 43,681 tiles."""
+    wide = grid(209, 209)
+    with pytest.raises(GlioError, match=r"--cell-px 1 makes 10,064,102,400 cells .*; pass 40 or"):
+        DensityMap(wide, TILE, 1)
+    with pytest.raises(GlioError, match="--cell-px 32 makes 9,828,225 cells"):
+        DensityMap(wide, TILE, 32)
+    assert DensityMap(wide, TILE, 40).valid_px.size == 6_290_064

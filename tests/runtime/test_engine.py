@@ -120,9 +120,33 @@ def test_a_float_model_runs_in_bf16_where_the_processor_has_it_and_an_int8_one_d
         ("FP32", ["FP32"], "f32"),
         ("INT8", ["FP32", "BF16"], "f32"),
     ):
-        told = auto.properties(replace(card, precision=precision), able)
-        assert told["INFERENCE_PRECISION_HINT"] == chosen
+        compute = auto.settled(replace(card, precision=precision), able)
+        assert compute == Compute(precision=chosen)
+        assert compute.properties()["INFERENCE_PRECISION_HINT"] == chosen
     assert open_model(DEFAULT_MODEL, auto).choices()["precision"] == "f32"
+
+
+def test_a_processor_without_bf16_gets_f32_whatever_is_typed():
+    card = replace(open_model(DEFAULT_MODEL).card, precision="FP32")
+    typed = Compute(precision="bf16")
+    assert typed.settled(card, ["FP32"]).precision == "f32"
+    assert typed.settled(card, ["FP32", "BF16"]).precision == "bf16"
+
+
+def test_an_npu_is_told_no_precision():
+    card = open_model(DEFAULT_MODEL).card
+    for precision in ("auto", "f32"):
+        compute = Compute(device="NPU", precision=precision).settled(card, [])
+        assert compute.precision == "auto"
+        assert "INFERENCE_PRECISION_HINT" not in compute.properties()
+
+
+def test_a_limit_to_the_processors_time_is_one_to_the_network_s_threads():
+    named = "INFERENCE_NUM_THREADS"
+    assert named not in Compute().properties()
+    assert Compute().properties(most_threads=3)[named] == 3
+    assert Compute(threads=5).properties(most_threads=3)[named] == 5
+    assert named not in Compute(device="GPU").properties(most_threads=3)
 
 
 @pytest.mark.parametrize("device", ["NONSENSE", "MULTI:NONSENSE", "GPU.7"])
@@ -167,7 +191,7 @@ class HangingModel:
 
 
 def test_an_inference_that_hangs_is_given_up_by_name(engine, tiles):
-    hanging = Engine(HangingModel(), engine.card, requests=2, timeout_s=0.01)
+    hanging = Engine(HangingModel(), engine.card, requests=2, compute=Compute(timeout_s=0.01))
     with pytest.raises(StalledError, match=r"not come back within 0\.01 s"):
         list(hanging.predict(tiles))
 
@@ -184,7 +208,7 @@ def test_all_inferences_that_hang_are_given_up_together(engine, tiles, monkeypat
     monkeypatch.setattr(HangingRequest, "wait_for", wait_for)
     clock = SimpleNamespace(monotonic=lambda: next(seconds))
     monkeypatch.setattr("gliorun.model.engine.time", clock)
-    hanging = Engine(HangingModel(), engine.card, requests=4, timeout_s=10)
+    hanging = Engine(HangingModel(), engine.card, requests=4, compute=Compute(timeout_s=10))
     with pytest.raises(StalledError):
         list(hanging.predict(tiles))
     assert waits < 3 * 10  # one timeout to notice, one for all of them

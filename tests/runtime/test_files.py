@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tifffile
 
+import cabinets
 import slides
 from gliorun.reading import files
 
@@ -20,7 +22,11 @@ def put(path: Path, content: bytes = b"x") -> Path:
 
 def found(*names: object, leave_out: Path = Path("nowhere")) -> tuple[list[Path], list[str]]:
     amiss: list[str] = []
-    return list(files.find_slides(map(str, names), leave_out, amiss.append)), amiss
+
+    def complain(name: str, fault: str) -> None:
+        amiss.append(f"{name}: {fault}")
+
+    return list(files.find_slides(map(str, names), leave_out, complain)), amiss
 
 
 def test_a_folder_is_searched_with_all_it_holds_but_what_is_no_slide(tmp_path):
@@ -93,6 +99,117 @@ def test_a_folder_of_dicom_files_is_one_slide_called_like_it(tmp_path):
     before = files.fingerprint_of(case)
     put(other, b"more")
     assert files.fingerprint_of(case) != before
+
+
+def test_a_folder_of_dicom_files_without_suffix_is_one_slide_too(tmp_path):
+    case = slides.dicom(tmp_path / "case.1", slides.all_tissue(400, 300))
+    plain = (case / "level0.dcm").rename(case / "IM0001")
+    by_number = Path(shutil.copy(plain, case / "1.2.840.113619.2.55"))
+    put(case / ".DS_Store")
+    for names in ((tmp_path,), (case,), (plain,), (case / "*",), (tmp_path / "**" / "*",)):
+        assert found(*names) == ([case], [])
+    assert files.files_of(case) == [by_number, plain]
+    before = files.stamp_of(case)
+    put(case / ".DS_Store", b"looked at")
+    assert files.stamp_of(case) == before
+    by_number.unlink()
+    assert files.stamp_of(case) != before
+
+
+def test_a_file_without_suffix_that_is_no_whole_slide_is_none(tmp_path):
+    """The directory of a DICOM medium names the class of its slides as well, as another entry."""
+    case = slides.dicom(tmp_path / "case", slides.all_tissue(400, 300))
+    head = (case / "level0.dcm").read_bytes()
+    entry = head.index(files.WHOLE_SLIDE)
+    put(tmp_path / "DICOMDIR", head[:entry] + b"\x04\x00\x10\x15" + head[entry + 4 :])
+    put(tmp_path / "README")
+    assert found(tmp_path) == ([case], [])
+
+
+@pytest.mark.parametrize("suffix", [".ptif", ".PTIFF", ".btf"])
+def test_a_pyramid_under_a_rarer_suffix_is_found(tmp_path, suffix):
+    slide = put(tmp_path / f"a{suffix}")
+    assert found(tmp_path) == ([slide], [])
+
+
+@pytest.fixture(scope="module")
+def own_maps(tmp_path_factory) -> Path:
+    """A folder with a slide and the two maps that a run has written beside it."""
+    folder = tmp_path_factory.mktemp("own")
+    slide = cabinets.tiny(folder / "a.svs")
+    done = cabinets.type_in(
+        slide, "--out", folder / "a.ome.tif", "--out", folder / "A.MASK.OME.TIF"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_what_gliorun_has_written_is_no_slide(own_maps):
+    slide = own_maps / "a.svs"
+    for name in (own_maps, own_maps / "*"):
+        assert found(name) == ([slide], [])
+    assert found(own_maps / "a.ome.tif")[0] == [own_maps / "a.ome.tif"]  # named, so its run tells
+
+
+def test_the_ome_tiff_of_another_program_is_a_slide(tmp_path):
+    slide = tmp_path / "a.ome.tif"
+    tifffile.imwrite(slide, slides.all_tissue(512, 512), tile=(256, 256), photometric="rgb")
+    odd = put(tmp_path / "odd.ome.tif", b"II*\0\x08\0")
+    assert found(tmp_path) == ([slide, odd], [])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes among files here")
+def test_a_pipe_has_no_stamp_and_a_search_does_not_read_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.svs")
+    with pytest.raises(OSError, match="is a pipe or a device"):
+        files.stamp_of(tmp_path / "pipe.svs")
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe.ome.tif")
+    assert len(found(tmp_path)[0]) == 2  # called slides, so something is told of them
+
+
+def test_a_name_that_no_file_system_can_hold_is_only_not_there(tmp_path):
+    """Where `Path.is_dir` raises, as it does of a file in a folder that one may not enter."""
+    name = tmp_path / ("a" * 300)
+    assert found(name) == ([name], [])
+    assert files.title(name) == name.name
+
+
+def test_a_dicom_file_alone_beside_other_slides_is_a_slide_by_itself(tmp_path):
+    """Else the folder, and not the file, would be called a slide that cannot be read."""
+    loose, slide = put(tmp_path / "loose.dcm"), put(tmp_path / "a.svs")
+    case = slides.dicom(tmp_path / "case", slides.all_tissue(400, 300))
+    assert found(tmp_path) == ([slide, loose, case], [])
+    assert found(loose) == ([loose], [])
+    assert files.files_of(loose) == [loose]
+    put(tmp_path / "more.dcm")  # now they may be one slide
+    assert found(tmp_path) == ([slide, tmp_path, case], [])
+
+
+def test_a_pattern_finds_fields_where_it_spells_out_their_suffix(tmp_path):
+    field, slide = put(tmp_path / "b.png"), put(tmp_path / "a.svs")
+    assert found(tmp_path / "*.png") == ([field], [])
+    assert found(tmp_path / "*") == found(tmp_path) == ([slide], [])
+
+
+def test_the_folder_of_an_mrxs_is_found_through_a_link(tmp_path):
+    slide = put(tmp_path / "store" / "a.mrxs")
+    inside = put(tmp_path / "store" / "a" / "Data0.dat")
+    link = tmp_path / "link.mrxs"
+    try:
+        link.symlink_to(slide)
+    except OSError:
+        pytest.skip("no links here")
+    assert files.files_of(link) == [link, inside]
+    beside = put(tmp_path / "link" / "Data0.dat")  # then that is meant
+    assert files.files_of(link) == [link, beside]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_has_no_stamp(tmp_path):
+    os.mkfifo(tmp_path / "a.svs")
+    with pytest.raises(OSError, match="is a pipe or a device"):
+        files.stamp_of(tmp_path / "a.svs")
 
 
 def test_the_images_of_a_vms_belong_to_it(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import tracemalloc
@@ -9,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import runs
 import slides
-from gliorun import demo
+from gliorun import demo, job
 from gliorun.errors import GlioError
 from gliorun.findings.nuclei import find_nuclei
 from gliorun.measuring.density import CLASS_NAMES, MIN_VALID_SHARE, Status, classify
+from gliorun.reading.slide import Slide
+from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
 from gliorun.writers import palette
-from gliorun.writers.geojson import Feature, PathClass, write_features, write_tiles
+from gliorun.writers.geojson import NOTE, Feature, PathClass, write_features, write_tiles
 from gliorun.writers.nuclei import write_nuclei
 
 RED = PathClass("Red", "#ff0001")
@@ -43,7 +47,7 @@ def objects(path: Path) -> list[dict]:
     """Read a file as QuPath does (PathObjectTypeAdapter) and check all that it relies on."""
     text = path.read_text(encoding="ascii")
     collection = json.loads(text, parse_constant=refuse)
-    assert set(collection) == {"type", "features"}
+    assert set(collection) == {"type", "note", "origin_l0", "warnings", "features"}
     assert collection["type"] == "FeatureCollection"
     for feature in collection["features"]:
         assert set(feature) == {"type", "geometry", "properties"}
@@ -184,20 +188,23 @@ def test_a_run_that_found_no_hot_spot_is_written(tmp_path, result):
 
 
 def test_no_features_is_a_valid_file(tmp_path):
-    write_features(tmp_path / "a.geojson", [])
+    write_features(tmp_path / "a.geojson", [], origin_l0=(0, 0))
     assert objects(tmp_path / "a.geojson") == []
 
 
 def test_nan_is_refused_rather_than_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_features(
-            tmp_path / "a.geojson", [Feature("tile", [SQUARE], RED, {"a": float("nan")})]
+            tmp_path / "a.geojson",
+            [Feature("tile", [SQUARE], RED, {"a": float("nan")})],
+            origin_l0=(0, 0),
         )
 
 
 def test_a_name_with_quotes_and_umlauts_comes_back(tmp_path):
     name = 'a "b" \\ ü\n'
-    write_features(tmp_path / "a.geojson", [Feature("annotation", [SQUARE], RED, {}, name)])
+    features = [Feature("annotation", [SQUARE], RED, {}, name)]
+    write_features(tmp_path / "a.geojson", features, origin_l0=(0, 0))
     (feature,) = objects(tmp_path / "a.geojson")
     assert feature["properties"]["name"] == name
     assert feature["properties"]["classification"]["color"] == [255, 0, 1]
@@ -213,12 +220,16 @@ def test_a_feature_is_a_line_and_is_written_before_the_next_is_made(tmp_path):
                 assert path.stat().st_size > 400_000
 
     tracemalloc.start()
-    write_features(path, watched())
+    write_features(path, watched(), origin_l0=(3, 4))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100_000
     first, *lines, last = path.read_text().splitlines()
-    assert first == '{"type":"FeatureCollection","features":['
+    head = json.loads(first + "]}")
+    assert head == {
+        "type": "FeatureCollection", "note": NOTE, "origin_l0": [3, 4], "warnings": [],
+        "features": [],
+    }  # fmt: skip
     assert [json.loads(line.rstrip(","))["properties"]["measurements"]["n"] for line in lines] == (
         list(range(3_000))
     )
@@ -283,3 +294,85 @@ def test_the_same_run_gives_the_same_bytes(tmp_path, result):
         return (tmp_path / "a").read_bytes(), (tmp_path / "b").read_bytes()
 
     assert both() == both()
+
+
+SCANNED = 768, 512, 1792, 1280
+"""Left, top, right, bottom px of what was scanned of the slides below."""
+
+
+def scanned_in_part(folder: Path, kind: str) -> Path:
+    """Write a slide of which QuPath shows `SCANNED` alone."""
+    pixels = slides.all_tissue(1024, 768, density=0.2)
+    if kind == "mirax":
+        return slides.mrxs(folder / "a.mrxs", pixels, before=(3, 2), after=(1, 3))
+    whole = np.pad(pixels, [(512, 768), (768, 256), (0, 0)])
+    return slides.sparse(folder / "a.tif", whole, SCANNED, 0.25)
+
+
+@pytest.mark.parametrize("kind", ["mirax", "sparse"])
+def test_objects_lie_where_qupath_shows_what_they_are_of(tmp_path, kind):
+    """QuPath subtracts the corner of the bounds; a slide scanned whole is the same slide there."""
+    path = scanned_in_part(tmp_path, kind)
+    outputs = [tmp_path / f"a{suffix}" for suffix in (".geojson", ".nuclei.geojson", ".csv")]
+    plan = job.Plan(outputs, job.DEFAULT_MODEL, Settings(threads=1, cell_px=120), hot_spot_mm2=0.01)
+    job.run(path, plan, quiet=True)
+    tiles, nuclei = map(objects, outputs[:2])
+    assert json.loads(outputs[0].read_text())["origin_l0"] == [768, 512]
+    with Slide(path) as slide:
+        left, top, right, bottom = slide.bounds_l0
+        assert (left, top, right, bottom) == SCANNED
+        shown = slide.read(TileSpec(0, 0, left, top, 768, 768), 768)
+    with outputs[2].open() as stream:
+        cells = [
+            (int(row["minx"]), int(row["miny"]))
+            for row in csv.DictReader(stream)
+            if row["status"] == "measured" and float(row["valid_fraction"]) == 1
+        ]
+    of_tiles = {box(tile)[:2] for tile in of_type(tiles, "tile")}
+    assert len(cells) > 30
+    assert {(x - 768, y - 512) for x, y in cells} <= of_tiles  # the CSV counts from the scan area
+    boxes = np.array([box(feature) for feature in (*of_type(tiles, "tile"), *nuclei)])
+    assert boxes.min() == 0
+    assert boxes[:, 2].max() <= 1024
+    assert boxes[:, 3].max() <= 768
+    dark = shown[..., 0] < 120
+    inside = [n for n in nuclei if box(n)[2] < 768]
+    centres = [list(n["properties"]["measurements"].values())[1:] for n in inside]
+    hit = [dark[int(y), int(x)] for x, y in centres]
+    assert len(hit) > 100
+    assert np.mean(hit) > 3 * dark.mean()
+
+
+def test_hot_spots_lie_where_qupath_shows_them(tmp_path):
+    result = runs.dark_run(scanned_in_part(tmp_path, "mirax"), Settings(cell_px=120, threads=1))
+    write_tiles(tmp_path / "a.geojson", dataclasses.replace(result, bounds_l0=SCANNED))
+    spots = of_type(objects(tmp_path / "a.geojson"), "annotation")
+    assert [box(feature)[:2] for feature in spots] == [
+        (spot.minx - 768, spot.miny - 512) for spot in result.hot_spots
+    ]
+    assert len(spots) == 2
+
+
+def test_a_mask_drawn_on_what_qupath_shows_lies_there(tmp_path):
+    """Drawn on the cropped slide it was stretched over the scan area, or refused for its shape."""
+    path = scanned_in_part(tmp_path, "mirax")
+    mask = np.zeros((768 // 8, 1024 // 8), np.uint8)
+    mask[:, : 512 // 8] = 1  # the left half of what is shown
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    settings = Settings(threads=1, cell_px=120, tissue_mask=tmp_path / "mask.png")
+    measured = runs.dark_run(path, settings).measured
+    rows, columns = (np.flatnonzero(measured.tissue.mask.any(axis=axis)) for axis in (1, 0))
+    assert (columns[0] * 8, (columns[-1] + 1) * 8) == (768, 768 + 512)
+    assert (rows[0] * 8, (rows[-1] + 1) * 8) == (512, 1280)
+    with_value = np.flatnonzero((~np.isnan(measured.density.density)).any(axis=0))
+    assert with_value[0] * 120 <= 768 < (with_value[0] + 1) * 120
+    assert with_value[-1] * 120 < 768 + 512 <= (with_value[-1] + 1) * 120
+
+
+def test_warnings_stand_in_the_head_of_both_files(tmp_path, result):
+    doubtful = dataclasses.replace(result.measured, warnings=("20 µm is odd",))
+    result = dataclasses.replace(result, measured=doubtful)
+    write_tiles(tmp_path / "a", result)
+    write_nuclei(tmp_path / "b", result)
+    for name in "ab":
+        assert json.loads((tmp_path / name).read_text())["warnings"] == ["20 µm is odd"]

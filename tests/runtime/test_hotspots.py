@@ -14,7 +14,7 @@ from gliorun.errors import GlioError
 from gliorun.findings import hotspots
 from gliorun.findings.hotspots import MIN_TISSUE_SHARE, HotSpot, find_hot_spots
 from gliorun.measuring.density import DensityMap
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 
 TILE = 480

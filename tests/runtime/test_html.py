@@ -25,7 +25,7 @@ from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
 from gliorun.measuring.tissue import Tissue
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers import palette
 from gliorun.writers.html import write_report
@@ -76,7 +76,7 @@ def result_of(density: DensityMap, **changes: object) -> Result:
     width, height = density.grid.size_l0
     overview = np.full((70, 115, 4), (*SLIDE_COLOUR, 255), dtype=np.uint8)
     tissue = Tissue(np.arange(70 * 115).reshape(70, 115) < 70 * 115 / 4, (115 / width, 70 / height))
-    measured = SlideDensity(density, SCALE, tissue, overview, ("a <warning>",))
+    measured = SlideDensity(density, SCALE, tissue, overview, None, ("a <warning>",))
     spot = HotSpot(1, 500, 100, 400, 100, "C4", 0.31, 0.875)
     run = {
         "started_at": "today",

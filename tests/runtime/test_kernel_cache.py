@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from guides import ROOT
 
 PROGRAM = """
 import numpy as np
@@ -25,7 +28,13 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
 
 def start(cache: Path, program: str = PROGRAM) -> subprocess.Popen[str]:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "NUMBA_DISABLE_JIT": "0"}
+    return run_in({"NUMBA_CACHE_DIR": str(cache)}, program)
+
+
+def run_in(changes: dict[str, str], program: str = PROGRAM) -> subprocess.Popen[str]:
+    """Run a program with changes of the environment, and with numba's cache nowhere else."""
+    inherited = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment = {**inherited, "NUMBA_DISABLE_JIT": "0", **changes}
     return subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
@@ -70,3 +79,29 @@ def test_two_processes_fill_it_at_once(tmp_path):
     both = [start(tmp_path), start(tmp_path)]
     assert {said_by(process) for process in both} <= {"compiled", "kept"}
     assert said_by(start(tmp_path)) == "kept"
+
+
+@pytest.fixture
+def installed(tmp_path) -> Path:
+    """A copy of the package, as pip puts it into site-packages."""
+    leave = shutil.ignore_patterns("__pycache__")
+    folder = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "runtime" / "gliorun", folder / "gliorun", ignore=leave)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="caches lie elsewhere there")
+@pytest.mark.parametrize("chosen", [None, "chosen"])
+def test_nothing_is_written_into_the_installed_package(installed, tmp_path, chosen):
+    before = sorted(installed.rglob("*"))
+    caches = {"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1",
+              "XDG_CACHE_HOME": str(tmp_path / "caches")}  # fmt: skip
+    if chosen:
+        caches["NUMBA_CACHE_DIR"] = str(tmp_path / chosen)
+    where = "import gliorun; print(gliorun.__file__, end=' ')\n"
+    source = installed / "gliorun" / "__init__.py"
+    assert said_by(run_in(caches, where + PROGRAM)) == f"{source} compiled"
+    assert said_by(run_in(caches, where + PROGRAM)) == f"{source} kept"
+    assert sorted(installed.rglob("*")) == before
+    kept = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*.nbi")}
+    assert kept == {chosen or "caches"}

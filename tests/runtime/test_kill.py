@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 import cabinets
 import slides
-from gliorun import demo, job
+from gliorun import demo, job, progress
 from gliorun.settings import Settings
 
 WORKER = Path(__file__).resolve().parent.parent / "kill_worker.py"
@@ -124,6 +125,50 @@ def test_what_a_killed_run_left_beside_its_outputs_is_removed_by_who_holds_the_r
     job.run(slide, plan, quiet=True)
     stays = set() if checkpoint_s else {left}
     assert set(tmp_path.iterdir()) == {slide, table, other, *stays}
+
+
+@pytest.fixture
+def stopped_at_four(small_slide, tmp_path) -> list[Path]:
+    """Outputs of a run over eleven tiles that was stopped at the fourth."""
+    outputs = [tmp_path / "a.csv", tmp_path / "run.json"]
+    plan = job.Plan(outputs, job.DEFAULT_MODEL, Settings())
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job.measure(small_slide.path, plan, lambda: job.open_engine(plan), stop)
+    return outputs
+
+
+def test_a_run_into_a_log_tells_where_it_goes_on(small_slide, stopped_at_four):
+    table, record = stopped_at_four
+    done = cabinets.type_in(small_slide.path, "--out", table, "--out", record)
+    first, _ = done.stderr.splitlines()  # the other one is a hint on hot spots
+    assert first == f"{small_slide.path.name}: goes on from tile 4 of 11"
+    assert json.loads(record.read_text())["resumed_tiles"] == 4
+
+
+def test_a_run_into_a_log_tells_a_line_a_minute(small_slide, stopped_at_four, monkeypatch, capsys):
+    class Minutes:
+        """A clock that is a minute further at every look."""
+
+        now_s = 0.0
+
+        def monotonic(self) -> float:
+            self.now_s += 60
+            return self.now_s
+
+    monkeypatch.setattr(progress, "time", Minutes())
+    job.run(small_slide.path, job.Plan(stopped_at_four, job.DEFAULT_MODEL, Settings()), quiet=False)
+    first, *lines, _ = capsys.readouterr().err.splitlines()
+    name = small_slide.path.name
+    assert first == f"{name}: goes on from tile 4 of 11"
+    counts = [
+        re.fullmatch(rf"{name}: (\d+) of 11 tiles, 0\.0 tiles/s, .*-bound", line) for line in lines
+    ]
+    assert [int(count[1]) for count in counts] == list(range(5, 12))
 
 
 @pytest.mark.parametrize(("altered", "taken_over"), [(False, True), (True, False)])

@@ -1,22 +1,38 @@
-"""No damaged slide crashes, hangs or gives a wrong map without a word."""
+"""No damaged slide crashes, hangs, ends a watch, or gives a wrong map without a word.
+
+`MUTATED_SLIDES=400 pytest tests/runtime/test_mutations.py -s` damages more, and prints what came.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import select
+import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import mutations
+from runtime.test_week import Watcher
 
 WORKER = Path(__file__).resolve().parent.parent / "mutation_worker.py"
-EACH = 72
+SLIDES, MANY = int(os.environ.get("MUTATED_SLIDES", "60")), 400
+"""Of all kinds together: always, and among the slow tests."""
 PATIENCE_S = 60
-HARMLESS = "refused", "measured", "measured, pixels damaged", "measured, tiles marked"
+WATCH_PATIENCE_S = 300
+"""A watch in which no slide has ended for so long hangs."""
+STATED = "measured at the scale that it now states"
+"""No more can be asked: nothing else in the file tells the scale."""
+HARMLESS = "refused", "measured", "measured, pixels damaged", "measured, tiles marked", STATED
+INTACT = "refused", "measured"
+"""What may come of a slide whose pixels are whole: where it is not refused, it is its twin."""
+WHOLE = "loop", "turn", "tiny"
 
 
 class Worker:
@@ -56,6 +72,8 @@ def judged(found: dict, whole: dict) -> str:
         return found["outcome"]
     if found["size"] != whole["size"] and len(found["status"]) != len(whole["status"]):
         return "wrong: another grid"
+    if found["scale"] != whole["scale"]:
+        return STATED
     differ = [
         k
         for k, (ours, theirs) in enumerate(zip(found["nuclei"], whole["nuclei"], strict=True))
@@ -68,28 +86,82 @@ def judged(found: dict, whole: dict) -> str:
     return "measured" if found["status"] == whole["status"] else "measured, tiles marked"
 
 
-@pytest.mark.slow
+def damaged(whole: dict[str, Path], kind: str, number: int) -> Iterator[mutations.Mutation]:
+    """Yield the damaged slides of one kind; together the kinds have each of `number` seeds once."""
+    seeds = range(list(whole).index(kind), number, len(whole))
+    return mutations.mutations(whole[kind], seeds)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="select() knows no pipes there")
+@pytest.mark.parametrize("number", [SLIDES, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", mutations.KINDS)
-def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind):
-    whole = mutations.sound(tmp_path)[kind]
+def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, number):
+    whole = mutations.sound(tmp_path)
     worker = Worker()
     try:
-        sound = worker.measure(whole)
+        sound = worker.measure(whole[kind])
         assert sound["outcome"] == "measured"
         assert sound["status"].count(1) == 11  # the last tile hardly touches the slide
         table = Counter()
-        for mutation in mutations.mutations(whole, EACH):
-            path = tmp_path / f"mutated{whole.suffix}"
+        for mutation in damaged(whole, kind, number):
+            path = tmp_path / f"mutated{whole[kind].suffix}"
             path.write_bytes(mutation.content)
             found = worker.measure(path)
             verdict = judged(found, sound)
-            table[mutation.what.partition(":")[0], verdict] += 1
-            assert verdict in HARMLESS, (mutation.what, verdict, found["why"])
+            way = mutation.what.partition(":")[0]
+            table[way, verdict] += 1
+            harmless = INTACT if way in WHOLE else HARMLESS
+            assert verdict in harmless, (mutation.what, verdict, found["why"])
             if verdict == "refused":
                 assert found["why"].startswith(str(path))
                 assert "\n" not in found["why"]
     finally:
         worker.close()
-    for (way, verdict), number in sorted(table.items()):
-        print(f"{kind:9} {way:12} {number:3} {verdict}")
+    for (way, verdict), times in sorted(table.items()):
+        print(f"{kind:9} {way:12} {times:3} {verdict}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a stop there is Ctrl-Break to a whole console")
+def test_no_damaged_slide_ends_a_watch_or_keeps_the_good_one_after_it_waiting(tmp_path):
+    sound, incoming, maps = tmp_path / "sound", tmp_path / "incoming", tmp_path / "maps"
+    for folder in (sound, incoming):
+        folder.mkdir()
+    whole = mutations.sound(sound)
+    watcher = Watcher(incoming, maps, tmp_path / "log.txt")
+    watcher.start()
+    try:
+        planted = {}
+        for kind in whole:
+            for number, mutation in enumerate(damaged(whole, kind, SLIDES)):
+                path = incoming / f"{kind}-{number:03d}{whole[kind].suffix}"
+                path.write_bytes(mutation.content)
+                planted[path] = mutation.what
+        wait_for(watcher, set(planted))
+        last = Path(shutil.copy(whole["aperio"], incoming / "zz-good.svs"))
+        wait_for(watcher, {last})
+        assert watcher.stop() == 0
+    finally:
+        watcher.kill()
+    assert "Traceback" not in watcher.log.read_text()
+    for record in watcher.records():
+        path = Path(record.slide)
+        if record.state == "failed":
+            assert path != last
+            assert record.reason.startswith(f"{path}: "), planted[path]
+            assert "a bug" not in record.reason, planted[path]
+        else:
+            assert record.state == "done"
+            assert (maps / f"{record.name}.csv").exists()
+
+
+def wait_for(watcher: Watcher, paths: set[Path]) -> None:
+    """Wait until each of some slides has ended, as long as any does."""
+    left, since_s = paths, time.monotonic()
+    while left:
+        assert watcher.process.poll() is None, watcher.log.read_text()[-3000:]
+        ended = {Path(record.slide) for record in watcher.records() if record.state != "started"}
+        if left & ended:
+            left, since_s = left - ended, time.monotonic()
+        assert time.monotonic() - since_s < WATCH_PATIENCE_S, sorted(left)
+        time.sleep(0.2)

@@ -23,7 +23,7 @@ from gliorun.findings.nuclei import (
 from gliorun.measuring import kernels
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 
 TILE = 96

@@ -265,7 +265,7 @@ from types import SimpleNamespace
 from gliorun.model.card import ModelCard
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers.ometiff import write_mask
 

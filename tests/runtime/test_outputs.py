@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import html
 import json
 import os
 import resource
@@ -19,10 +20,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+import figures
 import runs
-from gliorun import writers
+import slides
+from gliorun import demo, job, writers
 from gliorun.errors import GlioError
 from gliorun.settings import Settings
+from gliorun.writers import png, qc
 
 NAMES = (
     "map.png",
@@ -183,3 +187,40 @@ def test_of_several_outputs_none_takes_its_place_if_one_cannot_be_written(
         writers.write([first, second], result, writers.Look())
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
     assert first.read_text() == "earlier"
+
+
+UNMATCHED = (
+    "colour not matched to the model's, as too little stained tissue was found to measure it; "
+    "most nuclei of a pale slide are missed"
+)
+
+
+def test_every_output_says_that_the_colour_was_not_matched(tmp_path, capsys):
+    """On a pale laboratory such a map had Dice 0.02, and nothing said so."""
+    pale = np.rint(255 * (slides.all_tissue(960, 960) / 255) ** 0.05).astype(np.uint8)
+    demo.write_slide(tmp_path / "pale.svs", pale, levels=1)
+    outputs = {suffix: tmp_path / f"a{suffix}" for suffix in writers.WRITERS}
+    plan = job.Plan(list(outputs.values()), job.DEFAULT_MODEL, Settings(threads=1))
+    summary = job.run(tmp_path / "pale.svs", plan, quiet=True)
+    assert capsys.readouterr().err == f"warning: pale.svs: {UNMATCHED}\n"
+    assert summary.endswith(", 1 warning")
+    for suffix in (".json", ".geojson", ".nuclei.geojson"):
+        assert json.loads(outputs[suffix].read_text(encoding="utf-8"))["warnings"] == [UNMATCHED]
+    with outputs[".csv"].open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["warnings"] for row in rows} == {UNMATCHED}
+    assert list(rows[0])[-1] == "warnings"
+    assert UNMATCHED in html.unescape(outputs[".html"].read_text(encoding="utf-8"))
+    for suffix in (".ome.tif", ".mask.ome.tif"):
+        with tifffile.TiffFile(outputs[suffix]) as image:
+            assert f"Warning: {UNMATCHED}" in image.ome_metadata
+    with Image.open(outputs[writers.THUMBNAIL]) as image:
+        assert image.info["comment"].decode() == UNMATCHED
+
+
+def test_both_pictures_say_that_the_colour_was_not_matched():
+    result = figures.made((4_800, 3_360))
+    result = replace(result, measured=replace(result.measured, warnings=(UNMATCHED,)))
+    for page in (png.draw(result, writers.Look()), qc.draw(result)):
+        told = " ".join(figures.texts_of(page))
+        assert "colour not matched to the model's" in told

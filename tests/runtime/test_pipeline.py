@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from PIL import Image, ImageFilter
 import slides
 from gliorun import demo
 from gliorun.errors import GlioError
-from gliorun.measuring import colour
+from gliorun.findings.hotspots import find_hot_spots
+from gliorun.measuring import colour, stain
 from gliorun.measuring.colour import StainStatistic
-from gliorun.measuring.density import Status
+from gliorun.measuring.density import DensityMap, Status
 from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.survey import slide_stain, tile_grid, tile_reader
 from gliorun.model.card import ModelCard
@@ -123,26 +125,81 @@ def test_the_mean_is_of_the_tissue_also_where_a_part_of_it_is_marked(small_slide
     assert density.mean_density() == pytest.approx(density.density[measured].mean(), rel=0.05)
 
 
+@pytest.mark.parametrize("side_mm", [0.7, 3, 25])
+def test_the_mean_does_not_depend_on_the_size_of_the_glass(tmp_path, side_mm):
+    """A round hole of 25 µm was two px of the overview of a large slide, and filled as a pore."""
+    section, holes = slides.section_with_holes()
+    path = slides.on_glass(tmp_path / "slide.tif", section, round(side_mm * 2000), mpp=0.5)
+    card = ModelCard("fake", tile_px=480, mpp=0.5, colour_target=None)
+    density = run(path, card=card).density
+    assert density.tissue_px.sum() == pytest.approx((~holes).sum(), rel=0.03)
+    true = is_dark(section).sum() / (~holes).sum()
+    assert density.mean_density() == pytest.approx(true, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """Return a function that writes tissue of 4 × 2 cells, so many fifths of each transparent."""
+    pixels = slides.all_tissue(1920, 960)
+    folder = tmp_path_factory.mktemp("sparse")
+
+    def write(fifths: int):
+        missing = [n for n in range(40) if n % 5 < fifths]
+        path = folder / f"{fifths}.tif"
+        size = (96, 480)  # a fifth of a cell
+        return slides.jpeg_tiff(path, pixels, tile_px=size, mpp=0.25, missing=missing)
+
+    return write
+
+
+@pytest.mark.parametrize("fifths", [0, 1, 2, 3])
+@pytest.mark.parametrize("cell_px", [480, 240])
+def test_what_is_transparent_counts_once(sparse, fifths, cell_px):
+    path = sparse(fifths)
+    density = run(path, settings=Settings(cell_px=cell_px, threads=2)).density
+    with Slide(path) as slide:
+        whole = slide.overview(1920)
+    inside = whole[..., 3] == 255
+    true = is_dark(whole)[inside].mean()
+    assert inside.mean() == pytest.approx(1 - fifths / 5)
+    np.testing.assert_allclose(density.tissue_share[density.trusted], 1, atol=0.01)
+    assert density.mean_density() == pytest.approx(true, rel=0.01)
+    assert density.tissue_px.sum() == pytest.approx(inside.sum(), rel=0.01)
+
+
+@pytest.mark.parametrize(("fifths", "share"), [(1, 0.8), (2, None)])
+def test_a_field_is_a_hot_spot_by_the_tissue_that_was_measured(sparse, fifths, share):
+    """Of four fifths, 0.64 were counted, and no field of a sparse slide was one."""
+    measured = run(sparse(fifths))
+    spots = find_hot_spots(measured.density, measured.scale, area_mm2=0.24**2, count=1)
+    assert [spot.tissue_share for spot in spots] == pytest.approx(
+        [share] if share else [], rel=0.01
+    )
+
+
 def test_progress_counts_every_tile_once(small_slide):
     seen = []
     run(small_slide.path, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(n, 11) for n in range(1, 12)]
+    assert seen == [(n, 11) for n in range(12)]
 
 
-def test_the_network_sees_the_colours_of_the_card(wide):
-    target = StainStatistic(median=(0.45, 0.75, 0.35), high=(0.9, 1.3, 0.7))
+def test_the_network_sees_the_ground_in_the_colours_of_the_card(wide):
+    target = StainStatistic(ground=(0.45, 0.75, 0.35))
     card = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=target)
-    counts = colour.empty_levels()
+    asked = []
 
     def note_colours(tiles):
+        counts = colour.empty_levels()
+        asked.append(counts)
         for tile in tiles:
-            colour.add_levels(np.dstack([tile.pixels, tile.valid * 255]), counts)
-            yield tile, is_dark(tile.pixels)
+            nuclei = is_dark(tile.pixels)
+            colour.add_levels(np.dstack([tile.pixels, tile.valid * 255]), counts, nuclei)
+            yield tile, nuclei
 
     run(wide, card=card, predict=note_colours)
-    seen = colour.measure(counts)
-    np.testing.assert_allclose(seen.median, target.median, atol=0.03)
-    np.testing.assert_allclose(seen.high, target.high, atol=0.05)
+    assert len(asked) == stain.ROUNDS + 1  # to see where the ground is, and to measure
+    seen = colour.measure(asked[-1])
+    np.testing.assert_allclose(seen.ground, target.ground, atol=0.03)
 
 
 def test_what_the_network_claims_outside_the_slide_is_not_counted(small_slide):
@@ -323,7 +380,49 @@ def test_tiles_that_are_not_fit_never_reach_the_network(spoiled):
     )
     assert len(seen) == 6
     assert not {(1, 0), (2, 1)} & set(seen)
-    assert progress == [(1, 8), (3, 8), (4, 8), (5, 8), (6, 8), (8, 8)]
+    assert progress == [(n, 8) for n in range(9)]
+
+
+class Noted:
+    """A journal that finds some tiles done and keeps how many are known at each note."""
+
+    def __init__(self, done: DensityMap | None = None) -> None:
+        self.done = done
+        self.known: list[int] = []
+
+    def restore(self, density: DensityMap) -> None:
+        if self.done is not None:
+            density.status[:2] = self.done.status[:2]
+
+    def note(self, density: DensityMap) -> None:
+        self.known.append(density.known_tiles())
+
+    def save(self, density: DensityMap) -> None:
+        self.note(density)
+
+
+@pytest.fixture(scope="module")
+def mostly_blurred(tmp_path_factory):
+    """Sixteen tiles, of which the last twelve are out of focus."""
+    pixels = slides.all_tissue(4 * 480, 4 * 480)
+    soft = Image.fromarray(pixels[480:]).filter(ImageFilter.GaussianBlur(8))
+    path = tmp_path_factory.mktemp("soft") / "soft.svs"
+    demo.write_slide(path, np.vstack([pixels[:480], np.asarray(soft)]), levels=1)
+    return path
+
+
+def test_tiles_that_are_left_out_count_as_progress_and_for_the_checkpoint(mostly_blurred):
+    told, journal = [], Noted()
+    measured = run(mostly_blurred, progress=lambda *step: told.append(step), journal=journal)
+    assert measured.density.left_out() == {Status.BLURRED: 12}
+    assert told == [(n, 16) for n in range(17)]
+    assert journal.known == list(range(1, 17))
+
+
+def test_a_run_that_goes_on_tells_first_how_far_an_earlier_one_came(mostly_blurred):
+    told, earlier = [], run(mostly_blurred).density
+    run(mostly_blurred, progress=lambda *step: told.append(step), journal=Noted(earlier))
+    assert told == [(n, 16) for n in range(8, 17)]
 
 
 def test_without_limits_every_tile_is_measured(spoiled):
@@ -343,15 +442,15 @@ def test_the_stain_of_a_slide_is_measured_on_fit_tiles_alone(spoiled):
     stains = []
     for name, limits in (("sound", None), ("spoiled", QualityLimits()), ("spoiled", None)):
         with Slide(spoiled / f"{name}.svs") as slide:
-            read = tile_reader(slide, CARD, slide.scale(), limits)
+            read = tile_reader(slide, CARD, slide.scale(), limits, None)
             chosen = list(tile_grid(slide, CARD, TWO))
             if limits is None and name == "sound":
                 chosen = [s for s in chosen if (s.column, s.row) not in {(1, 0), (2, 1)}]
-            stains.append(slide_stain(read, chosen))
+            stains.append(slide_stain(read, chosen, lambda places, images: (), None, None))
     sound, fit, all_tiles = stains
     # ink and blur are gone, but for what JPEG carries over the borders of tiles
-    np.testing.assert_allclose(fit.median, sound.median, atol=0.01)
-    assert np.abs(np.subtract(all_tiles.high, sound.high)).max() > 0.05
+    np.testing.assert_allclose(fit.ground, sound.ground, atol=0.01)
+    assert np.abs(np.subtract(all_tiles.ground, sound.ground)).max() > 0.015
 
 
 def test_unreadable_and_unfit_tiles_are_told_apart(spoiled, tmp_path):
@@ -378,3 +477,19 @@ def test_a_20x_slide_is_not_blurred(tmp_path):
     pixels = Image.fromarray(slides.all_tissue(1920, 960)).resize((960, 480), Image.Resampling.BOX)
     demo.write_slide(tmp_path / "20x.svs", np.asarray(pixels), mpp=0.5, levels=1)
     assert run(tmp_path / "20x.svs").density.measured_tiles() == 8
+
+
+@pytest.mark.parametrize(
+    ("strength", "target", "number"),
+    [
+        (0.05, StainStatistic((0.4, 0.7, 0.3), (0.9, 1.2, 0.6)), 1),
+        (1.0, StainStatistic((0.4, 0.7, 0.3), (0.9, 1.2, 0.6)), 0),
+        (0.05, None, 0),  # a model that wants no matching lacks nothing
+    ],
+)
+def test_a_slide_whose_colour_cannot_be_matched_says_so(tmp_path, strength, target, number):
+    pixels = np.rint(255 * (slides.all_tissue(960, 960) / 255) ** strength).astype(np.uint8)
+    demo.write_slide(tmp_path / "a.svs", pixels, levels=1)
+    card = replace(CARD, colour_target=target)
+    warnings = run(tmp_path / "a.svs", card=card, settings=Settings(threads=1)).warnings
+    assert len([w for w in warnings if w.startswith("colour not matched")]) == number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ PACE = {
     "bottleneck": "reading",
     "waited_s": {"reading": 8.0, "network": 2.0},
 }
+
+
+WARNINGS = ["[1/3] one.svs: warning: a", "[1/3] one.svs: warning: b"]
 
 
 class Clock:
@@ -56,6 +60,7 @@ def test_the_time_left_follows_from_the_bytes_that_are_done(clock):
     assert course.left_s == pytest.approx(30)
     course.start(TWO)
     clock.now_s += 10
+    course.step(0, 2)
     course.step(1, 2)  # half of its tiles: 150 bytes more
     assert course.left_s == pytest.approx(150 * 20 / 250)
 
@@ -81,6 +86,18 @@ def test_the_pace_of_a_slide_counts_from_its_first_tile(clock):
     assert course.left_s is None  # nobody knows what will come
 
 
+def test_what_an_earlier_run_has_done_is_neither_pace_nor_time(clock):
+    course = Course({ONE: 1000, TWO: 1000})
+    course.start(ONE)
+    assert course.step(900, 1000)
+    assert course.slide_tiles_per_s == 0
+    clock.now_s += 10
+    assert not course.step(920, 1000)
+    assert course.slide_tiles_per_s == pytest.approx(2)
+    assert course.slide_left_s == pytest.approx(40)
+    assert course.left_s == pytest.approx(1080 / 2)  # 20 bytes took ten seconds
+
+
 def test_the_bottleneck_is_what_was_waited_for_most(clock):
     course = Course({ONE: 1})
     assert course.bottleneck == ""
@@ -91,9 +108,10 @@ def test_the_bottleneck_is_what_was_waited_for_most(clock):
 def tell(reporter, clock: Clock) -> None:
     """Go through a run of three slides."""
     reporter.started(ONE)
+    reporter.tiles(0, 5, "reading")
     for done in range(1, 6):
-        reporter.tiles(done, 5, "reading")
         clock.now_s += 1
+        reporter.tiles(done, 5, "reading")
     reporter.ended(record(ONE), "mean density 5.0 % of 40 tiles, 5.0 s")
     reporter.started(TWO)
     reporter.ended(record(TWO, "failed", f"{TWO}: is\nempty"), "")
@@ -113,10 +131,12 @@ def test_a_log_gets_one_line_a_slide_and_the_total(clock, capsys):
     assert printed.out.splitlines() == [
         "[1/3] one.svs: mean density 5.0 % of 40 tiles, 5.0 s, 4.0 tiles/s, reading-bound, "
         "2 warnings, 10 s left",
-        "1 done, 1 failed, 1 as they were; 40 tiles, 8.0 tiles/s; reading-bound; 5 s; "
-        "see /m/index.html",
+        "1 done (1 with warnings), 1 failed, 1 as they were; 40 tiles, 8.0 tiles/s; "
+        "reading-bound; 5 s; see /m/index.html",
     ]
-    assert printed.err.splitlines() == [r"[2/3] two.svs: failed: is\nempty", "gliorun: odd"]
+    assert printed.err.splitlines() == [
+        *WARNINGS, r"[2/3] two.svs: failed: is\nempty", "gliorun: odd",
+    ]  # fmt: skip
 
 
 def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
@@ -129,11 +149,14 @@ def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
     assert printed.err.splitlines()[-1].endswith(" chosen")
 
 
-def test_quiet_tells_faults_and_the_total_only(clock, capsys):
+def test_quiet_tells_faults_warnings_and_the_total_only(clock, capsys):
     tell(Lines(course(), quiet=True, verbose=False, dated=False), clock)
     printed = capsys.readouterr()
     assert printed.out.count("\n") == 1
-    assert printed.err.count("\n") == 2
+    assert printed.out.startswith("1 done (1 with warnings), 1 failed")
+    assert printed.err.splitlines() == [
+        *WARNINGS, r"[2/3] two.svs: failed: is\nempty", "gliorun: odd",
+    ]  # fmt: skip
 
 
 def test_another_program_gets_every_event_as_json(clock, capsys):
@@ -145,15 +168,88 @@ def test_another_program_gets_every_event_as_json(clock, capsys):
         "started", "tiles", "tiles", "tiles", "slide", "started", "slide", "skipped", "warning",
         "choice", "total",
     ]  # fmt: skip
-    assert [event["done"] for event in events[1:4]] == [1, 3, 5]  # every two seconds
+    assert [event["done"] for event in events[1:4]] == [0, 2, 4]  # every two seconds
     assert events[4]["tiles_per_s"] == 4.0
     assert events[4]["bottleneck"] == "reading"
     assert events[4]["left_s"] == 10.0
     assert events[6]["reason"] == f"{TWO}: is\nempty"
-    assert events[-1] | {"seconds": 0} == {
-        "event": "total", "done": 1, "failed": 1, "skipped": 1, "tiles": 40, "tiles_per_s": 8.0,
-        "bottleneck": "reading", "seconds": 0, "index": str(Path("/m/index.html")),
+    assert events[-1] | {"seconds": 0, "time": ""} == {
+        "event": "total", "time": "", "done": 1, "with_warnings": 1, "failed": 1, "skipped": 1,
+        "tiles": 40,
+        "tiles_per_s": 8.0, "bottleneck": "reading", "seconds": 0,
+        "index": str(Path("/m/index.html")),
     }  # fmt: skip
+
+
+def long_run(reporter, clock: Clock) -> None:
+    """Go on with a slide that an earlier run has left at tile 1305: two tiles a second."""
+    reporter.started(ONE)
+    for done in range(1305, 1706):
+        reporter.tiles(done, 6944, "network")
+        clock.now_s += 0.5
+
+
+LONG = [
+    "[1/3] one.svs: goes on from tile 1,305 of 6,944",
+    "[1/3] one.svs: 1,425 of 6,944 tiles, 2.0 tiles/s, 46 min 0 s left, 2 h 41 min for all, "
+    "network-bound",
+    "[1/3] one.svs: 1,545 of 6,944 tiles, 2.0 tiles/s, 45 min 0 s left, 2 h 40 min for all, "
+    "network-bound",
+    "[1/3] one.svs: 1,665 of 6,944 tiles, 2.0 tiles/s, 44 min 0 s left, 2 h 39 min for all, "
+    "network-bound",
+]
+
+
+def test_a_log_gets_a_line_a_minute_and_where_a_run_goes_on(clock, capsys):
+    long_run(Lines(course(), quiet=False, verbose=False, dated=False), clock)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == LONG
+
+
+def test_quiet_tells_nothing_of_tiles(clock, capsys):
+    long_run(Lines(course(), quiet=True, verbose=False, dated=False), clock)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_every_event_tells_when_it_was_and_how_far_an_earlier_run_came(clock, capsys):
+    began = datetime.now(timezone.utc) - timedelta(seconds=1)
+    long_run(JsonLines(course()), clock)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    times = [datetime.fromisoformat(event["time"]) for event in events]
+    assert times == sorted(times)
+    assert began <= times[0] <= times[-1] <= datetime.now(timezone.utc)
+    assert {event["resumed"] for event in events[1:]} == {1305}
+    assert events[-1]["tiles_per_s"] == 2.0
+
+
+WAITING = {
+    Path(f"/x/{letter}.svs"): "unchanged for less than 30 s" for letter in "abcdefg"
+}  # fmt: skip
+
+
+def test_a_watch_lists_what_it_waits_for_and_says_what_is_over(clock, capsys):
+    lines = Lines(Course({}), quiet=False, verbose=False, dated=True)
+    lines.waiting({ONE: "does not open yet: damaged"})
+    lines.waiting(WAITING)
+    lines.back("/mnt/scans: is there again")
+    reason = "(unchanged for less than 30 s)"
+    assert [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()] == [
+        "waiting for 1 slide: one.svs (does not open yet: damaged)",
+        f"waiting for 7 slides: a.svs {reason}, b.svs {reason}, c.svs {reason}, d.svs {reason}, "
+        f"e.svs {reason} and 2 more",
+        "/mnt/scans: is there again",
+    ]
+
+
+def test_another_program_gets_all_that_is_waited_for(clock, capsys):
+    teller = JsonLines(Course({}))
+    teller.waiting(WAITING)
+    teller.back("/mnt/scans: is there again")
+    waiting, back = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert waiting["event"] == "waiting"
+    assert {Path(one["slide"]): one["reason"] for one in waiting["slides"]} == WAITING
+    assert (back["event"], back["text"]) == ("back", "/mnt/scans: is there again")
 
 
 def test_what_cannot_be_printed_is_escaped():

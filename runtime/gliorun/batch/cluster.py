@@ -16,10 +16,12 @@ from distributed import Client, Future, KilledWorker, get_worker
 
 from gliorun import job
 from gliorun.batch import loop
-from gliorun.batch.loop import Ended, Failure, Task
+from gliorun.batch.failure import Failure
+from gliorun.batch.loop import Ended, Task
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.pipeline import Waits
+from gliorun.reading.files import is_folder
 
 AHEAD = 2
 """Slides handed out for each worker, so that none stands idle between two."""
@@ -70,7 +72,7 @@ class _Crew:
     ) -> None:
         self._client = client
         self._address = address
-        self._wanted = loop.made_with(plan)
+        self._wanted = job.made_with(plan)
         self._complain = complain
         self._in_hand: dict[Future, Task] = {}
         self._alone = False
@@ -124,6 +126,9 @@ class _Crew:
             task = self._in_hand.pop(future)
             answer = self._answer(future, task)
             future.release()
+            if isinstance(answer, Unfit) and not is_folder(task.path.parent):
+                # The slide's folder has vanished for everyone, which is no fault of a worker.
+                answer = Failure(f"{task.path}: not there; check that its disk is")
             if isinstance(answer, Unfit):
                 self._complain(f"worker {answer.worker}: {answer.reason}; it is let go")
                 self._client.retire_workers([answer.worker])
@@ -170,19 +175,19 @@ def measure_there(
     own_model : Path, optional
         None stands for the model that ships, wherever gliorun is installed.
     wanted : dict
-        What `loop.made_with` gives on the machine that asks.
+        What `job.made_with` gives on the machine that asks.
     """
     plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
     me = get_worker().address
     try:
-        found = loop.made_with(plan)
+        found = job.made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():
         if found[name] != value:
             return Unfit(me, f"its {name} is {found[name]}, wanted is {value}")
     for folder in {path.parent, *(output.parent for output in plan.outputs)}:
-        if not folder.is_dir():
+        if not is_folder(folder):
             return Unfit(me, f"{folder} is not there; every worker must see the same folders")
     with _ONE_SLIDE:
         opened = pickle.dumps(replace(plan, outputs=[]))

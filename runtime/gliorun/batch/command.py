@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -59,13 +60,14 @@ def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
     GlioError
         There is no slide, or nothing can be measured or written.
     """
-    folder = _folder_of(wish)
-    amiss: list[str] = []
-    slides = list(find_slides(wish.names, folder, amiss.append))
+    folder, plan = _folder_of(wish), job.settled(plan)
+    amiss: dict[str, str] = {}
+    slides = list(find_slides(wish.names, folder, amiss.__setitem__))
     reporter = voice.reporter(Course({path: _size(path) for path in slides}))
+    lines = [f"{name}: {fault}" for name, fault in amiss.items()]
     if not slides:
-        raise GlioError(f"{'; '.join(amiss)}; name a slide, or a folder that holds some")
-    for line in amiss:
+        raise GlioError(f"{'; '.join(lines)}; name a slide, or a folder that holds some")
+    for line in lines:
         reporter.complain(line)
     suffixes = loop.suffixes_of(wish.formats)
     with (
@@ -84,7 +86,7 @@ def watch(wish: Wish, plan: job.Plan, voice: Voice) -> None:
     GlioError
         Nothing can be measured or written.
     """
-    folder = _folder_of(wish)
+    folder, plan = _folder_of(wish), job.settled(plan)
     reporter = voice.reporter(Course({}), dated=True)
     suffixes = loop.suffixes_of(wish.formats)
     with (
@@ -93,9 +95,7 @@ def watch(wish: Wish, plan: job.Plan, voice: Voice) -> None:
         _work(wish, plan, reporter) as work,
     ):
         reporter.watching(f"{', '.join(wish.names)}; results go to {folder}")
-        feed = watching.arriving(
-            wish.names, folder, wish.settle_s, ledger.due_again, reporter.complain
-        )
+        feed = watching.arriving(wish.names, folder, wish.settle_s, ledger.due_again, reporter)
         loop.run(feed, ledger, plan, work, reporter, retry=False)
 
 
@@ -123,15 +123,19 @@ def _folder_of(wish: Wish) -> Path:
         One that is named does.
     """
     folder = absolute(wish.folder)
-    real = folder.resolve()
+    real = _without_links(folder)
     for name in wish.names:
-        path, real_path = absolute(name), absolute(name).resolve()
+        path, real_path = absolute(name), _without_links(absolute(name))
         if folder in (path, *path.parents) or real in (real_path, *real_path.parents):
             raise UsageError(
                 f"--out-dir {wish.folder} holds slides that are named; name another folder, "
                 f"such as {folder / 'maps'}"
             )
     return folder
+
+
+def _without_links(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # where `resolve` raises, of a link in a circle
 
 
 def _size(path: Path) -> int:

@@ -13,9 +13,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from gliorun.atomic import cannot_write, move, replacing
+from gliorun.atomic import cannot_write, move_all, replacing
 from gliorun.errors import GlioError
-from gliorun.reading.files import Stamp, fingerprint_of, stamp_of, title
+from gliorun.reading.files import (
+    Stamp,
+    fingerprint_of,
+    is_there,
+    same_content,
+    stamp_of,
+    title,
+)
 
 FORMAT = 1
 RECORDS = "records"
@@ -30,8 +37,9 @@ UNDER_WAY = ".under-way"
 """Folder, inside that of the outputs, where they are made; they are moved when all are there."""
 TAKEN = ("summary", "index")
 """Names of the tables beside the outputs."""
-LONGEST = 64
-"""A longer name is cut. Windows ends a path at 260 characters, and the name stands in it twice."""
+LONGEST, LONGEST_BYTES = 64, 192
+"""A longer name is cut. Windows ends a path at 260 characters, and the name stands in it twice;
+others end a name at 255 bytes, and the longest of ours has 25 more than the slide's."""
 DEVICES = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$"]
     + [f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"]
@@ -72,7 +80,7 @@ class Record:
     reason, trace : str
         Why it failed, in one line; and where, if that was no fault of the slide.
     same_as : str
-        Another slide with the same content.
+        Another slide that is the same to the last byte.
     figures : dict
         Of the run record, what tables show; and a hint to the user, if there is one.
     pace : dict
@@ -172,6 +180,7 @@ class Ledger:
         self._records: dict[str, Record] = {}
         self._by_slide: dict[str, str] = {}
         self._by_fingerprint: dict[str, list[str]] = {}
+        self._taken_back: set[str] = set()
         records = folder / RECORDS
         try:
             records.mkdir(exist_ok=True)
@@ -180,7 +189,8 @@ class Ledger:
         self.tidy()
         for path in sorted(records.glob("*.json")):
             if path.name.startswith("."):  # half-written when the process was killed
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # of no use, and in nobody's way
+                    path.unlink(missing_ok=True)
                 continue
             try:
                 record = Record.from_json(path.read_bytes())
@@ -239,6 +249,7 @@ class Ledger:
         A slide that lies elsewhere now, under the same file name, is still the same slide.
         `under_way` names the records of slides that are being measured.
         """
+        self._taken_back.discard(str(slide))  # it is its turn again
         try:
             stamp = stamp_of(slide)
             record = self.of(slide)
@@ -282,7 +293,12 @@ class Ledger:
         return since >= timedelta(seconds=TRY_AGAIN_S[record.tries - 1])
 
     def due_again(self, slide: Path) -> bool:
-        """Return whether a slide failed so long ago that a watch tries it once more."""
+        """Return whether a watch tries a slide once more.
+
+        It failed long ago, or was out of reach when it was its turn and may be there again.
+        """
+        if str(slide) in self._taken_back:
+            return True
         record = self.of(slide)
         return record is not None and record.state == "failed" and self._try_again(record)
 
@@ -303,7 +319,8 @@ class Ledger:
         name = before.name if before is not None else self._free_name(slide, fingerprint)
         unchanged = before is not None and before.fingerprint == fingerprint
         tries = before.tries if before is not None and unchanged and before.state != "done" else 0
-        same = [n for n in self._by_fingerprint.get(fingerprint, ()) if n != name]
+        alike = [n for n in self._by_fingerprint.get(fingerprint, ()) if n != name]
+        same = (n for n in alike if same_content(slide, Path(self._records[n].slide)))
         earlier = () if before is None else before.outputs
         suffixes = tuple(
             dict.fromkeys((*self.suffixes, *(output[len(name) :] for output in earlier)))
@@ -318,7 +335,7 @@ class Ledger:
             tries + 1,
             _stamped(),
             tuple(name + suffix for suffix in suffixes),
-            same_as=same[0] if same else "",
+            same_as=next(same, ""),
         )
         self._clear(name)
         try:
@@ -355,15 +372,15 @@ class Ledger:
         return [self._workshop(record.name) / output for output in record.outputs]
 
     def publish(self, record: Record) -> None:
-        """Move the outputs of a slide, which are all made, to where they belong.
+        """Move the outputs of a slide, which are all made, to where they belong, or none of them.
 
         Raises
         ------
         GlioError
             One cannot be replaced: it may be open in a program.
         """
-        for made in self.made_at(record):
-            move(made, self.folder / made.name)
+        made = self.made_at(record)
+        move_all(made, [self.folder / file.name for file in made])
 
     def _free_name(self, slide: Path, fingerprint: str) -> str:
         plain = name = _file_name(title(slide))
@@ -382,8 +399,7 @@ class Ledger:
         pace: dict[str, Any],
     ) -> Record:
         """Note that a slide is measured and its outputs are published."""
-        shutil.rmtree(self._workshop(record.name), ignore_errors=True)
-        return self._write(
+        record = self._write(
             replace(
                 record,
                 state="done",
@@ -393,6 +409,9 @@ class Ledger:
                 pace=pace,
             )
         )
+        # the checkpoint too, but only now: a record that cannot be written costs no tile
+        shutil.rmtree(self._workshop(record.name), ignore_errors=True)
+        return record
 
     def failed(self, record: Record, reason: str, trace: str = "") -> Record:
         """Note why a slide could not be measured."""
@@ -411,7 +430,7 @@ class Ledger:
     def forget_vanished(self) -> None:
         """Drop the starts of slides that are gone: they will not be measured again."""
         for record in list(self):
-            if record.state != "started" or Path(record.slide).exists():
+            if record.state != "started" or is_there(Path(record.slide)):
                 continue
             if any((self.folder / output).is_file() for output in record.outputs):
                 self.failed(record, f"{record.slide}: vanished before it was measured again")
@@ -421,17 +440,20 @@ class Ledger:
     def take_back(self, record: Record, before: Record | None) -> None:
         """Undo a start, as the user stopped the run: it is no try."""
         self._clear(record.name)
+        self._taken_back.add(record.slide)
         if before is not None:
             self._write(before)
             return
         self._forget(record)
-        self._path(record.name).unlink(missing_ok=True)
+        with suppress(OSError):  # it stays as that of a run that was killed
+            self._path(record.name).unlink(missing_ok=True)
 
 
 def _file_name(title: str) -> str:
     """Return a name for files: plain characters, no formula, no device, no suffix in its end."""
     name = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in title)
-    name = name[:LONGEST].rstrip(". ") or "slide"
+    name = name[:LONGEST].encode()[:LONGEST_BYTES].decode(errors="ignore")
+    name = name.rstrip(". ") or "slide"
     device = name.partition(".")[0].rstrip(" ").lower() in DEVICES
     if device or name.startswith(("=", "+", "-", "@", ".")):
         name = f"_{name}"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gliorun import __version__, job, writers
+from gliorun import job, writers
 from gliorun.atomic import cannot_write, remove_leftovers
 from gliorun.batch import summary
-from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, Ledger, Record
+from gliorun.batch.failure import Failure, of_one_slide
+from gliorun.batch.ledger import MAX_CUT_OFF, Ledger, Record
 from gliorun.errors import GlioError, StalledError, UsageError
-from gliorun.model.card import sha256_of
 from gliorun.model.engine import Engine
 from gliorun.pipeline import Progress, Waits
 from gliorun.progress import Reporter
@@ -38,16 +36,6 @@ class Task:
     plan: job.Plan
     record: Record
     before: Record | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a slide could not be measured; `trace` tells where, if that was a bug."""
-
-    reason: str
-    trace: str = ""
-    vanished: bool = False
-    stalled: bool = False
 
 
 Feed = Iterable[Path | None]
@@ -85,42 +73,6 @@ def suffixes_of(formats: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*suffixes, writers.THUMBNAIL)))
 
 
-def made_with(plan: job.Plan) -> dict[str, Any]:
-    """Return what a result depends on besides its slide, as plain JSON values.
-
-    Raises
-    ------
-    GlioError
-        The model's files cannot be read.
-    """
-    settings = asdict(replace(plan.settings, tissue_mask=None))
-    for name in ("threads", "memory_mb", "tissue_mask"):  # change no byte, and one slide's own
-        del settings[name]
-    values = {
-        "gliorun": __version__,
-        "model": model_sha256(plan.model),
-        "device": f"{plan.compute.device} {plan.compute.precision}",
-        "settings": settings,
-        "look": asdict(plan.look),
-        "hot_spots": [plan.hot_spots, plan.hot_spot_mm2],
-    }
-    return dict(json.loads(json.dumps(values)))
-
-
-def model_sha256(model: Path) -> str:
-    """Return the hash of a model's weights and graph.
-
-    Raises
-    ------
-    GlioError
-        A file is missing.
-    """
-    try:
-        return f"{sha256_of(model.with_suffix('.bin'))}+{sha256_of(model)}"
-    except OSError as error:
-        raise GlioError(f"{model}: cannot be read ({error.strerror}); pass --model") from error
-
-
 @contextmanager
 def opened(
     folder: Path, suffixes: tuple[str, ...], plan: job.Plan, complain: Callable[[str], None]
@@ -132,7 +84,7 @@ def opened(
     GlioError
         The folder cannot be written, another process does so, or there is no such model.
     """
-    wanted = made_with(plan)
+    wanted = job.made_with(plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -149,8 +101,8 @@ def opened(
         ) from error
     with lock:
         ledger = Ledger(folder, wanted, suffixes, complain)
-        for table in (summary.TABLE, summary.INDEX):
-            remove_leftovers(folder / table)
+        outputs = [output for record in ledger for output in record.outputs]
+        remove_leftovers(*(folder / name for name in (summary.TABLE, summary.INDEX, *outputs)))
         try:
             yield ledger
         finally:
@@ -236,7 +188,9 @@ class _Run:
             )
             self._end(Task(path, self.plan, record, before), Failure(reason))
             return
-        plan = replace(self.plan, outputs=self.ledger.made_at(record))
+        # the ledger drops the checkpoint, once it has published what was made
+        made = self.ledger.made_at(record)
+        plan = replace(self.plan, outputs=made, keeps_checkpoint=True)
         task = Task(path, plan, record, before)
         self.under_way[record.name] = task
         self.reporter.started(path)
@@ -256,7 +210,7 @@ class _Run:
                 outcome = Failure(str(error))
         if isinstance(outcome, Failure) and outcome.vanished and not self.retry:
             self._take_back(task)  # nothing that anybody could act on
-            self.reporter.complain(outcome.reason)
+            self.reporter.complain(f"{outcome.reason}; it is tried again when it is there")
             return
         if isinstance(outcome, Failure):
             self.stalled = outcome.reason if outcome.stalled else self.stalled
@@ -286,13 +240,16 @@ class _Run:
 
 def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | Failure:
     """Return the outcome, or a failure if the slide is no longer what was measured."""
+    before = task.record.stamp
     try:
-        unchanged = stamp_of(task.path) == task.record.stamp
+        unchanged = stamp_of(task.path) == before
     except OSError:
-        if isinstance(outcome, Failure) and task.record.stamp is not None:
-            return Failure(f"{task.path}: vanished before it was measured", vanished=True)
-        return outcome  # a slide that was read to its end may be taken away
-    if unchanged:
+        if not isinstance(outcome, Failure):
+            return outcome  # a slide that was read to its end may be taken away
+        if before is None:  # it was out of reach from the start, and its run has said why
+            return replace(outcome, vanished=True)
+        return Failure(f"{task.path}: vanished before it was measured", vanished=True)
+    if unchanged or (before is None and isinstance(outcome, Failure)):
         return outcome
     return Failure(f"{task.path}: changed while it was measured; copy it whole, then run again")
 
@@ -311,7 +268,7 @@ def pace_of(run: dict[str, Any]) -> dict[str, Any]:
     """Return tiles, tiles per second and seconds waited by stage, from a run record."""
     seconds = run["seconds"]
     waited_s = {stage: seconds.get(f"waiting for {stage}", 0.0) for stage in ("reading", "network")}
-    tiles = run["tiles"]["measured"] - run["resumed_tiles"]
+    tiles = max(0, run["tiles"]["measured"] - run["resumed_tiles"])  # those also hold some left out
     return {
         "tiles": tiles,
         "tiles_per_s": round(tiles / max(seconds["measure"], 1e-3), 2),
@@ -367,11 +324,4 @@ def attempt(
     say: Say,
 ) -> job.Outcome | Failure:
     """Measure a slide, or tell why that is impossible."""
-    try:
-        return job.measure(path, plan, engine, progress, waits, say)
-    except GlioError as error:
-        return Failure(str(error), stalled=isinstance(error, StalledError))
-    except Exception as error:  # one slide must not stop the rest; the record keeps the traceback
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"{path}: {told} (a bug; the traceback is in {RECORDS})"
-        return Failure(reason, traceback.format_exc())
+    return of_one_slide(path, lambda: job.measure(path, plan, engine, progress, waits, say))

@@ -14,6 +14,7 @@ from gliorun.atomic import replacing
 from gliorun.batch.ledger import Record
 from gliorun.measuring.density import CLASS_NAMES
 from gliorun.progress import plain
+from gliorun.reading.files import is_there
 from gliorun.writers import THUMBNAIL, palette
 
 TABLE, INDEX = "summary.csv", "index.html"
@@ -48,7 +49,7 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 def _state(record: Record) -> str:
     if record.state == "started":
         return "under way"
-    if record.state == "failed" and not Path(record.slide).exists():
+    if record.state == "failed" and not is_there(Path(record.slide)):
         return "failed, not there"
     return record.state
 

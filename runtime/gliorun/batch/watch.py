@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliorun.errors import GlioError
-from gliorun.reading.files import Stamp, find_slides, stamp_of
+from gliorun.batch.failure import of_one_slide
+from gliorun.progress import Reporter
+from gliorun.reading.files import NO_SLIDE, Complain, Stamp, find_slides, is_there, stamp_of
 from gliorun.reading.slide import Slide
 
 POLLS = 3
@@ -16,6 +17,8 @@ POLLS = 3
 PATIENCE = 10
 """A file that has not changed for so many times that time is handed on even if it does not open:
 then its run tells why."""
+LIST_S = 60.0
+"""What is waited for is listed again when it has changed, but not more often than this."""
 NAP_S = 0.2
 
 
@@ -33,7 +36,7 @@ def arriving(
     leave_out: Path,
     settle_s: float,
     again: Callable[[Path], bool],
-    complain: Callable[[str], None],
+    reporter: Reporter,
 ) -> Generator[Path | None]:
     """Yield slides for ever, each once it has not changed for `settle_s` and opens.
 
@@ -49,38 +52,75 @@ def arriving(
         Seconds without a change after which a file counts as whole.
     again : callable
         Whether a slide that was handed on is to be handed on once more.
-    complain : callable
-        Called with a line the first time that something is amiss.
+    reporter : Reporter
+        Is told when something is amiss and when it is over, and what is waited for.
     """
     seen: dict[Path, _Seen] = {}
-    amiss: set[str] = set()
+    amiss: dict[str, str] = {}
+    news = _News(reporter)
     while True:
         started_s = time.monotonic()
-        told: set[str] = set()
-        seen = _look(names, leave_out, seen, told.add)
-        for line in sorted(told - amiss):
-            complain(line)
-        amiss = told
+        before, amiss = amiss, {}
+        seen = _look(names, leave_out, seen, amiss.__setitem__)
+        _tell_of_faults(before, amiss, reporter)
         look_s = time.monotonic() - started_s
+        waiting: dict[Path, str] = {}
         for path, known in seen.items():
             if known.taken:
                 known.taken = not again(path)
-            elif _is_whole(path, known, settle_s):
+                continue
+            reason = _why_not_yet(path, known, settle_s)
+            if reason:
+                waiting[path] = reason
+            else:
                 known.taken = True
                 yield path
+        news.tell(waiting)
         yield None
         _sleep(max(settle_s / POLLS, look_s))  # a slow share is not looked at all the time
 
 
+class _News:
+    """Tells what a watch waits for: when that has changed, but not more often than `LIST_S`."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._told: dict[Path, str] = {}
+        self._due_s = float("-inf")
+
+    def tell(self, waiting: dict[Path, str]) -> None:
+        if not waiting:
+            self._told = {}
+        elif waiting != self._told and time.monotonic() >= self._due_s:
+            self._reporter.waiting(waiting)
+            self._told, self._due_s = waiting, time.monotonic() + LIST_S
+
+
+def _tell_of_faults(before: dict[str, str], amiss: dict[str, str], reporter: Reporter) -> None:
+    """Tell what is amiss since the last look, and what no longer is."""
+    for name, fault in sorted(amiss.items()):
+        if before.get(name) != fault:
+            reporter.complain(f"{name}: {fault}; waiting")
+    for name in sorted(before.keys() - amiss.keys()):
+        if before[name] == NO_SLIDE:
+            reporter.back(f"{name}: holds slides now")
+        elif is_there(Path(name)):
+            reporter.back(f"{name}: is there again")
+
+
 def _look(
-    names: list[str], leave_out: Path, before: dict[Path, _Seen], complain: Callable[[str], None]
+    names: list[str], leave_out: Path, before: dict[Path, _Seen], complain: Complain
 ) -> dict[Path, _Seen]:
     """Return the slides that are there, with what was known of those that have not changed."""
     seen: dict[Path, _Seen] = {}
     for path in find_slides(names, leave_out, complain):
-        stamp = _stamp(path)
-        if stamp is None:
-            complain(f"{path}: not there, or cannot be read; waiting")
+        try:
+            stamp = stamp_of(path)
+        except FileNotFoundError:  # it has vanished, or its share has
+            complain(str(path), "not there")
+            continue
+        except OSError as error:
+            complain(str(path), f"cannot be read ({error.strerror})")
             continue
         known = before.get(path)
         if known is None or known.stamp != stamp:
@@ -89,24 +129,29 @@ def _look(
     return seen
 
 
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        return stamp_of(path)
-    except OSError:  # vanished, or out of reach for the moment
-        return None
-
-
-def _is_whole(path: Path, known: _Seen, settle_s: float) -> bool:
+def _why_not_yet(path: Path, known: _Seen, settle_s: float) -> str:
+    """Return why a slide is not handed on yet, nothing if it is."""
     unchanged_s = time.monotonic() - known.since_s
-    if unchanged_s < settle_s or _stamp(path) != known.stamp:
-        return False
+    if unchanged_s < settle_s or not _is_unchanged(path, known):
+        return f"unchanged for less than {settle_s:g} s"
     if unchanged_s >= PATIENCE * settle_s:
-        return True
+        return ""
+    fault = of_one_slide(path, lambda: _open(path))
+    if fault is None:
+        return ""
+    return f"does not open yet: {fault.reason.removeprefix(f'{path}: ').partition('; ')[0]}"
+
+
+def _is_unchanged(path: Path, known: _Seen) -> bool:
     try:
-        with Slide(path):
-            return True
-    except GlioError:
+        return stamp_of(path) == known.stamp
+    except OSError:  # vanished, or out of reach for the moment
         return False
+
+
+def _open(path: Path) -> None:
+    with Slide(path):
+        pass
 
 
 def _sleep(seconds: float) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gliorun.errors import UsageError
 from gliorun.findings.squares import Squares
 from gliorun.measuring.density import DensityMap
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gliorun.measuring import kernels
 from gliorun.measuring.density import DensityMap, classify
 from gliorun.measuring.masks import Mask, MaskStore
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 
 MIN_NUCLEUS_UM2 = 5.0
 """A smaller shape is a speck and no nucleus: a disc 2.5 µm across. Of the nuclei that people

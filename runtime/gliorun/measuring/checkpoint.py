@@ -1,19 +1,16 @@
 """How far the run of a slide has come, kept beside its outputs, so that a killed run goes on.
 
-A folder `.gliorun` holds two files a run, named by a key over slide, model and settings: the map
-so far, and the nucleus masks if an output needs them. Both are gone when the run is done.
+A folder `.gliorun` holds two files a run, named by a key over what `identity` lists: the map so
+far, and the nucleus masks if an output needs them. Both are gone when the run is done.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -30,11 +27,6 @@ STALE_S = 30 * 86_400
 """Age at which what a run has left that never went on is removed."""
 MOST_SHARE = 0.02
 """Share of the time that saving may take; where it takes more, it is done less often."""
-
-
-def key_of(*parts: Any) -> str:
-    """Return a name for all that decides a result: equal parts, equal name."""
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 
 class Checkpoint:

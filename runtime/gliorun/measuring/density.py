@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gliorun.errors import UsageError
+from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import kernels
 from gliorun.reading.tiles import TileGrid, TileSpec
 
@@ -19,7 +19,9 @@ CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)
 CLASS_NAMES = ("0–2 %", "2–4 %", "4–8 %", "8–16 %", "16–20 %", "20–100 %")
 NO_CLASS = -1
 MIN_VALID_SHARE = 0.1
-"""A cell with less of its area inside the slide has no value."""
+"""A cell with less valid area, inside the slide and not transparent, has no value."""
+MOST_CELLS = 2**23
+"""Cells above which a map is refused: each takes some 160 bytes until all is written, 1.3 GB."""
 
 
 def classify(density: ArrayLike) -> NDArray[np.int8]:
@@ -60,6 +62,21 @@ def check_cells(cell_px: int | None, tile_px: int) -> None:
         )
 
 
+def _check_number(tiles: int, cell_px: int, tile_px: int) -> None:
+    """Raise GlioError if a map of so many tiles would hold more cells than memory may."""
+
+    def cells(side: int) -> int:
+        return tiles * (tile_px // side) ** 2
+
+    if cells(cell_px) > MOST_CELLS and cell_px < tile_px:
+        sides = [side for side in range(cell_px, tile_px) if tile_px % side == 0]
+        least = next((side for side in sides if cells(side) <= MOST_CELLS), tile_px)
+        raise GlioError(
+            f"--cell-px {cell_px} makes {cells(cell_px):,} cells of this slide, more than "
+            f"{MOST_CELLS:,}; pass {least} or more"
+        )
+
+
 class DensityMap:
     """Nucleus and valid pixels of every cell of a slide, summed exactly.
 
@@ -74,6 +91,7 @@ class DensityMap:
 
     def __init__(self, grid: TileGrid, tile_px: int, cell_px: int) -> None:
         check_cells(cell_px, tile_px)
+        _check_number(len(grid), cell_px, tile_px)
         self.grid = grid
         self.tile_px = tile_px
         self.cell_px = cell_px
@@ -85,7 +103,7 @@ class DensityMap:
         self.tissue = np.ones(shape, dtype=np.bool_)
         """Cells that hold tissue; the others of a measured tile are glass and have no value."""
         self.tissue_share = np.ones(shape)
-        """Share of each cell's area inside the slide that is tissue, 0 to 1; the rest is glass."""
+        """Share of each cell's valid area that is tissue, 0 to 1; the rest of it is glass."""
 
     def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
         """Count a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8.

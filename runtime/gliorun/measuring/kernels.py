@@ -12,7 +12,12 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    UserProvidedCacheLocator,
+    UserWideCacheLocator,
+)
 from numba.core.dispatcher import Dispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,12 +32,24 @@ SQUARE = 8
 """Side in px of the squares that a tile's quality is judged by: 4 µm at half a µm per px."""
 
 
+class CacheFiles(CompileResultCacheImpl):  # type: ignore[misc]
+    """Where compiled kernels are kept: in `NUMBA_CACHE_DIR`, else in the user's folder of caches.
+
+    By itself numba would keep them beside the source. pip does not know of such files: they outlive
+    the package, and the folder left behind hides another install of it.
+    """
+
+    _locator_classes = (UserProvidedCacheLocator, UserWideCacheLocator)
+
+
 class ForgivingCache(FunctionCache):  # type: ignore[misc]
     """numba's cache of compiled kernels, which no result depends on.
 
     numba's own raises where a file of it is damaged or the disk is full; then this one compiles
     anew, or keeps nothing.
     """
+
+    _impl_class = CacheFiles
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -60,7 +60,8 @@ def _measure(
     images: Sequence[Pixels], masks: Iterable[Pixels] | None, white: White | None
 ) -> StainStatistic | None:
     counts = colour.empty_levels()
-    for rgba, nuclei in zip(images, masks or [None] * len(images), strict=True):
+    nothing: Iterable[Pixels | None] = [None] * len(images)
+    for rgba, nuclei in zip(images, nothing if masks is None else masks, strict=True):
         colour.add_levels(rgba, counts, nuclei)
     return colour.measure(counts, white)
 

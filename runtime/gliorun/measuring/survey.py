@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gliorun.errors import GlioError, TileReadError
 from gliorun.measuring import colour
-from gliorun.measuring.density import Status
+from gliorun.measuring.colour import White
+from gliorun.measuring.density import MIN_VALID_SHARE, Status
+from gliorun.measuring.drawn import fits_both
 from gliorun.measuring.quality import QualityLimits, judge, shrink_of
+from gliorun.measuring.stain import fit_stain, glass_level
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.tissue import Tissue, check_light, find_tissue, read_tissue
+from gliorun.measuring.tissue import Tissue, check_light, find_tissue, overview_px, read_tissue
 from gliorun.model.card import ModelCard
 from gliorun.processors import processors
-from gliorun.reading.slide import Rgba, Scale, Slide
+from gliorun.reading.scale import Scale, check_scale
+from gliorun.reading.slide import Rgba, Slide, resized
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.settings import Settings
 
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.uint8]
+
 OVERVIEW_PX = 2048
-STAIN_SAMPLES = 64
-"""Tiles that the stain is measured on: at least so many where there are, fewer than twice."""
-SAME_MPP = 0.05
-"""Relative difference up to which a scale that is given says the same as the slide."""
-COARSEST = 2.5
-"""A slide may be this many times coarser than the model's pixels; then nuclei are a few px."""
+"""Longest side of the overview that is kept, to be shown."""
+STAIN_SAMPLES = 32
+"""Tiles that the stain is measured on, at most: they are kept in memory meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +40,7 @@ class Survey:
     """Where the tiles of a slide lie, and `chosen`, those with tissue in the order to read them.
 
     `tissue` is what is measured, `stained` what was found on the overview; they differ where a
-    mask was given.
+    mask was given. `white` is the level of the glass, None where the overview shows none.
     """
 
     scale: Scale
@@ -40,6 +48,7 @@ class Survey:
     overview: Rgba
     tissue: Tissue
     stained: Tissue
+    white: White | None
     chosen: list[TileSpec]
     warnings: tuple[str, ...]
 
@@ -53,20 +62,47 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
         The slide has no usable scale, is no bright-field image in colour, or has no tissue.
     """
     scale = slide.scale(settings.mpp)
-    warnings = tuple(_check_scale(slide, scale, card))
+    warnings = tuple(check_scale(slide.path, slide.properties, scale, card.mpp))
     grid = tile_grid(slide, card, settings)
-    overview = slide.overview(OVERVIEW_PX)
+    _check_size(slide, grid)
+    overview = slide.overview(max(OVERVIEW_PX, overview_px(slide.size_l0, scale)))
     try:
         check_light(overview)
     except GlioError as error:
         raise GlioError(f"{slide.path}: {error}") from error
-    tissue = stained = find_tissue(overview, slide.size_l0)
+    tissue = stained = find_tissue(overview, slide.size_l0, scale)
+    white = glass_level(overview, stained.mask)
+    overview = _shown(overview)
     if settings.tissue_mask is not None:
-        tissue = read_tissue(settings.tissue_mask, slide.size_l0)
+        tissue = read_tissue(settings.tissue_mask, slide.size_l0, slide.bounds_l0).on(stained)
+        if fits_both(slide.size_l0, slide.bounds_l0):
+            warnings += (
+                "the tissue mask may be of the whole scan area or of the part that QuPath shows, "
+                "which have the same shape; see in x.qc.png that it lies where it should",
+            )
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
-    return Survey(scale, grid, overview, tissue, stained, chosen, warnings)
+    return Survey(scale, grid, overview, tissue, stained, white, chosen, warnings)
+
+
+def _check_size(slide: Slide, grid: TileGrid) -> None:
+    """Refuse an image that fills too little of a single tile for a value."""
+    sides = list(zip(slide.size_l0, grid.tile_l0, strict=True))
+    inside = math.prod(min(side / of_tile, 1.0) for side, of_tile in sides)
+    if inside < MIN_VALID_SHARE:
+        width, height = slide.size_l0
+        raise GlioError(
+            f"{slide.path}: {width} x {height} px are too small; export a field of at least "
+            f"{' x '.join(str(math.ceil(of_tile / 2)) for _, of_tile in sides)} px"
+        )
+
+
+def _shown(overview: Rgba) -> Rgba:
+    """Return an overview at the size that is shown, at most `OVERVIEW_PX` a side."""
+    height, width, _ = overview.shape
+    shrink = max(1.0, max(height, width) / OVERVIEW_PX)
+    return resized(overview, (max(1, round(width / shrink)), max(1, round(height / shrink))))
 
 
 def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
@@ -76,14 +112,17 @@ def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
 
 
 ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | Status]
+SegmentTiles = Callable[[Iterable[TileSpec], Iterable[Pixels]], Iterable[Mask]]
+"""Gives the mask of each tile, (H, W) uint8, not 0 on a nucleus, in order."""
 
 
 def tile_reader(
-    slide: Slide, card: ModelCard, scale: Scale, limits: QualityLimits | None
+    slide: Slide, card: ModelCard, scale: Scale, limits: QualityLimits | None, white: White | None
 ) -> ReadTile:
     """Return a function that reads a tile as scanned, or tells why it cannot be measured.
 
-    Its second argument is the stain of the slide, without which folds are not found.
+    Its second argument is the stain of the slide, without which folds are not found. `white` is
+    the level of the glass that a tile is judged against.
     """
     shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
 
@@ -94,49 +133,35 @@ def tile_reader(
             return Status.UNREADABLE
         if limits is None:
             return rgba
-        reason = judge(rgba, shrink, stain, limits).reason
+        reason = judge(rgba, shrink, stain, limits, white).reason
         return rgba if reason is None else reason
 
     return read
 
 
-def slide_stain(read: ReadTile, chosen: list[TileSpec]) -> colour.StainStatistic | None:
+def slide_stain(
+    read: ReadTile,
+    chosen: list[TileSpec],
+    segment: SegmentTiles,
+    target: colour.StainStatistic | None,
+    white: White | None,
+) -> colour.StainStatistic | None:
     """Return the stain of a slide, from tiles spread evenly over its tissue.
 
-    The network does not run yet, so every processor reads.
+    Tiles that are not fit are passed over; they are counted when their turn comes. `segment` is
+    the network, on the places of tiles and their normalised pixels. While it waits for them,
+    every processor reads.
     """
     threads = processors()
 
-    def levels(spec: TileSpec) -> colour.Levels:
-        counts = colour.empty_levels()
-        rgba = read(spec, None)
-        if not isinstance(rgba, Status):  # else it is counted when the tile's turn comes
-            colour.add_levels(rgba, counts)
-        return counts
+    def sample(spec: TileSpec) -> tuple[TileSpec, Rgba | Status]:
+        return spec, read(spec, None)
 
-    counts = colour.empty_levels()
-    some = chosen[:: max(1, len(chosen) // STAIN_SAMPLES)]
-    with closing(map_ahead(levels, some, threads=threads, ahead=2 * threads)) as parts:
-        for part in parts:
-            counts += part
-    return colour.measure(counts)
-
-
-def _check_scale(slide: Slide, scale: Scale, card: ModelCard) -> Generator[str]:
-    coarse = max(scale.x_mpp, scale.y_mpp) / card.mpp
-    if coarse > COARSEST:
-        raise GlioError(
-            f"{slide.path}: {coarse * card.mpp:g} µm/px is too coarse to see nuclei; the model "
-            f"needs {COARSEST * card.mpp:g} µm/px or finer (pass --mpp if the slide is wrong)"
-        )
-    stated = None if scale.source == "slide" else slide.stated_scale
-    if stated is not None and abs(scale.x_mpp - stated.x_mpp) > SAME_MPP * scale.x_mpp:
-        yield (
-            f"--mpp {scale.x_mpp:g} goes before the slide's own {stated.x_mpp:g} µm/px; "
-            "densities are wrong if the slide is right"
-        )
-    if coarse > 1.3:
-        yield (
-            f"{coarse * card.mpp:g} µm/px is coarser than the model's {card.mpp:g}; "
-            "small nuclei may be missed"
-        )
+    count = min(STAIN_SAMPLES, len(chosen))
+    some = [chosen[place] for place in np.linspace(0, len(chosen) - 1, count).round().astype(int)]
+    with closing(map_ahead(sample, some, threads=threads, ahead=2 * threads)) as samples:
+        fit = [(spec, rgba) for spec, rgba in samples if not isinstance(rgba, Status)]
+    places = [spec for spec, _ in fit]
+    return fit_stain(
+        [rgba for _, rgba in fit], lambda images: segment(places, images), target, white
+    )

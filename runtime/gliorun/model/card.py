@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from gliorun.errors import GlioError, UsageError
+from gliorun.errors import GlioError
 from gliorun.measuring.colour import StainStatistic
+from gliorun.reading.scale import MPP_RANGE
 
 FORMAT = 3
 """3: colour is matched by the ground alone, and an IR gives levels."""
@@ -17,14 +18,6 @@ LEVELS_A_LOGIT = 16
 """Steps of the level that a model gives a pixel, for each unit of the logit of its probability."""
 EVEN_LEVEL = 128
 """The level of a pixel that is as likely nucleus as not."""
-MPP_RANGE = (0.01, 4.0)
-
-
-def check_mpp(mpp: float | None) -> None:
-    """Raise UsageError unless micrometres per pixel that were typed, if any, are sane."""
-    low, high = MPP_RANGE
-    if mpp is not None and not low <= mpp <= high:  # also refuses NaN
-        raise UsageError(f"mpp is {mpp:g} µm per pixel; it must lie from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)

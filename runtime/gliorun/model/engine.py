@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from gliorun.errors import GlioError, StalledError, UsageError
 from gliorun.model.card import ModelCard, sha256_of
+from gliorun.processors import permitted, processors
+from gliorun.reading.files import check_file
 
 CARD_KEY = "gliorun_card"
 """Entry of the IR's `rt_info` that holds the card as JSON."""
@@ -86,21 +88,32 @@ class Compute:
         if not 0 < self.timeout_s < math.inf:
             raise UsageError(f"timeout is {self.timeout_s:g} s; it must be above 0")
 
-    def properties(self, card: ModelCard, able: list[str]) -> dict[str, Any]:
-        """Return what OpenVINO is told for a model on a device that is `able` to do so much."""
+    def settled(self, card: ModelCard, able: list[str]) -> Compute:
+        """Return the same with the precision that a model gets on a device `able` to do so much.
+
+        "auto" is left for an NPU alone, which has a precision of its own.
+        """
+        precision = self.precision
+        if "NPU" in self.device:
+            precision = "auto"
+        elif precision == "auto" and card.precision == "INT8":
+            precision = "f32"
+        elif precision == "auto" or self.device == "CPU":
+            precision = "bf16" if precision != "f32" and "BF16" in able else "f32"
+        return replace(self, precision=precision)
+
+    def properties(self, most_threads: int | None = None) -> dict[str, Any]:
+        """Return what OpenVINO is told; the processor computes with `most_threads` if not said."""
         told: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
-        if "NPU" not in self.device:  # it has a precision of its own
-            gains = card.precision != "INT8" and "BF16" in able
-            chosen = "bf16" if gains else "f32"
-            told["INFERENCE_PRECISION_HINT"] = (
-                chosen if self.precision == "auto" else self.precision
-            )
+        if self.precision != "auto":
+            told["INFERENCE_PRECISION_HINT"] = self.precision
         if self.device == "CPU":
             told["SCHEDULING_CORE_TYPE"] = CORES[self.cores]
         if self.streams is not None:
             told["NUM_STREAMS"] = str(self.streams)
-        if self.threads is not None:
-            told["INFERENCE_NUM_THREADS"] = self.threads
+        threads = self.threads or (most_threads if self.device == "CPU" else None)
+        if threads is not None:
+            told["INFERENCE_NUM_THREADS"] = threads
         return told
 
 
@@ -109,15 +122,17 @@ class Engine:
 
     Requests form a ring: a new tile waits for the oldest request. A failing inference therefore
     raises at its own tile, and one that does not come back is given up after `timeout_s`.
+    `compute` is what was asked for, with the precision that it came to.
     """
 
     def __init__(
-        self, compiled: ov.CompiledModel, card: ModelCard, requests: int, timeout_s: float
+        self, compiled: ov.CompiledModel, card: ModelCard, requests: int, compute: Compute
     ) -> None:
         self.card = card
         self.requests = requests
+        self.compute = compute
         self._compiled = compiled
-        self._timeout_s = timeout_s
+        self._timeout_s = compute.timeout_s
         self._ring = [compiled.create_infer_request() for _ in range(requests)]
 
     def choices(self) -> dict[str, str]:
@@ -239,29 +254,18 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
         another shape or type than uint8 (1, tile_px, tile_px, 3) in and uint8 levels out; or this
         machine has no such device.
     """
-    compute = compute or Compute()
-    if path.suffix != ".xml":
-        raise GlioError(f"{path}: not an OpenVINO IR (.xml); make one with 'glioexport convert'")
-    weights = path.with_suffix(".bin")
-    for file in (path, weights):
-        if not file.is_file():
-            raise GlioError(
-                f"{file}: no such model file; --model takes an .xml with its .bin beside it"
-            )
     core = ov.Core()
-    try:
-        model = core.read_model(path)
-    except RuntimeError as error:
-        raise GlioError(
-            f"{path}: not an OpenVINO model, or damaged; convert the model again"
-        ) from error
-    card = read_card(model, path)
+    model, card = _read_model(core, path)
+    weights = path.with_suffix(".bin")
     if sha256_of(weights) != card.weights_sha256:
         raise GlioError(f"{weights}: does not match its card; convert the model again")
     _check_shape(model, card, path)
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if compute.device == "CPU" else []
+    compute = compute or Compute()
+    compute = compute.settled(card, _able(core, compute))
+    # OpenVINO counts the processors, and knows of no limit to the time on them
+    most_threads = processors() if processors() < permitted() else None
     try:
-        compiled = core.compile_model(model, compute.device, compute.properties(card, able))
+        compiled = core.compile_model(model, compute.device, compute.properties(most_threads))
     except RuntimeError as error:
         here = ", ".join(core.available_devices)
         raise GlioError(
@@ -271,7 +275,42 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
     if requests is None:
         # one that waits behind each that is computed: a tenth faster with a small network
         requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    return Engine(compiled, card, requests, compute.timeout_s)
+    return Engine(compiled, card, requests, compute)
+
+
+def compute_here(path: Path, compute: Compute) -> Compute:
+    """Return `compute` with the precision that the model at `path` gets on this machine.
+
+    Raises
+    ------
+    GlioError
+        The model is missing, damaged or without a card.
+    """
+    core = ov.Core()
+    _, card = _read_model(core, path)
+    return compute.settled(card, _able(core, compute))
+
+
+def _able(core: ov.Core, compute: Compute) -> list[str]:
+    """Return what the processor can do, as OpenVINO names it; nothing is known of other devices."""
+    if compute.device != "CPU":
+        return []
+    return list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _read_model(core: ov.Core, path: Path) -> tuple[ov.Model, ModelCard]:
+    """Read an IR and its card."""
+    if path.suffix != ".xml":
+        raise GlioError(f"{path}: not an OpenVINO IR (.xml); make one with 'glioexport convert'")
+    for file in (path, path.with_suffix(".bin")):
+        check_file(file, "model file", "--model takes an .xml with its .bin beside it")
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        raise GlioError(
+            f"{path}: not an OpenVINO model, or damaged; convert the model again"
+        ) from error
+    return model, read_card(model, path)
 
 
 def _check_shape(model: ov.Model, card: ModelCard, path: Path) -> None:

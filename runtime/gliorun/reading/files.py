@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+import filecmp
 import glob
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterable
+import re
+import stat
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+from gliorun.errors import GlioError
+from gliorun.reading.ownmap import is_own_map
+
 SUFFIXES = frozenset(
-    (".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif",
-     ".czi", ".dcm")
+    (".svs", ".tif", ".tiff", ".ptif", ".ptiff", ".btf", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs",
+     ".svslide", ".bif", ".czi", ".dcm")
 )  # fmt: skip
 """Of the files that a folder is searched for: what OpenSlide reads."""
 DICOM = ".dcm"
-"""A folder that holds such files is one slide, and they are its files."""
+"""A folder that holds such files is one slide, and they are its files; but one alone beside slides
+of another format is a slide by itself."""
+NO_SUFFIX = re.compile(r"(\.\d+)?")
+"""What a DICOM file of no suffix ends in: nothing, or the last number of its identifier."""
+DICOM_HEAD_BYTES, DICOM_MARK = 1024, slice(128, 132)
+WHOLE_SLIDE = b"\x02\x00\x02\x00UI\x1e\x001.2.840.10008.5.1.4.1.1.77.1.6"
+"""Entry (0002,0002) in the head of a DICOM file: the class of images that are whole slides."""
+NO_SLIDE = "no slide found"
 FOLDER_BESIDE = ".mrxs"
 """The pixels of NAME.mrxs lie in the folder NAME."""
 FILES_BESIDE = (".vms", ".vmu")
@@ -39,9 +54,29 @@ class Stamp:
         return same and abs(self.changed_ns - other.changed_ns) <= CLOCK_NS
 
 
-def find_slides(
-    names: Iterable[str], leave_out: Path, complain: Callable[[str], None]
-) -> Generator[Path]:
+# pathlib raises where a folder may not be entered, or a name is too long; os.path answers
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a file or folder that can be reached."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether there is a folder that can be reached."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a regular file that can be reached: no pipe, which would block."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+Complain = Callable[[str, str], None]
+"""Called with a name, and with what is amiss there."""
+
+
+def find_slides(names: Iterable[str], leave_out: Path, complain: Complain) -> Generator[Path]:
     """Yield every slide once, as an absolute path.
 
     Parameters
@@ -52,36 +87,75 @@ def find_slides(
     leave_out : Path
         A folder that is not searched: what is written is no slide.
     complain : callable
-        Called with a line where a folder cannot be read, or a name stands for no slide.
+        Called where a folder cannot be read, or a name stands for no slide.
     """
     seen: set[str] = set()
     for name in names:
         found = False
         for path in _slides_of(name, leave_out, complain):
             found = True
-            path = path.parent if path.suffix.lower() == DICOM and path.is_file() else path
+            path = _slide_of(path)
             key = os.path.normcase(path)
             if key not in seen:
                 seen.add(key)
                 yield path
         if not found:
-            complain(f"{name}: no slide found")
+            complain(name, NO_SLIDE)
 
 
-def _slides_of(name: str, leave_out: Path, complain: Callable[[str], None]) -> Generator[Path]:
+def _slides_of(name: str, leave_out: Path, complain: Complain) -> Generator[Path]:
     path = absolute(name)
-    if path.is_dir():
+    if is_folder(path):
         yield from _walk(path, leave_out, complain)
-    elif glob.has_magic(name) and not path.exists():
+    elif glob.has_magic(name) and not is_there(path):
+        wanted = SUFFIXES | {_suffix(name)}  # a field is taken where its suffix is spelt out
         for match in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207, may be absolute
             path = absolute(match)
-            if path.is_dir():
+            if is_folder(path):
                 if not _is_beside(path):
                     yield from _walk(path, leave_out, complain)
-            elif leave_out not in path.parents and path.suffix.lower() in SUFFIXES:
+            elif leave_out not in path.parents and _is_slide(path, wanted):
                 yield path
     else:
         yield path
+
+
+def _is_slide(path: Path, wanted: Collection[str] = SUFFIXES) -> bool:
+    """Tell whether a file that nobody has named is a slide, by its name where that is enough.
+
+    The maps that gliorun has written are none, wherever they lie.
+    """
+    if path.suffix.lower() in wanted:
+        return not (is_file(path) and is_own_map(path))
+    return _is_dicom(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Tell whether a file belongs to a DICOM slide: by its suffix, or without one by its head."""
+    if path.suffix.lower() == DICOM:
+        return is_file(path)
+    if not NO_SUFFIX.fullmatch(path.suffix) or not is_file(path):
+        return False
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(DICOM_HEAD_BYTES)
+    except OSError:
+        return False  # what cannot be read and is not called a slide is taken for none
+    return head[DICOM_MARK] == b"DICM" and WHOLE_SLIDE in head
+
+
+def _slide_of(path: Path) -> Path:
+    """Return the slide that a file belongs to: of DICOM its folder, mostly."""
+    if not _is_dicom(path):
+        return path
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208, names only
+    except OSError:  # it vanished just now
+        return path
+    family = (name for name in names if _may_be_dicom(name) and _is_dicom(path.parent / name))
+    alone = len(list(islice(family, 2))) == 1
+    beside = any(_suffix(name) in SUFFIXES - {DICOM} for name in names)
+    return path if alone and beside else path.parent
 
 
 def absolute(name: str | Path) -> Path:
@@ -90,12 +164,12 @@ def absolute(name: str | Path) -> Path:
 
 
 def _is_beside(folder: Path) -> bool:
-    return folder.with_name(folder.name + FOLDER_BESIDE).exists()
+    return is_there(folder.with_name(folder.name + FOLDER_BESIDE))
 
 
-def _walk(top: Path, leave_out: Path, complain: Callable[[str], None]) -> Generator[Path]:
+def _walk(top: Path, leave_out: Path, complain: Complain) -> Generator[Path]:
     def cannot(error: OSError) -> None:
-        complain(f"{error.filename}: cannot be read ({error.strerror})")
+        complain(str(error.filename), f"cannot be read ({error.strerror})")
 
     for folder, folders, files in os.walk(top, onerror=cannot):
         here = Path(folder)
@@ -105,13 +179,9 @@ def _walk(top: Path, leave_out: Path, complain: Callable[[str], None]) -> Genera
             for name in folders
             if not name.startswith(".") and name not in beside and here / name != leave_out
         )
-        slides = [
-            name
-            for name in sorted(files)
-            if _suffix(name) in SUFFIXES and not name.startswith((".", "~"))
-        ]
-        for name in slides:
-            yield here / name
+        for name in sorted(files):
+            if not name.startswith((".", "~")) and _is_slide(here / name):
+                yield here / name
 
 
 def _suffix(name: str) -> str:
@@ -120,7 +190,20 @@ def _suffix(name: str) -> str:
 
 def title(path: Path) -> str:
     """Return what a slide is called: its file's name without suffix, a DICOM slide's folder."""
-    return path.name if path.is_dir() else path.stem
+    return path.name if is_folder(path) else path.stem
+
+
+def followed(path: Path) -> Path:
+    """Return the file by which OpenSlide finds the folder of a MIRAX slide; others as they are.
+
+    That is where a link leads, and the name in small letters where a file system knows no others.
+    """
+    if path.suffix.lower() != FOLDER_BESIDE:
+        return path
+    if path.is_symlink() and not path.with_suffix("").is_dir():
+        path = path.resolve()
+    small = path.with_suffix(FOLDER_BESIDE)
+    return small if small.exists() and small.samefile(path) else path
 
 
 def files_of(path: Path) -> list[Path]:
@@ -132,16 +215,23 @@ def files_of(path: Path) -> list[Path]:
         A folder cannot be listed.
     """
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.suffix.lower() == DICOM) or [path]
+        return sorted(file for file in path.iterdir() if _may_be_dicom(file.name)) or [path]
     suffix = path.suffix.lower()
     if suffix == FOLDER_BESIDE:
-        folder = path.with_suffix("")
+        folder = followed(path).with_suffix("")
         beside = folder.iterdir() if folder.is_dir() else ()
+    elif suffix == DICOM:
+        beside = (file for file in path.parent.iterdir() if file.suffix.lower() == DICOM)
     elif suffix in FILES_BESIDE:
         beside = (file for file in path.parent.iterdir() if file.name.startswith(path.stem))
     else:
         return [path]
     return [path, *sorted(file for file in beside if file != path and file.is_file())]
+
+
+def _may_be_dicom(name: str) -> bool:
+    suffix = _suffix(name)
+    return suffix == DICOM or (not name.startswith(".") and bool(NO_SUFFIX.fullmatch(suffix)))
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -150,16 +240,19 @@ def stamp_of(path: Path) -> Stamp:
     Raises
     ------
     OSError
-        A file has vanished or cannot be reached.
+        A file has vanished, cannot be reached, or is no regular one.
     """
     stats = [file.stat() for file in files_of(path)]
+    if not all(stat.S_ISREG(s.st_mode) or stat.S_ISDIR(s.st_mode) for s in stats):
+        raise OSError(errno.EINVAL, "is a pipe or a device", str(path))  # which may block a reader
     return Stamp(sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(stats))
 
 
 def fingerprint_of(path: Path) -> str:
     """Return a hash of the sizes and of samples of the files of a slide, whatever its name.
 
-    Two slides of the same size differ in nearly every compressed byte, so some are enough.
+    Two slides of the same size differ in nearly every compressed byte, so some are enough; but not
+    for a copy that was damaged on its way: `same_content` reads both to their end.
 
     Raises
     ------
@@ -179,3 +272,33 @@ def fingerprint_of(path: Path) -> str:
                 if size <= SAMPLE_BYTES:
                     break
     return found.hexdigest()
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Tell whether two slides are the same to the last byte; False where one cannot be read."""
+    try:
+        pairs = list(zip(files_of(one), files_of(other), strict=True))
+        return all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
+    except (OSError, ValueError):  # out of reach, or of another number of files
+        return False
+
+
+def check_file(path: Path, noun: str, way_out: str) -> None:
+    """Refuse a file that is not there or cannot be read; `noun` is what it should be.
+
+    Raises
+    ------
+    GlioError
+        One of both.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise GlioError(f"{path}: no such {noun}; {way_out}")
+        with path.open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise GlioError(f"{path}: no such {noun}; {way_out}") from error
+    except OSError as error:
+        raise GlioError(
+            f"{path}: cannot be read ({error.strerror}); check that you may read it"
+        ) from error

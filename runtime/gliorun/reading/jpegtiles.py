@@ -20,6 +20,8 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
+from gliorun.reading.tiff import directories
+
 Rgba = NDArray[np.uint8]
 Place = tuple[int, int, int, int]
 """Left, top, width and height of a part of level 0 in px."""
@@ -37,6 +39,18 @@ ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it quotes slides on stderr
 
 
+def decoded_rgb(content: bytes) -> NDArray[np.uint8]:
+    """Return a JPEG as (H, W, 3) uint8.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, also where other decoders would leave pixels grey.
+    """
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, "RGB")
+    return pixels
+
+
 class JpegTiles:
     """The JPEG tiles of level 0; all reader threads share them.
 
@@ -51,6 +65,9 @@ class JpegTiles:
         ValueError
             It is no TIFF whose first page is of JPEG tiles, 8-bit and in colour.
         """
+        first = next(directories(path), None)
+        if first is None or not first.is_bounded:
+            raise ValueError("no TIFF, or one with tags of any length")
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             shown = page.is_tiled, page.compression, page.planarconfig, page.samplesperpixel

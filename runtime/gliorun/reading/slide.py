@@ -5,11 +5,9 @@ OpenSlide says what a slide is and how it looks; `jpegtiles` only gets to the sa
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -19,10 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliorun.errors import GlioError, TileReadError
-from gliorun.model.card import MPP_RANGE, check_mpp
+from gliorun.reading.field import Field, read_field
+from gliorun.reading.files import DICOM, followed
 from gliorun.reading.jpegtiles import JpegTiles, Place
+from gliorun.reading.refusal import is_dicom, why_not_opened, why_unknown
+from gliorun.reading.scale import Scale, scale_of
 from gliorun.reading.tiff import check_tiles
-from gliorun.reading.tiles import TileSpec
+from gliorun.reading.tiles import Box, TileSpec
 
 Rgba = NDArray[np.uint8]
 
@@ -30,27 +31,47 @@ BLOCK_PX = 2048
 """Side of the blocks that an overview is read in, so that memory does not grow with the slide."""
 SMALLEST_PX = 64
 """Side below which a block of an overview that cannot be read is given up."""
+MOST_FAILURES = 100
+"""Reads of an overview that may fail before what cannot be read is no longer looked at in parts:
+each takes the time of opening the slide anew, and of a slide that is damaged all over there would
+be thousands."""
 UNREAD = 1
 """Alpha of overview pixels that cannot be read."""
 DICOM_SERIES = "dicom.SeriesInstanceUID"
 """Property that all files of a DICOM slide share."""
+BOUNDS = (
+    openslide.PROPERTY_NAME_BOUNDS_X,
+    openslide.PROPERTY_NAME_BOUNDS_Y,
+    openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+    openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+)
 PLAIN_VENDORS = ("aperio", "generic-tiff")
 """Vendors, as OpenSlide names them, whose TIFF tiles lie side by side as in any TIFF."""
+POINTS_ELSEWHERE = "hamamatsu"
+"""Vendor whose TIFFs point to their images in a way of their own, and have no tiles."""
 PROOFS = 12
 """Tiles that must come out of `jpegtiles` as out of OpenSlide before it is trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Micrometres per level-0 pixel along x and y, and where they were found."""
+class FieldImage(openslide.ImageSlide):
+    """A field as OpenSlide shows slides: of one level, held in memory."""
 
-    x_mpp: float
-    y_mpp: float
-    source: str
+    def __init__(self, field: Field) -> None:
+        """Wrap what was read."""
+        super().__init__(field.image)
+        self._properties = {openslide.PROPERTY_NAME_VENDOR: field.kind}
+        if field.mpp is not None:
+            names = openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y
+            self._properties.update(zip(names, map(str, field.mpp), strict=True))
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Its format, and its scale if it states one."""
+        return self._properties
 
 
 class Slide:
-    """One whole-slide image; all reader threads share it.
+    """One whole-slide image, or a field of one; all reader threads share it.
 
     `size_l0` is the width and height of level 0 in px. `jpeg_tiles` are those that need not go
     through OpenSlide, None where all do.
@@ -65,42 +86,41 @@ class Slide:
         Of DICOM the path may be the folder, or any file in it.
         """
         self.path = path
+        self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
+        self._lock = threading.Lock()
         try:
             self._file = _file_of(path)
-            check_tiles(self._file)
+            self._handle = self._open()
+            # a handle that has met an error answers nothing any more, so these are asked for once
+            width, height = self._handle.dimensions
+            self.size_l0 = (width, height)
+            self._downsamples = self._handle.level_downsamples
+            self._properties = dict(self._handle.properties)
+            if self._properties.get(openslide.PROPERTY_NAME_VENDOR) != POINTS_ELSEWHERE:
+                check_tiles(self._file)
         except OSError as error:
             raise GlioError(
                 f"{path}: cannot be read ({error.strerror}); check that you may read it"
             ) from error
-        self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
-        self._lock = threading.Lock()
-        self._handle = self._open()
-        # a handle that has met an error answers nothing any more, so these are asked for once
-        width, height = self._handle.dimensions
-        self.size_l0 = (width, height)
-        self._downsamples = self._handle.level_downsamples
-        self._properties = dict(self._handle.properties)
         self.jpeg_tiles = self._proven_tiles(cache_mb)
         if self.jpeg_tiles is not None:  # which keeps what was decoded from now on
             self._cache = openslide.OpenSlideCache(0)
             self._handle.set_cache(self._cache)
 
-    def _open(self) -> openslide.OpenSlide:
+    def _open(self) -> openslide.AbstractSlide:
+        """Open the slide with OpenSlide, or a field that OpenSlide knows no format of."""
         try:
             handle = openslide.OpenSlide(self._file)
-            handle.set_cache(self._cache)
-            return handle
         except openslide.OpenSlideUnsupportedFormatError as error:
-            if not self._file.stat().st_size:
-                raise GlioError(f"{self.path}: is empty; copy it again") from error
-            raise GlioError(
-                f"{self.path}: not a slide that OpenSlide can read, or damaged; if it is one, "
-                "copy it again"
-            ) from error
+            field = read_field(self._file)
+            if field is None:
+                raise GlioError(f"{self._file}: {why_unknown(self._file)}") from error
+            return FieldImage(field)
         except openslide.OpenSlideError as error:
-            raise GlioError(
-                f"{self.path}: damaged or truncated ({error}); copy it again"
-            ) from error
+            reason = why_not_opened(self._file, str(error))
+            raise GlioError(f"{self._file}: {reason}") from error
+        handle.set_cache(self._cache)
+        return handle
 
     def __enter__(self) -> Slide:
         return self
@@ -120,31 +140,22 @@ class Slide:
         """What the file says of itself; much of it may name a patient, so pick."""
         return self._properties
 
-    def fingerprint(self) -> str:
-        """Return a digest that changes when the file does: its size, time and OpenSlide's hash.
-
-        OpenSlide's covers the metadata and the smallest level, also of slides of many files.
-        """
-        found = self._file.stat()
-        told = (
-            found.st_size,
-            found.st_mtime_ns,
-            self.size_l0,
-            self._properties.get(openslide.PROPERTY_NAME_QUICKHASH1),
-        )
-        return hashlib.sha256(repr(told).encode()).hexdigest()
-
     @property
-    def stated_scale(self) -> Scale | None:
-        """What the slide says of its scale, sane or not; None if it says nothing."""
+    def bounds_l0(self) -> Box:
+        """The part of the scan area that was scanned, as the file says; all of it if it says none.
+
+        QuPath shows this part alone and counts from its corner. It takes the bounds from OpenSlide,
+        all four or none.
+        """
+        width_l0, height_l0 = self.size_l0
         try:
-            return Scale(
-                float(self._properties[openslide.PROPERTY_NAME_MPP_X]),
-                float(self._properties[openslide.PROPERTY_NAME_MPP_Y]),
-                "slide",
-            )
+            left, top, width, height = (int(self._properties[name]) for name in BOUNDS)
         except (KeyError, ValueError):
-            return None
+            return 0, 0, width_l0, height_l0
+        right, bottom = min(left + width, width_l0), min(top + height, height_l0)
+        if not (0 <= left < right and 0 <= top < bottom):
+            return 0, 0, width_l0, height_l0
+        return left, top, right, bottom
 
     def scale(self, override_mpp: float | None = None) -> Scale:
         """Return the scale of level 0, `override_mpp` before what the slide says.
@@ -156,22 +167,7 @@ class Slide:
         GlioError
             There is no scale, or not a sane one.
         """
-        check_mpp(override_mpp)
-        if override_mpp is not None:
-            return Scale(override_mpp, override_mpp, "--mpp")
-        scale = self.stated_scale
-        if scale is None:
-            raise GlioError(
-                f"{self.path}: no micrometres per pixel; pass --mpp (0.25 for 40x, 0.5 for 20x)"
-            )
-        low, high = MPP_RANGE
-        for mpp in (scale.x_mpp, scale.y_mpp):
-            if not low <= mpp <= high:  # also refuses NaN
-                raise GlioError(
-                    f"{self.path}: {mpp:g} micrometres per pixel is not from {low} to {high}; "
-                    "pass --mpp"
-                )
-        return scale
+        return scale_of(self.path, self._properties, override_mpp)
 
     def read(self, spec: TileSpec, side_px: int) -> Rgba:
         """Return a tile, (side_px, side_px, 4) uint8 straight RGBA; alpha is 0 outside the slide.
@@ -187,7 +183,7 @@ class Slide:
         level, factor = self._best_level(max(downsample, 1.0) * 1.01)
         size = (max(1, round(spec.width_l0 / factor)), max(1, round(spec.height_l0 / factor)))
         pixels = self._pixels((spec.x_l0, spec.y_l0), level, size)
-        return pixels if size == (side_px, side_px) else _resampled(pixels, side_px)
+        return resized(pixels, (side_px, side_px), Image.Resampling.BICUBIC)
 
     def overview(self, max_px: int) -> Rgba:
         """Return the whole slide, at most `max_px` a side: (H, W, 4) uint8 straight RGBA.
@@ -200,13 +196,17 @@ class Slide:
             (max(1, round(height / shrink)), max(1, round(width / shrink)), 4), dtype=np.uint8
         )
         _, factor = self._best_level(shrink)
-        self._fill(overview, 0, 0, shrink, max(1, int(BLOCK_PX * factor / shrink)))
+        block = max(1, int(BLOCK_PX * factor / shrink))
+        self._fill(overview, 0, 0, shrink, block, MOST_FAILURES)
         return overview
 
-    def _fill(self, part: Rgba, top: int, left: int, shrink: float, block: int) -> None:
+    def _fill(
+        self, part: Rgba, top: int, left: int, shrink: float, block: int, patience: int
+    ) -> int:
         """Fill `part`, which lies at (top, left) px of the overview, block by block.
 
-        A block that cannot be read is tried again at a quarter of its side, down to `SMALLEST_PX`.
+        A block that cannot be read is tried again at a quarter of its side, down to `SMALLEST_PX`,
+        while there is patience; return what is left of that.
         """
         level, factor = self._best_level(shrink)
         for y in range(0, part.shape[0], block):
@@ -221,14 +221,18 @@ class Slide:
                 try:
                     pixels = self._pixels(corner, level, size)
                 except TileReadError:
-                    if block * shrink / factor > SMALLEST_PX:
-                        self._fill(piece, top + y, left + x, shrink, max(1, block // 4))
+                    patience -= 1
+                    if patience > 0 and block * shrink / factor > SMALLEST_PX:
+                        patience = self._fill(
+                            piece, top + y, left + x, shrink, max(1, block // 4), patience
+                        )
                     else:
                         piece[..., 3] = UNREAD
                     continue
                 image = Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BOX)
                 piece[:] = np.asarray(image)
                 piece[piece[..., 3] == UNREAD] = 0
+        return patience
 
     def _proven_tiles(self, cache_mb: float) -> JpegTiles | None:
         """Return the tiles of level 0 if some of them, all over the slide, are OpenSlide's."""
@@ -299,19 +303,25 @@ class Slide:
         return region
 
 
-def _resampled(pixels: Rgba, side_px: int) -> Rgba:
-    """Return a tile resampled to `side_px` px a side.
+def resized(
+    pixels: Rgba, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BOX
+) -> Rgba:
+    """Return pixels, (H, W, 4) uint8, resampled to (width, height) px; as they were at their size.
 
     Where all is opaque alpha need not weigh the colours: the same bytes in two thirds of the time.
     """
-    size = pixels.shape[1], pixels.shape[0]
+    before = pixels.shape[1], pixels.shape[0]
+    if before == size:
+        return pixels
     mode = "RGBX" if pixels[..., 3].min() == 255 else "RGBA"
-    image = Image.frombuffer(mode, size, pixels, "raw", mode, 0, 1)
-    return np.asarray(image.resize((side_px, side_px), Image.Resampling.BICUBIC))
+    image = Image.frombuffer(mode, before, pixels, "raw", mode, 0, 1)
+    return np.asarray(image.resize(size, how))
 
 
 def dicom_in(folder: Path) -> Path | None:
-    """Return a file of a DICOM slide in a folder, None without one; OpenSlide finds the others.
+    """Return a file of the DICOM slide in a folder; OpenSlide finds the others.
+
+    Without a slide it is any DICOM file, the opening of which tells what it lacks, or None.
 
     Raises
     ------
@@ -325,14 +335,31 @@ def dicom_in(folder: Path) -> Path | None:
             found.setdefault(slide.properties[DICOM_SERIES], file)
         if len(found) > 1:
             raise GlioError(f"{folder}: holds several DICOM slides; give each a folder of its own")
-    return next(iter(found.values()), None)
+    if found:
+        return next(iter(found.values()))
+    return next((file for file in files if is_dicom(file)), None)
 
 
 def _file_of(path: Path) -> Path:
-    """Return the file that OpenSlide opens for a slide's path."""
+    """Return the file that OpenSlide opens for a slide's path.
+
+    Raises
+    ------
+    GlioError
+        There is none, or opening it would wait for another program for ever.
+    """
     if not path.exists():
         raise GlioError(f"{path}: no such file; check its name, and that its disk is there")
-    found = dicom_in(path) if path.is_dir() else path
+    if path.is_dir() or path.suffix.lower() == DICOM:
+        folder = path if path.is_dir() else path.parent
+        opened = [path, *folder.iterdir()]  # OpenSlide looks into all of them
+    else:
+        opened = [path]
+    for file in opened:
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            what = "is" if file == path else f"beside it, {file.name} is"
+            raise GlioError(f"{path}: {what} a pipe or a device and no file; move it away")
+    found = dicom_in(path) if path.is_dir() else followed(path)
     if found is None:
         raise GlioError(
             f"{path}: a folder without a DICOM slide; name a slide, or "

@@ -1,50 +1,194 @@
-"""What OpenSlide does not check: whether the tiles of a TIFF make up the size that it claims."""
+"""What a TIFF says of its images, which OpenSlide takes on trust."""
 
 from __future__ import annotations
 
 import math
+import os
+import struct
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-import tifffile
+from typing import BinaryIO
 
 from gliorun.errors import GlioError
 
-OFFSETS, COUNTS = 324, 325
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+LAYOUTS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True),
+           b"MM\0+": (">", True)}  # fmt: skip
+"""Byte order, and whether offsets are of 64 bits, by the first bytes of a TIFF."""
+INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""Types of values that are whole numbers."""
+MOST_ENTRIES = 200_000
+"""Entries of all directories after which a walk ends: 4 MB, some 10,000 images."""
+
+LARGEST_FILE = 2**62
+"""No file system holds one; beyond it seek() fails instead of finding nothing there."""
+MOST_VALUES = 2**26
+"""Values of the tags of an image above which it is handed to no reader that takes them all in."""
+
+SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, ORIENTATION = 254, 256, 257, 258, 259, 274
+STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_COUNTS, PLANAR = 273, 277, 278, 279, 284
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, DEPTH = 322, 323, 324, 325, 32997
+JPEG, APERIO_JPEG_2000 = 7, (33003, 33005)
+UPRIGHT, SEPARATE_PLANES, REDUCED = 1, 2, 1
+MOST_BITS = 16
+"""Of a colour, that libtiff draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One image of a TIFF: by tag the number of its values, and the value where there is one.
+
+    Of the bits, which are listed colour by colour, it is the first.
+    """
+
+    counts: Mapping[int, int]
+    values: Mapping[int, int]
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether its pixels lie in tiles."""
+        return TILE_WIDTH in self.counts and TILE_LENGTH in self.counts
+
+    @property
+    def compression(self) -> int:
+        """How its pixels are compressed."""
+        return self.values.get(COMPRESSION, 1)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether its first pixel does not belong to the top left corner."""
+        return 1 < self.values.get(ORIENTATION, UPRIGHT) <= 8
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a reader that takes in all values of all tags would not fill the memory."""
+        return sum(self.counts.values()) <= MOST_VALUES
+
+    def parts_needed(self) -> int:
+        """Return how many tiles, or strips, make up its size; 0 if it does not say."""
+        width, length = self.values.get(WIDTH, 0), self.values.get(LENGTH, 0)
+        if self.is_tiled:
+            sides = self.values.get(TILE_WIDTH, 0), self.values.get(TILE_LENGTH, 0)
+        else:
+            sides = width, min(self.values.get(STRIP_ROWS, length), length)
+        if not all(sides):
+            return 0
+        planes = 1
+        if self.values.get(PLANAR) == SEPARATE_PLANES:
+            planes = self.values.get(SAMPLES, 1)
+        depth = self.values.get(DEPTH, 1)
+        return math.ceil(width / sides[0]) * math.ceil(length / sides[1]) * depth * planes
+
+
+def directories(path: Path) -> Generator[Directory]:
+    """Yield the images of a TIFF in the order of the file; none of a file of another format.
+
+    In a damaged file they may point anywhere: the walk ends at one that was there before or lies
+    outside the file, and after `MOST_ENTRIES`.
+    """
+    with path.open("rb") as file, suppress(struct.error):  # of a file that ends too early
+        size = os.fstat(file.fileno()).st_size
+        layout = LAYOUTS.get(file.read(4))
+        if layout is None:
+            return
+        order, big = layout
+        number = struct.Struct(order + ("Q" if big else "H"))
+        entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+        pointer = struct.Struct(order + ("Q" if big else "I"))
+        file.seek(8 if big else 4)
+        (place,) = pointer.unpack(file.read(pointer.size))
+        been: set[int] = set()
+        steps = 0
+        while 0 < place < size and place not in been:
+            been.add(place)
+            file.seek(place)
+            (entries,) = number.unpack(file.read(number.size))
+            steps += entries + 1
+            if steps > MOST_ENTRIES:
+                return
+            table = file.read(entries * entry.size)
+            (place,) = pointer.unpack(file.read(pointer.size))
+            yield _directory(file, order, entry.iter_unpack(table))
+
+
+def _directory(
+    file: BinaryIO, order: str, entries: Iterable[tuple[int, int, int, bytes]]
+) -> Directory:
+    counts, values = {}, {}
+    for tag, kind, count, content in entries:
+        counts[tag] = count
+        form = struct.Struct(order + INTEGERS.get(kind, ""))
+        if not 0 < form.size <= len(content) or (count > 1 and tag != BITS):
+            continue
+        if count * form.size > len(content):  # then it is a pointer to them
+            (place,) = struct.unpack(order + ("I" if len(content) == 4 else "Q"), content)
+            file.seek(min(place, LARGEST_FILE))
+            content = file.read(form.size)
+        (values[tag],) = form.unpack_from(content)
+    return Directory(counts, values)
 
 
 def check_tiles(path: Path) -> None:
-    """Refuse a TIFF with more or fewer tiles than its width and height need.
+    """Refuse a TIFF that OpenSlide opens and draws wrongly; files of other formats pass.
 
-    OpenSlide takes the numbers as they stand; with a wrong width every row of tiles would lie
-    shifted against the last one. Files of other formats pass.
+    OpenSlide takes the number of tiles as it stands: with a wrong width every row of tiles would
+    lie shifted against the last one. And of an image that is stored turned or mirrored libtiff
+    turns each tile by itself, which scrambles it; only JPEG it leaves as it is. Pixels of more than
+    16 bits it opens, and then draws none.
 
     Raises
     ------
     GlioError
-        An image of the file claims another size than its tiles have.
+        An image of the file claims another size than its tiles have, is turned, or is of numbers
+        that are no levels.
     """
-    with path.open("rb") as file:
-        if file.read(4) not in MAGIC:
-            return
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            for page in tiff.pages:
-                _check_page(path, page)
-    except (tifffile.TiffFileError, ValueError, LookupError, TypeError, ArithmeticError):
-        return  # so odd that OpenSlide is to say whether it is a slide
+    for image in directories(path):
+        if image.is_tiled:
+            _check_number(path, image, TILE_OFFSETS, TILE_COUNTS)
+            _check_orientation(path, image)
+            if (bits := image.values.get(BITS, 1)) > MOST_BITS:
+                raise GlioError(
+                    f"{path}: {bits} bits a colour, of which OpenSlide draws nothing; save it "
+                    "with 8 bits"
+                )
 
 
-def _check_page(path: Path, page: tifffile.TiffPage | tifffile.TiffFrame) -> None:
-    if not isinstance(page, tifffile.TiffPage) or not page.is_tiled:
-        return
-    planes = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
-    across = math.ceil(page.imagewidth / page.tilewidth)
-    down = math.ceil(page.imagelength / page.tilelength)
-    tiles = across * down * page.imagedepth * planes
-    for code in (OFFSETS, COUNTS):
-        if code in page.tags and page.tags[code].count != tiles:
+def _check_number(path: Path, image: Directory, *lists: int) -> None:
+    needed = image.parts_needed()
+    parts = "tiles" if image.is_tiled else "strips"
+    for tag in lists:
+        listed = image.counts.get(tag, needed)
+        if needed and listed != needed:
             raise GlioError(
-                f"{path}: damaged: {page.imagewidth} x {page.imagelength} px need {tiles} tiles, "
-                f"the file lists {page.tags[code].count}; copy it again"
+                f"{path}: damaged: {image.values[WIDTH]} x {image.values[LENGTH]} px need "
+                f"{needed} {parts}, the file lists {listed}; copy it again"
             )
+
+
+def _check_orientation(path: Path, image: Directory) -> None:
+    if image.is_turned and image.compression not in (JPEG, *APERIO_JPEG_2000):
+        raise GlioError(
+            f"{path}: is stored turned or mirrored (TIFF orientation "
+            f"{image.values[ORIENTATION]}), of which OpenSlide turns every tile by itself; save it "
+            "upright, for example with 'vips autorot IN OUT.tif[tile,pyramid]'"
+        )
+
+
+def has_strips(path: Path) -> bool:
+    """Tell whether a file is a TIFF of one image in strips; smaller copies of it may follow.
+
+    Raises
+    ------
+    GlioError
+        It holds several such images, or not all strips of one.
+    """
+    images = [image for image in directories(path) if not image.values.get(SUBFILE, 0) & REDUCED]
+    if not images or images[0].is_tiled or not images[0].is_bounded:
+        return False
+    if STRIP_OFFSETS not in images[0].counts:
+        return False
+    if len(images) > 1:
+        raise GlioError(f"{path}: holds {len(images)} images; save the one to measure by itself")
+    _check_number(path, images[0], STRIP_OFFSETS, STRIP_COUNTS)
+    return True

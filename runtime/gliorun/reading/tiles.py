@@ -6,13 +6,15 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-SAME_SCALE = 0.02
-"""Up to this relative difference a slide counts as being at the model's scale: one slide pixel
-is one model pixel, nothing is resampled, and the tile's physical side is off by as much."""
+from gliorun.reading.scale import SAME_SCALE
 
 STRIP_TILES = 16
 """Width of the strips that a slide is read in. Neighbouring tiles share tiles of the file; those
 of one strip fit into the cache, those of a whole row of a large slide do not."""
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in level-0 px."""
 
 
 @dataclass(frozen=True, slots=True)

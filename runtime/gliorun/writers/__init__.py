@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
-from gliorun.atomic import cannot_write, replacing
+from gliorun.atomic import cannot_write, replacing, replacing_all
 from gliorun.errors import GlioError, UsageError
+from gliorun.reading.files import is_folder
 from gliorun.writers import csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Look
 from gliorun.writers.result import Result
@@ -98,16 +98,16 @@ def check_outputs(paths: list[Path]) -> None:
         suffix_of(path)
         if paths.count(path) > 1:
             raise UsageError(f"{path}: named twice; name it once")
-        if path.is_dir():
+        if is_folder(path):
             raise GlioError(f"{path}: is a folder; name a file")
         with replacing(path, keep=False) as partial:
             partial.touch()
 
 
 def write(paths: list[Path], result: Result, look: Look) -> None:
-    """Write all outputs aside, then put them in place; on an error the earlier files stay."""
-    with ExitStack() as files:
-        for path, partial in [(path, files.enter_context(replacing(path))) for path in paths]:
+    """Write all outputs aside, then put all in place, or none; after an error the earlier stay."""
+    with replacing_all(paths) as partials:
+        for path, partial in zip(paths, partials, strict=True):
             try:
                 WRITERS[suffix_of(path)](partial, result, look)
             except OSError as error:

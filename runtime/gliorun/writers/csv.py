@@ -29,20 +29,24 @@ def write_density(path: Path, result: Result) -> None:
     """Write every cell of every tile with tissue, row by row.
 
     `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are empty where
-    there is no value. Coordinates are level-0 px, origin top left, clipped to the slide;
-    `valid_fraction` is the share of the cell inside the slide, `tissue_fraction` the share of that
+    there is no value. Coordinates are level-0 px as OpenSlide counts them: from the top left of the
+    whole scan area, which QuPath may crop, and clipped to it. `valid_fraction` is the share of the
+    cell that is valid, inside the slide and not transparent, `tissue_fraction` the share of that
     which is tissue on the overview (the rest is glass), `status` says why a cell has no value, and
     `hot_spot` is the rank of the hot spot that holds the cell's centre, if one does. If nuclei were
-    counted, a last column `nuclei` holds the number of nuclei whose centre lies in the cell, empty
-    where the tile was not measured.
+    counted, a column `nuclei` holds the number of nuclei whose centre lies in the cell, empty where
+    the tile was not measured. If there are warnings, the last column `warnings` holds them in every
+    line, as they are of all.
     """
     density, counts = result.measured.density, result.counts
     values, shares, status = density.density, density.valid_share, density.cell_status
     tissue = density.tissue_share
     classes = classify(values)
+    doubt = ["; ".join(result.measured.warnings)] if result.measured.warnings else []
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS if counts is None else (*COLUMNS, "nuclei"))
+        counted = ("nuclei",) if counts is not None else ()
+        writer.writerow((*COLUMNS, *counted, *(("warnings",) if doubt else ())))
         for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
             left, top, right, bottom = density.cell_box(row, column)
             if right <= left or bottom <= top:
@@ -65,6 +69,7 @@ def write_density(path: Path, result: Result) -> None:
                     kind.name.lower(),
                     _hot_spot_at((left + right) / 2, (top + bottom) / 2, result.hot_spots),
                     *nuclei,
+                    *doubt,
                 )
             )
 

@@ -1,4 +1,8 @@
-"""tiles.geojson: the map and the hot spots as objects that QuPath opens by drag and drop."""
+"""tiles.geojson: the map and the hot spots as objects that QuPath opens by drag and drop.
+
+QuPath crops a slide to the bounds that OpenSlide names and counts from their corner. So do all
+coordinates in GeoJSON; those in every other output are of the whole scan area.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,16 @@ import numpy as np
 
 from gliorun.findings.hotspots import HotSpot
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.reading.tiles import Box
 from gliorun.writers import palette
 from gliorun.writers.result import Result
 
 Ring = list[list[float]]
-"""Corners x, y in level-0 px; the last is the first."""
+"""Corners x, y in level-0 px from the corner of what QuPath shows; the last is the first."""
+NOTE = (
+    "Coordinates are level-0 px as QuPath shows the slide: less origin_l0, the corner of its "
+    "openslide.bounds. Add origin_l0 for level-0 px of the whole scan area, as in density.csv."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +79,25 @@ class Feature:
         return json.dumps(feature, allow_nan=False, separators=(",", ":"))
 
 
-def write_features(path: Path, features: Iterable[Feature]) -> None:
-    """Write a FeatureCollection, one feature a line, as they come."""
+def write_features(
+    path: Path,
+    features: Iterable[Feature],
+    *,
+    origin_l0: tuple[int, int],
+    warnings: tuple[str, ...] = (),
+) -> None:
+    """Write a FeatureCollection, one feature a line, as they come.
+
+    Its head says where the coordinates begin and what is doubtful; QuPath passes over both.
+    """
+    head = {
+        "type": "FeatureCollection",
+        "note": NOTE,
+        "origin_l0": origin_l0,
+        "warnings": warnings,
+    }
     with path.open("w", encoding="ascii", newline="\n") as stream:
-        stream.write('{"type":"FeatureCollection","features":[')
+        stream.write(json.dumps(head, separators=(",", ":"))[:-1] + ',"features":[')
         separator = "\n"
         for feature in features:
             stream.write(separator + feature.to_json())
@@ -84,8 +108,8 @@ def write_features(path: Path, features: Iterable[Feature]) -> None:
 def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT) -> None:
     """Write the hot spots as annotations and every cell of every tile with tissue as a tile.
 
-    Coordinates are level-0 px, origin top left, clipped to the slide. A cell without a value has
-    the class "No value", no density, and a name that says why.
+    Cells are clipped to what QuPath shows. One without a value has the class "No value", no
+    density, and a name that says why.
 
     Raises
     ------
@@ -97,8 +121,13 @@ def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT)
         PathClass(f"Nucleus density {name}", colour)
         for name, colour in zip(CLASS_NAMES, colours, strict=True)
     ]
-    hot_spots = (_hot_spot(spot) for spot in result.hot_spots)
-    write_features(path, chain(hot_spots, _cells(result.measured.density, path_classes)))
+    shown_l0 = result.shown_l0
+    origin_l0 = shown_l0[:2]
+    hot_spots = (_hot_spot(spot, origin_l0) for spot in result.hot_spots)
+    cells = _cells(result.measured.density, shown_l0, path_classes)
+    write_features(
+        path, chain(hot_spots, cells), origin_l0=origin_l0, warnings=result.measured.warnings
+    )
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:
@@ -106,10 +135,11 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:
     return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
 
 
-def _hot_spot(spot: HotSpot) -> Feature:
+def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int]) -> Feature:
+    left, top = spot.minx - origin_l0[0], spot.miny - origin_l0[1]
     return Feature(
         "annotation",
-        [rectangle(spot.minx, spot.miny, spot.minx + spot.width, spot.miny + spot.height)],
+        [rectangle(left, top, left + spot.width, top + spot.height)],
         HOT_SPOT,
         {
             "Nucleus density %": round(100 * spot.density, 4),
@@ -119,14 +149,14 @@ def _hot_spot(spot: HotSpot) -> Feature:
     )
 
 
-def _cells(density: DensityMap, path_classes: list[PathClass]) -> Iterator[Feature]:
+def _cells(density: DensityMap, shown_l0: Box, path_classes: list[PathClass]) -> Iterator[Feature]:
     values, shares, status = density.density, density.valid_share, density.cell_status
     classes = classify(values)
     for row, statuses in enumerate(status):
         for column in np.flatnonzero(statuses != Status.NO_TISSUE).tolist():
-            left, top, right, bottom = density.cell_box(row, column)
+            left, top, right, bottom = _within(density.cell_box(row, column), shown_l0)
             if right <= left or bottom <= top:
-                continue  # a cell of an edge tile that lies wholly outside the slide
+                continue  # a cell of an edge tile that lies wholly outside what is shown
             ring = rectangle(left, top, right, bottom)
             measurements = {"Valid fraction": round(float(shares[row, column]), 4)}
             value = float(values[row, column])
@@ -136,6 +166,17 @@ def _cells(density: DensityMap, path_classes: list[PathClass]) -> Iterator[Featu
             else:
                 measurements = {"Nucleus density %": round(100 * value, 4), **measurements}
                 yield Feature("tile", [ring], path_classes[classes[row, column]], measurements)
+
+
+def _within(box: Box, shown_l0: Box) -> Box:
+    """Return the part of a box that is shown, counted from the corner of what is shown."""
+    left, top, right, bottom = shown_l0
+    return (
+        max(box[0], left) - left,
+        max(box[1], top) - top,
+        min(box[2], right) - left,
+        min(box[3], bottom) - top,
+    )
 
 
 def _reason(status: Status) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gliorun.measuring.density import DensityMap
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.writers.legend import BLOCK_PT, Block
 from gliorun.writers.page import Page, printable, shorten, wrap
 from gliorun.writers.panel import BAR_PT, HEAD_PT, LETTERS_PT, Frame

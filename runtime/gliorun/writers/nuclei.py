@@ -18,7 +18,8 @@ NUCLEUS = PathClass("Nucleus", "#c80000")
 def write_nuclei(path: Path, result: Result) -> None:
     """Write each nucleus once, from top to bottom, as its masks are read: nothing is collected.
 
-    Outlines follow the edges of the mask's pixels exactly, in level-0 px to a hundredth.
+    Outlines follow the edges of the mask's pixels exactly, in level-0 px to a hundredth, from the
+    corner of what QuPath shows.
 
     Raises
     ------
@@ -28,14 +29,16 @@ def write_nuclei(path: Path, result: Result) -> None:
     if result.masks is None:
         raise ValueError(f"{path}: needs the masks of the run")
     nuclei = find_nuclei(result.masks, result.measured.scale)
-    write_features(path, (_feature(nucleus) for nucleus in nuclei))
+    origin_l0 = result.shown_l0[:2]
+    features = (_feature(nucleus, origin_l0) for nucleus in nuclei)
+    write_features(path, features, origin_l0=origin_l0, warnings=result.measured.warnings)
 
 
-def _feature(nucleus: Nucleus) -> Feature:
-    x, y = nucleus.centroid_l0
+def _feature(nucleus: Nucleus, origin_l0: tuple[int, int]) -> Feature:
+    x, y = (place - start for place, start in zip(nucleus.centroid_l0, origin_l0, strict=True))
     return Feature(
         "detection",
-        [_hundredths(ring) for ring in nucleus.outlines_l0()],
+        [_hundredths(ring - origin_l0) for ring in nucleus.outlines_l0()],
         NUCLEUS,
         {
             "Area µm^2": round(nucleus.area_um2, 3),

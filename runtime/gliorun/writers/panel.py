@@ -14,7 +14,7 @@ from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.squares import Squares, row_name
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.tissue import Tissue
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.writers import hatching, palette
 from gliorun.writers.legend import length
 from gliorun.writers.page import INK, Box, Page, Pixels, text_width
@@ -34,7 +34,7 @@ PALE, SEEN_THROUGH = 0.3, 0.6
 class Frame:
     """How a slide lies in a panel: every cell takes `cell_dots` x `cell_dots` dots.
 
-    Cells are square in µm up to `reading.tiles.SAME_SCALE`, so one scale serves both axes.
+    Cells are square in µm up to `reading.scale.SAME_SCALE`, so one scale serves both axes.
     """
 
     density: DensityMap

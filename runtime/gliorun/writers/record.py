@@ -20,12 +20,11 @@ from gliorun.measuring.density import CLASS_NAMES, NO_CLASS, Status, classify
 from gliorun.model.card import ModelCard
 from gliorun.model.shipped import LIBRARIES
 from gliorun.pipeline import SlideDensity
+from gliorun.reading.scale import VENDOR, objective_power
 from gliorun.settings import Settings
 from gliorun.writers.result import Result
 
 FORMAT = 1
-VENDOR = "openslide.vendor"
-OBJECTIVE_POWER = "openslide.objective-power"
 
 
 def run_record(
@@ -98,7 +97,7 @@ def run_record(
             "width_px": width_px,
             "height_px": height_px,
             "vendor": properties.get(VENDOR),
-            "objective_power": _number(properties.get(OBJECTIVE_POWER)),
+            "objective_power": objective_power(properties),
         },
         "scale": asdict(scale),
         "model": {
@@ -155,13 +154,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return None
 
 
 def _utc(moment: datetime) -> str:

@@ -10,6 +10,7 @@ from gliorun.findings.nuclei import NucleusCounts
 from gliorun.measuring.masks import MaskStore
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
+from gliorun.reading.tiles import Box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +19,8 @@ class Result:
 
     `run` is the run record as plain JSON values (versions, hashes, settings, counts, seconds).
     `masks` holds the nucleus masks of the tiles if an output asked for them, `counts` the nuclei
-    of each cell if they were counted.
+    of each cell if they were counted. `bounds_l0` is the part of the slide that QuPath shows; None
+    for all of it.
     """
 
     slide_name: str
@@ -28,3 +30,9 @@ class Result:
     run: dict[str, Any]
     masks: MaskStore | None = None
     counts: NucleusCounts | None = None
+    bounds_l0: Box | None = None
+
+    @property
+    def shown_l0(self) -> Box:
+        """The part of the slide that QuPath shows; it counts from the corner of this part."""
+        return self.bounds_l0 or (0, 0, *self.measured.density.grid.size_l0)

@@ -35,7 +35,7 @@ from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.nuclei import NucleusCounts
 from gliorun.findings.squares import Squares, row_name
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
-from gliorun.reading.slide import Scale
+from gliorun.reading.scale import Scale
 from gliorun.writers import palette
 from gliorun.writers.result import Result
 
