@@ -24,7 +24,7 @@ def rgba(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def dark_is_nucleus(windows):
     """A network of one line: nuclei are dark in red, where eosin is not."""
     for window in windows:
-        yield (window[..., 0] < 110).astype(np.uint8)
+        yield (window[..., 0] < 70).astype(np.uint8)
 
 
 def test_the_same_tissue_has_the_same_stain_with_and_without_nuclei():
@@ -32,7 +32,7 @@ def test_the_same_tissue_has_the_same_stain_with_and_without_nuclei():
     assert some.nuclei.mean() > 0.15
     dense = fit_stain([rgba(some.pixels)], dark_is_nucleus, TARGET)
     bare = fit_stain([rgba(none.pixels)], dark_is_nucleus, TARGET)
-    np.testing.assert_allclose(dense.ground, bare.ground, rtol=0.03)
+    np.testing.assert_allclose(dense.ground, bare.ground, rtol=0.05)
     all_of_it = fit_stain([rgba(some.pixels)], dark_is_nucleus, None)
     assert all_of_it.ground[0] > 1.06 * bare.ground[0]
 

@@ -69,11 +69,16 @@ def _measure(
 def glass_level(overview: Pixels, tissue: NDArray[np.bool_]) -> White | None:
     """Return the median level of the glass in each channel, or None where there is too little.
 
-    `overview` is (H, W, 4) uint8, `tissue` (H, W) bool. What is dark or coloured beside the
-    tissue, such as ink or the border of the scan, is no glass: of the rest the brighter half
-    counts.
+    `overview` is (H, W, 4) uint8, `tissue` (h, w) bool, of the same slide at any scale. What is
+    dark or coloured beside the tissue, such as ink or the border of the scan, is no glass: of the
+    rest the brighter half counts.
     """
-    beside = overview[~tissue & (overview[..., 3] >= OPAQUE)][:, :3]
+    rows, columns = (
+        ((np.arange(count) + 0.5) * side / count).astype(np.int64)
+        for side, count in zip(overview.shape, tissue.shape, strict=False)
+    )
+    seen = overview[np.ix_(rows, columns)]
+    beside = seen[~tissue & (seen[..., 3] >= OPAQUE)][:, :3]
     if len(beside) < LEAST_GLASS * tissue.size:
         return None
     darkest = beside.min(axis=1)
