@@ -362,8 +362,11 @@ def test_a_mask_drawn_on_what_qupath_shows_lies_there(tmp_path):
     settings = Settings(threads=1, cell_px=120, tissue_mask=tmp_path / "mask.png")
     measured = runs.dark_run(path, settings).measured
     rows, columns = (np.flatnonzero(measured.tissue.mask.any(axis=axis)) for axis in (1, 0))
-    assert (columns[0] * 8, (columns[-1] + 1) * 8) == (768, 768 + 512)
-    assert (rows[0] * 8, (rows[-1] + 1) * 8) == (512, 1280)
+    for px, px_per_l0, edges_l0 in zip(
+        (columns, rows), measured.tissue.px_per_l0, ((768, 768 + 512), (512, 1280)), strict=True
+    ):
+        found_l0 = px[0] / px_per_l0, (px[-1] + 1) / px_per_l0
+        assert found_l0 == pytest.approx(edges_l0, abs=0.5 / px_per_l0)  # the nearest px of 5 µm
     with_value = np.flatnonzero((~np.isnan(measured.density.density)).any(axis=0))
     assert with_value[0] * 120 <= 768 < (with_value[0] + 1) * 120
     assert with_value[-1] * 120 < 768 + 512 <= (with_value[-1] + 1) * 120
