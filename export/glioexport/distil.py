@@ -27,13 +27,13 @@ from glioexport.quantise import quantise
 from glioexport.recipe import Recipe, TrainSettings, varied
 from glioexport.reference import card_beside, predict_values
 from glioexport.scores import probability, up_to_logits
-from glioexport.train import claim, move_threshold, run_epochs, save_trained
+from glioexport.train import claim, move_threshold, run_epochs, save_trained, with_sparse
 from gliorun.atomic import replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import ModelCard
 from gliorun.reading.windows import segment
 
-STUDENT = UnetShape(filters=32, levels=3, classes=1, drop_rate=0.0, stem=4)
+STUDENT = UnetShape(filters=32, levels=3, classes=1, stem=4)
 """As INT8 five times as fast as the reference, with as many weights; see the model card."""
 RECIPE = Recipe(
     "adam", 3e-3, True, 0.0, True, MATCHED, crop_px=256, average=0.998, batch=8, epochs=30
@@ -141,6 +141,7 @@ def distil(
     how = {**settings.as_values(), "teaching": asdict(teaching), "teacher": source}
     claim(out, {**how, "tiles": chosen.fingerprint()})
     lessons = load_lessons(chosen, teacher.card.colour_target)
+    lessons = with_sparse(lessons, chosen, out, settings, say)
     baseline = otsu_baseline(lessons.checks, say)
     taught = ask(teacher, lessons.tiles, out / ANSWERS, teaching, say)
     student = run_epochs(out, settings, replace(lessons, tiles=taught), say=say, threads=threads)

@@ -21,6 +21,7 @@ from glioexport.augment import augment
 from glioexport.curves import draw_curves
 from glioexport.dataset import MPP, LabelledTile
 from glioexport.lessons import (
+    Chosen,
     Lessons,
     choose,
     compare_by_set,
@@ -67,13 +68,21 @@ def train(
     chosen = choose(data, held_out)
     claim(out, {**settings.as_values(), "tiles": chosen.fingerprint()})
     lessons = load_lessons(chosen, chosen.mean_colour() if settings.recipe.match_colour else None)
-    if settings.recipe.sparse:
-        sparse = sparse_tiles(chosen.train, chosen.statistics, lessons.target, out / SPARSE, say)
-        lessons = replace(lessons, sparse=sparse)
+    lessons = with_sparse(lessons, chosen, out, settings, say)
     baseline = otsu_baseline(lessons.checks, say)
     final = run_epochs(out, settings, lessons, say=say, threads=threads)
     move_threshold(final, settings)
     return save_trained(final, out, settings, lessons, baseline)
+
+
+def with_sparse(
+    lessons: Lessons, chosen: Chosen, out: Path, settings: TrainSettings, say: Callable[[str], None]
+) -> Lessons:
+    """Return lessons with tiles whose nuclei were taken out, if the recipe draws any."""
+    if not settings.recipe.sparse:
+        return lessons
+    sparse = sparse_tiles(chosen.train, chosen.statistics, lessons.target, out / SPARSE, say)
+    return replace(lessons, sparse=sparse)
 
 
 def run_epochs(
