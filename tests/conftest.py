@@ -14,8 +14,7 @@ import slides  # noqa: E402
 
 SHARED = HERE.parent.parent / "shared"
 SHARP_SETS = ("emory_gbm40", "tcga_kong36", "monuseg", "monusac", "kumar_prostate", "tnbc_curie")
-"""The labelled sets, 149 tiles, that the measures of quality were set by: every tile is kept. Of
-the later sets they still discard 137 tiles, 133 of which, grey scans, they take for bubbles."""
+"""The labelled sets, 149 tiles, that the measures of quality were set by: every tile is kept."""
 
 
 def _shared(folder: str) -> Path:

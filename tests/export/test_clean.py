@@ -273,15 +273,17 @@ def test_a_folder_of_nothing_fit_leaves_an_index_without_lines(
     assert read_index(tmp_path / "out") == []
 
 
-def test_the_labelled_tiles_are_all_kept(shared_data: Path, tmp_path: Path) -> None:
-    """All 149 are good, those of the pale laboratory too."""
-    rows = [row for row in read_rows(shared_data) if row["set"] in SHARP_SETS]
+def test_of_the_labelled_tiles_hardly_any_is_discarded(shared_data: Path, tmp_path: Path) -> None:
+    """They are good, those of the pale laboratory and those of the grey scanner too."""
+    rows = read_rows(shared_data)
     for row in rows:
         row["image"], row["label"] = (str(shared_data / row[k]) for k in ("image", "label"))
     write_index(tmp_path, rows)
     judged = clean(tmp_path, tmp_path / "out", LIMITS)
-    assert [one.entry.id for one in judged if not one.kept] == []
-    assert len(read_index(tmp_path / "out")) == len(judged) == 149
+    discarded = [one.entry for one in judged if not one.kept]
+    assert not [entry.id for entry in discarded if entry.set in SHARP_SETS]
+    assert len(discarded) <= 0.01 * len(rows)
+    assert len(read_index(tmp_path / "out")) == len(rows) - len(discarded)
 
 
 def test_cleaning_loads_no_training_library(folder: Path, tmp_path: Path) -> None:

@@ -22,9 +22,13 @@ LOOK_MPP = 0.5
 """Micrometres per pixel that a tile is looked at."""
 STAINED = 0.03
 """Spread of the optical density over R, G and B from which a square is stained."""
-DOUBLE = 1.4
+DOUBLE = 1.7
 """Optical density of tissue that lies double, as a multiple of the slide's ground. Not 2: dark
-pixels saturate."""
+pixels saturate. At 1.4, follicles of spleen, dense with nuclei, were called folds."""
+RED = 1.2
+"""Optical density of green from which a square may be red ink or blood."""
+REDDER = 1.5
+"""The same, as a multiple of the slide's ground: muscle and keratin are red all over."""
 STRUCTURED = 12
 """Levels across a square from which it is not smooth; noise and JPEG on glass span up to 10."""
 LEAST_SPAN = 8
@@ -167,7 +171,8 @@ def _scores(
     inside = span >= 0
     glass = DENSITY_OF_LEVEL[list(white if stain is None else stain.white)][:, None, None]
     density = np.maximum(np.take(DENSITY_OF_LEVEL, np.moveaxis(mean, -1, 0)) - glass, 0)
-    pen, red, grey = (solid_share(found, inside) for found in _artefacts(density))
+    least_red = RED if stain is None else max(RED, REDDER * stain.ground[1])
+    pen, red, grey = (solid_share(found, inside) for found in _artefacts(density, least_red))
     tissue = ((np.ptp(density, axis=0) > STAINED) | (span >= STRUCTURED)) & inside
     fold = math.nan
     if stain is not None:
@@ -183,8 +188,10 @@ def _scores(
     )
 
 
-def _artefacts(density: NDArray[np.float64]) -> tuple[Squares, Squares, Squares]:
+def _artefacts(density: NDArray[np.float64], least_red: float) -> tuple[Squares, Squares, Squares]:
     """Tell ink, bright red and grey squares by their optical density, (3, rows, columns).
+
+    `least_red` is the density of green from which a square may be bright red.
 
     Haematoxylin and eosin both absorb green most. Blue and green ink absorb red more, red ink
     absorbs blue nearly as much but hardly any red, and what is black or grey absorbs all alike.
@@ -192,7 +199,7 @@ def _artefacts(density: NDArray[np.float64]) -> tuple[Squares, Squares, Squares]
     red, green, blue = density
     least, most = density.min(axis=0), density.max(axis=0)
     cold = (red > 0.35) & (red > 1.1 * green + 0.05)
-    warm = (green > 1.2) & (blue > 0.65 * green) & (red < 0.35 * green)
+    warm = (green > least_red) & (blue > 0.65 * green) & (red < 0.35 * green)
     black = (least > 1.3) & (most - least < 0.3 * most)
     grey = (least > 0.35) & (most - least < 0.2 * most) & ~black
     return cold | black, warm, grey
