@@ -71,3 +71,16 @@ def test_an_entry_of_a_later_time_is_named():
 def test_values_without_sense_are_refused(entries):
     with pytest.raises(GlioError, match="model card"):
         ModelCard.from_json(altered(**entries))
+
+
+@pytest.mark.parametrize("level", [0, 256, "high"])
+def test_a_level_that_no_pixel_or_every_pixel_reaches_is_refused(level):
+    text = json.dumps({**json.loads(CARD.to_json()), "nucleus_level": level})
+    with pytest.raises(GlioError, match=r"nucleus_level|cannot be read"):
+        ModelCard.from_json(text)
+
+
+def test_a_card_of_the_first_round_says_to_convert_again():
+    text = json.dumps({**json.loads(CARD.to_json()), "format": 2})
+    with pytest.raises(GlioError, match="convert the model again"):
+        ModelCard.from_json(text)

@@ -69,6 +69,20 @@ def test_masks_are_zeros_and_ones_and_rise_with_the_density(engine, tiles):
     assert masks[0].mean() < masks[3].mean() < masks[6].mean()
 
 
+def test_from_a_higher_level_on_less_is_nucleus_and_nothing_else(engine, tiles):
+    masks = {}
+    for level in (1, 96, 128, 160, 255):
+        card = replace(engine.card, nucleus_level=level)
+        asked = Engine(engine._compiled, card, 2, engine.compute)
+        masks[level] = np.stack([mask for _, mask in asked.predict(tiles)])
+    areas = [mask.sum() for mask in masks.values()]
+    assert areas == sorted(areas, reverse=True)
+    assert areas[1] > areas[2] > areas[3]
+    assert not (masks[160] & ~masks[128] & 1).any()
+    own = np.stack([mask for _, mask in engine.predict(tiles)])
+    np.testing.assert_array_equal(own, masks[engine.card.nucleus_level])
+
+
 def test_tiles_come_back_in_order_each_with_its_own_mask(engine, tiles):
     together = list(engine.predict(tiles))
     assert [tile.number for tile, _ in together] == [1, 2, 3, 4, 5, 6, 7]
