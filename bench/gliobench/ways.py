@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from gliorun.measuring import colour
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.kernels import OPAQUE
 from gliorun.measuring.quality import judge, shrink_of
+from gliorun.measuring.stain import ROUNDS
+from gliorun.measuring.survey import survey
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine, open_model
 from gliorun.pipeline import SlideDensity, Tile, measure
@@ -105,17 +107,12 @@ class Middle:
     def __init__(self, target: Target, card: ModelCard) -> None:
         self.target = target
         with Slide(target.slide) as slide:
-            measured = measure(slide, card, _none, Settings(mpp=target.mpp))
+            self.tissue = survey(slide, card, Settings(mpp=target.mpp)).chosen
             self.size_l0 = slide.size_l0
-        self.tissue = tissue_tiles(measured)
 
     def open(self, count: int) -> Slide:
         """Return the part of the slide."""
         return Part(self.target.slide, middle_of(self.tissue, count))
-
-
-def _none(tiles: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
-    yield from ()
 
 
 def open_job(target: Target) -> Callable[..., Run]:
@@ -138,11 +135,15 @@ def open_job(target: Target) -> Callable[..., Run]:
         engine = engines[requests]
         densities: dict[tuple[int, int], float] = {}
         clock = [(time.perf_counter(), time.process_time())]
+        of_stain = _calls_of_the_stain(engine.card)
+        network_of = engine.predict if network else _unsegmented
 
         def predict(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
+            if next(of_stain):  # a part of the start
+                yield from network_of(some)
+                return
             clock.append((time.perf_counter(), time.process_time()))
-            chosen = islice(some, tiles)
-            for tile, mask in engine.predict(chosen) if network else _unsegmented(chosen):
+            for tile, mask in network_of(islice(some, tiles)):
                 densities[tile.spec.column, tile.spec.row] = float(mask.mean())
                 yield tile, mask
 
@@ -164,6 +165,12 @@ def open_job(target: Target) -> Callable[..., Run]:
     return run
 
 
+def _calls_of_the_stain(card: ModelCard) -> Iterator[bool]:
+    """Tell of each call of a job's network whether it is for the stain, before it is for tiles."""
+    rounds = 0 if card.colour_target is None else ROUNDS
+    return chain(repeat(True, rounds), repeat(False))
+
+
 def _unsegmented(tiles: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
     for tile in tiles:
         yield tile, np.zeros_like(tile.valid)
@@ -176,7 +183,7 @@ def open_network(target: Target) -> Callable[[int], Run]:
     known: dict[int, Sample] = {}
 
     def run(tiles: int) -> Run:
-        sample = _sample(known, middle, engine.card, tiles)
+        sample = _sample(known, middle, engine, tiles)
         begun, begun_cpu = time.perf_counter(), time.process_time()
         densities = {
             (tile.spec.column, tile.spec.row): float(mask.mean())
@@ -191,12 +198,13 @@ def open_network(target: Target) -> Callable[[int], Run]:
 def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
     """Return a run of the plain script: read a tile, normalise in numpy, predict, next."""
     segment = keras_script(keras_file)
-    card = open_model(target.model).card
+    engine = open_model(target.model)
+    card = engine.card
     middle = Middle(target, card)
     known: dict[int, Sample] = {}
 
     def run(tiles: int) -> Run:
-        sample = _sample(known, middle, card, tiles)
+        sample = _sample(known, middle, engine, tiles)
         densities: dict[tuple[int, int], float] = {}
         with Slide(target.slide) as slide:
             begun, begun_cpu = time.perf_counter(), time.process_time()
@@ -217,7 +225,7 @@ def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
     middle = Middle(target, engine.card)
 
     def run(tiles: int) -> dict[str, float]:
-        sample = sample_of(middle, engine.card, tiles)
+        sample = sample_of(middle, engine, tiles)
         specs = [tile.spec for tile in sample.tiles]
         card, limits, scale = engine.card, Settings().quality, sample.measured.scale
         shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
@@ -256,32 +264,30 @@ class Sample:
     table: colour.Table
 
 
-def sample_of(middle: Middle, card: ModelCard, count: int) -> Sample:
+def sample_of(middle: Middle, engine: Engine, count: int) -> Sample:
     """Return tiles in the middle of a slide, found as the job finds them."""
     kept: list[Tile] = []
 
+    of_stain = _calls_of_the_stain(engine.card)
+
     def keep(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
-        kept.clear()  # of the tiles that the stain was measured on
-        for tile, mask in _unsegmented(some):
-            if len(kept) < count:
-                kept.append(tile)
+        if next(of_stain):
+            yield from engine.predict(some)
+            return
+        for tile, mask in _unsegmented(islice(some, count)):
+            kept.append(tile)
             yield tile, mask
 
     settings = Settings(mpp=middle.target.mpp)
     with middle.open(count) as slide:
-        measured = measure(slide, card, keep, settings)
-    table = colour.table_between(measured.stain, card.colour_target)
+        measured = measure(slide, engine.card, keep, settings)
+    table = colour.table_between(measured.stain, engine.card.colour_target)
     return Sample(kept, measured, measured.stain, table)
 
 
-def _sample(known: dict[int, Sample], middle: Middle, card: ModelCard, count: int) -> Sample:
+def _sample(known: dict[int, Sample], middle: Middle, engine: Engine, count: int) -> Sample:
     """Return a sample, the last one again if it is of as many tiles."""
     if count not in known:
         known.clear()
-        known[count] = sample_of(middle, card, count)
+        known[count] = sample_of(middle, engine, count)
     return known[count]
-
-
-def tissue_tiles(measured: SlideDensity) -> list[TileSpec]:
-    """Return the tiles of a slide that the job measures."""
-    return [spec for spec in measured.density.grid if measured.tissue.touches(spec)]

@@ -22,6 +22,8 @@ from gliorun.model.card import EVEN_LEVEL, ModelCard
 from gliorun.model.engine import CARD_KEY
 
 OPSET = 18
+END = "end"
+"""What stands for the layer in the names of operations that belong to none."""
 
 Pixels = NDArray[np.uint8]
 
@@ -139,7 +141,7 @@ def _layer_of(*names: str) -> str:
         parts = name.split("/")
         if len(parts) > 2:
             return re.sub(r"_\d+$", "", parts[1])
-    return "end"
+    return END
 
 
 def add_card(path: Path, card: ModelCard) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glioexport.onnx_model import END
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import EVEN_LEVEL
 
@@ -37,15 +38,28 @@ def quantise(model: Any, windows: list[Pixels], in_float: Iterable[str] = ()) ->
         There is no window to calibrate on, or no such layer with weights.
     """
     nncf, calibration = _calibration(windows)
-    kept = _operations_of(model, set(in_float))
+    kept = [*_operations_of(model, set(in_float)), *_level_operations(model)]
     with redirect_stdout(sys.stderr):  # its progress bar is talk, not a result
         return nncf.quantize(
             model.clone(),
             calibration,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(windows),
-            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+            ignored_scope=nncf.IgnoredScope(names=kept),
         )
+
+
+def _level_operations(model: Any) -> list[str]:
+    """Return the names of the operations that make levels of logits: they stay in float.
+
+    Scaled to 8 bits by the largest logit of the tiles, a level would be of coarser steps.
+    """
+    return [
+        op.get_friendly_name()
+        for op in model.get_ordered_ops()
+        if op.get_friendly_name().startswith(f"{END}/")
+        and op.get_type_name() in ("Multiply", "Add", "Subtract")
+    ]
 
 
 def _operations_of(model: Any, layers: set[str]) -> list[str]:
@@ -129,6 +143,7 @@ def quantise_with_control(model: Any, windows: list[Pixels], misses: MissesOfMas
             drop_type=nncf.DropType.ABSOLUTE,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(windows),
+            ignored_scope=nncf.IgnoredScope(names=_level_operations(model)),
         )
 
 

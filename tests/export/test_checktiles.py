@@ -86,6 +86,7 @@ def test_names_a_folder_that_is_missing_or_empty(tmp_path: Path) -> None:
 
 
 GREY = np.full((96, 96, 3), 128, dtype=np.uint8)
+GREY[:10] = 240  # glass; without any, grey is taken for the glass of a dark scanner
 BROWN = np.full((96, 96, 3), (150, 100, 60), dtype=np.uint8)  # diaminobenzidine
 FLUORESCENT = np.full((96, 96, 3), (5, 8, 120), dtype=np.uint8)
 GLASS = np.full((96, 96, 3), 245, dtype=np.uint8)

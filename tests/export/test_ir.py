@@ -92,5 +92,5 @@ def test_a_full_disk_is_told_whatever_does_not_fit(
 
 def test_the_kinds_of_operation_are_those_of_the_graph(dark_onnx: Path) -> None:
     kinds = ir.op_kinds(ir.read_onnx(dark_onnx))
-    assert {"Convolution", "ConvolutionBackpropData", "MaxPool", "Greater"} <= kinds
+    assert {"Convolution", "ConvolutionBackpropData", "MaxPool", "Maximum"} <= kinds
     assert "BatchNormInference" not in kinds
