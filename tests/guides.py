@@ -34,6 +34,12 @@ def blocks(document: str) -> Iterator[Block]:
         yield Block(mark, tuple(re.sub(r"\s+# .*", "", line) for line in whole))
 
 
+def python_examples(document: str) -> list[str]:
+    """Return the ```python blocks of a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
 def marked(mark: str) -> tuple[str, ...]:
     """Return the commands of the first block with a mark."""
     return next(b.commands for document in GUIDES for b in blocks(document) if b.mark == mark)

@@ -22,12 +22,13 @@ from conftest import SHARED
 from export.small import write_tiles
 from gliorun import demo
 from gliorun.model import shipped
-from guides import GUIDES, ROOT, blocks, checkout, marked, type_in
+from guides import GUIDES, ROOT, blocks, checkout, marked, python_examples, type_in
 
 DOCUMENTS = (
     *GUIDES,
     "runtime/ARCHITECTURE.md",
     "runtime/CHANGES.md",
+    "runtime/FORMATS.md",
     "export/glioexport/weights/MODEL_CARD.md",
 )
 COMMANDS = ("gliorun", "glioexport", "gliobench")
@@ -112,6 +113,20 @@ def test_every_command_of_a_document_runs_as_it_stands_there(place, document):
             if line.startswith("glioexport annotate"):
                 correct(place)
     assert ran > 3
+
+
+@pytest.mark.slow
+def test_every_python_example_runs_as_it_stands_there(place):
+    examples = [example for document in DOCUMENTS for example in python_examples(document)]
+    assert examples
+    for example in examples:
+        done = subprocess.run(
+            [sys.executable, "-c", example],
+            cwd=place, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert (place / "map.png").is_file()
+    assert (place / "map.csv").is_file()
 
 
 def test_every_other_command_is_run_by_the_test_that_is_named_for_it():

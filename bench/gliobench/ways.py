@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gliorun.measuring.quality import judge, shrink_of
 from gliorun.measuring.stain import ROUNDS
 from gliorun.measuring.survey import survey
 from gliorun.model.card import ModelCard
-from gliorun.model.engine import Compute, Engine, open_model
+from gliorun.model.engine import EXACT, Engine, open_model
 from gliorun.pipeline import SlideDensity, Tile, measure
 from gliorun.reading.scale import check_mpp
 from gliorun.reading.slide import Rgba, Slide
@@ -131,7 +131,7 @@ def open_job(target: Target) -> Callable[..., Run]:
         network: bool = True,
     ) -> Run:
         if requests not in engines:
-            engines[requests] = open_model(target.model, Compute(requests=requests))
+            engines[requests] = open_model(target.model, replace(EXACT, requests=requests))
         engine = engines[requests]
         densities: dict[tuple[int, int], float] = {}
         clock = [(time.perf_counter(), time.process_time())]

@@ -18,8 +18,13 @@ from rich.text import Text
 from gliorun import demo, identity, pipeline, writers
 from gliorun.atomic import remove_leftovers
 from gliorun.errors import GlioError, UsageError
-from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
-from gliorun.findings.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.findings.hotspots import COUNT, FIELD_MM2, HotSpot, check_fields, find_hot_spots
+from gliorun.findings.nuclei import (
+    NucleusCounts,
+    compare_counts,
+    find_nuclei,
+    nuclei_per_cell,
+)
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
 from gliorun.measuring.density import check_cells
 from gliorun.measuring.masks import MaskStore
@@ -67,8 +72,8 @@ class Plan:
     settings: Settings
     compute: Compute = field(default_factory=Compute)
     look: writers.Look = field(default_factory=writers.Look)
-    hot_spots: int = 5
-    hot_spot_mm2: float = 1.0
+    hot_spots: int = COUNT
+    hot_spot_mm2: float = FIELD_MM2
     checkpoint_s: float = 10.0
     keeps_checkpoint: bool = False
 
@@ -158,6 +163,105 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     return plain(f"{', '.join(str(output) for output in plan.outputs)}: {summary}")
 
 
+class Stopwatch:
+    """When a run began, and the seconds of one stage after another."""
+
+    def __init__(self) -> None:
+        self.started_at = datetime.now(timezone.utc)
+        self.laps: dict[str, float] = {}
+        self._started = self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        """Note that a stage has ended."""
+        now = time.monotonic()
+        self.laps[stage] = now - self._last
+        self._last = now
+
+    def total_s(self) -> float:
+        """Return the seconds since the run began."""
+        return time.monotonic() - self._started
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """One run of one slide, which is open, with a model, which is compiled.
+
+    `masks` keeps the nucleus masks and `journal` how far the run has come, if they are wanted;
+    `watch` and `waits` are filled as it goes.
+    """
+
+    slide: Slide
+    engine: Engine
+    settings: Settings
+    hot_spots: int
+    hot_spot_mm2: float
+    masks: MaskStore | None = None
+    journal: Checkpoint | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    waits: pipeline.Waits = field(default_factory=pipeline.Waits)
+
+    def result(self, progress: pipeline.Progress, *, counts_nuclei: bool) -> writers.Result:
+        """Measure the slide, find its hot spots and, if asked and kept, count its nuclei.
+
+        Raises
+        ------
+        GlioError
+            Something the user can act on.
+        """
+        measured = pipeline.measure(
+            self.slide,
+            self.engine.card,
+            self.engine.predict,
+            self.settings,
+            progress,
+            keep=None if self.masks is None else self.masks.add,
+            journal=self.journal,
+            waits=self.waits,
+        )
+        self.watch.lap("measure")
+        if self.journal is not None:
+            self.journal.save(measured.density)  # a disk that is full now costs no tile
+        spots = find_hot_spots(
+            measured.density, measured.scale, area_mm2=self.hot_spot_mm2, count=self.hot_spots
+        )
+        counts = None
+        if self.masks is not None and counts_nuclei:
+            counts = nuclei_per_cell(find_nuclei(self.masks, measured.scale), measured.density)
+        name = plain(self.slide.path.name)  # else no text, in another encoding than the system's
+        card, bounds_l0 = self.engine.card, self.slide.bounds_l0
+        record = self._record(name, measured, spots, counts)
+        return writers.Result(name, measured, card, spots, record, self.masks, counts, bounds_l0)
+
+    def _record(
+        self,
+        name: str,
+        measured: pipeline.SlideDensity,
+        spots: tuple[HotSpot, ...],
+        counts: NucleusCounts | None,
+    ) -> dict[str, Any]:
+        comparison = None
+        if counts is not None:
+            comparison = compare_counts(counts, measured.density, measured.scale)
+        self.watch.lap("summarise")
+        waited_s = {
+            "waiting for reading": self.waits.reading_s,
+            "waiting for network": self.waits.network_s,
+        }
+        return run_record(
+            slide_name=name,
+            properties=self.slide.properties,
+            measured=measured,
+            card=self.engine.card,
+            compute=self.engine.choices(),
+            settings=self.settings,
+            hot_spots=spots,
+            started_at=self.watch.started_at,
+            resumed_tiles=0 if self.journal is None else self.journal.restored_tiles,
+            seconds=self.watch.laps | waited_s,
+            counts=comparison,
+        )
+
+
 def measure(
     path: Path,
     plan: Plan,
@@ -175,13 +279,11 @@ def measure(
     GlioError
         Something the user can act on; every output is then as it was before.
     """
-    _check_sources_stay(path, plan)
+    check_sources_stay(plan.outputs, sources_of(path, plan.settings))
     writers.check_outputs(plan.outputs)
     suffixes = {writers.suffix_of(output) for output in plan.outputs}
     keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
-    started_at = datetime.now(timezone.utc)
-    watch, waits = _Stopwatch(), waits or pipeline.Waits()
-    name = plain(path.name)  # no text otherwise, if it is in another encoding than the system's
+    watch, waits = Stopwatch(), waits or pipeline.Waits()
     with ExitStack() as held:
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
         engine = engine_of()
@@ -193,63 +295,38 @@ def measure(
             masks = held.enter_context(_mask_store(slide, engine, plan, journal))
         _tell(say, plan, slide, engine, journal)
         watch.lap("open")
-        measured = pipeline.measure(
-            slide,
-            engine.card,
-            engine.predict,
-            plan.settings,
-            progress,
-            keep=None if masks is None else masks.add,
-            journal=journal,
-            waits=waits,
-        )
-        watch.lap("measure")
+        slide_run = Run(
+            slide, engine, plan.settings, plan.hot_spots, plan.hot_spot_mm2, masks, journal,
+            watch=watch, waits=waits,
+        )  # fmt: skip
+        result = slide_run.result(progress, counts_nuclei=writers.NUCLEI in suffixes)
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
-        if journal is not None:
-            journal.save(measured.density)  # a disk that is full now costs no tile
-        spots = find_hot_spots(
-            measured.density,
-            measured.scale,
-            area_mm2=plan.hot_spot_mm2,
-            count=plan.hot_spots,
-        )
-        counts, comparison = None, None
-        if masks is not None and writers.NUCLEI in suffixes:
-            counts = nuclei_per_cell(find_nuclei(masks, measured.scale), measured.density)
-            comparison = compare_counts(counts, measured.density, measured.scale)
-        watch.lap("summarise")
-        record = run_record(
-            slide_name=name,
-            properties=slide.properties,
-            measured=measured,
-            card=engine.card,
-            compute=engine.choices(),
-            settings=plan.settings,
-            hot_spots=spots,
-            started_at=started_at,
-            resumed_tiles=0 if journal is None else journal.restored_tiles,
-            seconds=watch.laps
-            | {"waiting for reading": waits.reading_s, "waiting for network": waits.network_s},
-            counts=comparison,
-        )
-        result = writers.Result(
-            name, measured, engine.card, spots, record, masks, counts, slide.bounds_l0
-        )
         writers.write(plan.outputs, result, plan.look)
         if journal is not None:
             journal.finished = not plan.keeps_checkpoint
+    measured, spots = result.measured, result.hot_spots
     summary = (
         f"mean density {100 * measured.density.mean_density():.1f} % of "
         f"{tiles(measured.density.measured_tiles())}{_densest(spots)}, "
         f"{watch.total_s():.1f} s"
     )
-    return Outcome(summary, measured.warnings, _hint(spots, plan), record)
+    return Outcome(summary, measured.warnings, _hint(spots, plan), result.run)
 
 
-def _check_sources_stay(path: Path, plan: Plan) -> None:
-    """Refuse an output that would take the place of what is read."""
-    sources = [path] if plan.settings.tissue_mask is None else [path, plan.settings.tissue_mask]
-    for output in plan.outputs:
+def sources_of(path: Path, settings: Settings) -> list[Path]:
+    """Return the files that a run reads."""
+    return [path] if settings.tissue_mask is None else [path, settings.tissue_mask]
+
+
+def check_sources_stay(outputs: list[Path], sources: list[Path]) -> None:
+    """Refuse an output that would take the place of what is read.
+
+    Raises
+    ------
+    UsageError
+        One would.
+    """
+    for output in outputs:
         for source in sources:
             try:
                 is_same = output.samefile(source)
@@ -313,22 +390,6 @@ def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:
 
 def _densest(spots: tuple[HotSpot, ...]) -> str:
     return f", densest field {100 * spots[0].density:.1f} % in {spots[0].square}" if spots else ""
-
-
-class _Stopwatch:
-    """Seconds of one stage after another."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._started = self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.laps[stage] = now - self._last
-        self._last = now
-
-    def total_s(self) -> float:
-        return time.monotonic() - self._started
 
 
 def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:

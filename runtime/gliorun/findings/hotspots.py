@@ -16,6 +16,8 @@ from gliorun.reading.scale import Scale
 
 Array = NDArray[np.float64]
 
+COUNT, FIELD_MM2 = 5, 1.0
+"""Fields to find and the area of each, where nothing else is asked for."""
 MIN_TISSUE_SHARE = 0.75
 """A field with less measured tissue is not a hot spot: the less there is to average, the denser
 it can be by chance, so the densest fields would hang over the rim of the tissue."""
@@ -53,7 +55,7 @@ def check_fields(count: int, area_mm2: float) -> None:
 
 
 def find_hot_spots(
-    density: DensityMap, scale: Scale, *, area_mm2: float = 1.0, count: int = 5
+    density: DensityMap, scale: Scale, *, area_mm2: float = FIELD_MM2, count: int = COUNT
 ) -> tuple[HotSpot, ...]:
     """Return up to `count` square fields of `area_mm2`, the densest first, that do not overlap.
 

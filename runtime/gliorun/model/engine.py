@@ -70,7 +70,7 @@ class Compute:
     streams: int | None = None
     threads: int | None = None
     cores: str = "any"
-    precision: str = "f32"
+    precision: str = "auto"
     timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
@@ -115,6 +115,10 @@ class Compute:
         if threads is not None:
             told["INFERENCE_NUM_THREADS"] = threads
         return told
+
+
+EXACT = Compute(precision="f32")
+"""Layers that are not quantised in full precision: for what is compared with Keras."""
 
 
 class Engine:
@@ -245,7 +249,7 @@ def read_card(model: ov.Model, path: Path) -> ModelCard:
 
 
 def open_model(path: Path, compute: Compute | None = None) -> Engine:
-    """Read, check and compile an IR, `path` (.xml) with its `.bin` beside it.
+    """Read, check and compile an IR, `path` (.xml) with its `.bin` beside it; `EXACT` if not said.
 
     Raises
     ------
@@ -260,7 +264,7 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
     if sha256_of(weights) != card.weights_sha256:
         raise GlioError(f"{weights}: does not match its card; convert the model again")
     _check_shape(model, card, path)
-    compute = compute or Compute()
+    compute = compute or EXACT
     compute = compute.settled(card, _able(core, compute))
     # OpenVINO counts the processors, and knows of no limit to the time on them
     most_threads = processors() if processors() < permitted() else None

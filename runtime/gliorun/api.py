@@ -1,0 +1,264 @@
+"""The front door for programs: open a model, measure a slide, take arrays, write outputs.
+
+`gliorun` itself has all that is named here; it imports this module once one of the names is used.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliorun import job, pipeline, writers
+from gliorun.errors import UsageError
+from gliorun.findings.hotspots import COUNT, FIELD_MM2, HotSpot, check_fields
+from gliorun.measuring.density import (
+    CLASS_EDGES,
+    CLASS_NAMES,
+    DensityMap,
+    Status,
+    check_cells,
+    classify,
+)
+from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.quality import QualityLimits
+from gliorun.measuring.survey import tile_grid
+from gliorun.model import engine
+from gliorun.model.card import ModelCard
+from gliorun.model.engine import Compute, Engine
+from gliorun.reading.scale import Scale
+from gliorun.reading.slide import Slide
+from gliorun.settings import Settings
+from gliorun.writers import Look
+
+__all__ = [
+    "CLASS_EDGES",
+    "CLASS_NAMES",
+    "Compute",
+    "Engine",
+    "HotSpot",
+    "Look",
+    "ModelCard",
+    "QualityLimits",
+    "Scale",
+    "Settings",
+    "SlideMap",
+    "Status",
+    "measure",
+    "open_model",
+]
+
+AnyPath = str | os.PathLike[str]
+
+
+class SlideMap:
+    """The density map of one slide: arrays of its cells, (rows, columns), and what they say.
+
+    Each array is made when it is asked for; keep it in a variable. With `measure(nuclei=True)` the
+    masks of the nuclei lie in a temporary file until `close`, or until the map is forgotten; as a
+    context manager the map closes itself. All but `write` of nuclei works on a closed map.
+    """
+
+    def __init__(self, result: writers.Result, sources: list[Path], held: ExitStack) -> None:
+        self._result = result
+        self._sources = sources
+        self._held = held
+
+    def __enter__(self) -> SlideMap:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the masks of the nuclei, if there are any."""
+        self._held.close()
+        self._result = replace(self._result, masks=None)
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """Nucleus area / valid area of each cell, (rows, columns), 0 to 1; NaN has no value."""
+        return self._map.density
+
+    @property
+    def classes(self) -> NDArray[np.int8]:
+        """Index in `CLASS_NAMES` of each cell, (rows, columns); -1 where there is no value."""
+        return classify(self._map.density)
+
+    @property
+    def status(self) -> NDArray[np.uint8]:
+        """What became of each cell, (rows, columns): a value of `Status`."""
+        return self._map.cell_status
+
+    @property
+    def nucleus_px(self) -> NDArray[np.int64]:
+        """Pixels of nucleus in each cell, (rows, columns), in model px."""
+        return self._map.nucleus_px.copy()
+
+    @property
+    def valid_px(self) -> NDArray[np.int64]:
+        """Pixels of each measured cell that are valid, (rows, columns), in model px.
+
+        They lie inside the slide and are not transparent.
+        """
+        return self._map.valid_px.copy()
+
+    @property
+    def tissue_share(self) -> NDArray[np.float64]:
+        """Share of each cell's valid area that is tissue, (rows, columns), 0 to 1."""
+        return self._map.tissue_share.copy()
+
+    @property
+    def nuclei(self) -> NDArray[np.int64] | None:
+        """Nuclei whose centre lies in each cell, (rows, columns); None if they were not counted."""
+        counts = self._result.counts
+        return None if counts is None else counts.per_cell.copy()
+
+    @property
+    def column_edges_l0(self) -> NDArray[np.float64]:
+        """Left edge of each column, then the right edge of the last, (columns + 1,), level-0 px.
+
+        They count from the top left of the whole scan area; the last may lie outside the slide.
+        """
+        return self._map.cell_edges_l0[0]
+
+    @property
+    def row_edges_l0(self) -> NDArray[np.float64]:
+        """Upper edge of each row, then the lower edge of the last, (rows + 1,), level-0 px."""
+        return self._map.cell_edges_l0[1]
+
+    @property
+    def mean_density(self) -> float:
+        """Nucleus area / tissue area over all cells with a value, 0 to 1; NaN if there is none."""
+        return self._map.mean_density()
+
+    @property
+    def class_shares(self) -> NDArray[np.float64]:
+        """Share of the measured tissue in each of the classes, (6,), 0 to 1."""
+        return self._map.class_shares()
+
+    @property
+    def hot_spots(self) -> tuple[HotSpot, ...]:
+        """The densest fields, the densest first, in level-0 px."""
+        return self._result.hot_spots
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful about this map; do not read it without."""
+        return self._result.measured.warnings
+
+    @property
+    def scale(self) -> Scale:
+        """Micrometres per level-0 px, and where they come from."""
+        return self._result.measured.scale
+
+    @property
+    def model(self) -> ModelCard:
+        """The card of the model that it was measured with."""
+        return self._result.card
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The run record, as plain JSON values: what a `.json` output holds."""
+        return self._result.run
+
+    def write(self, *outputs: AnyPath, look: Look | None = None) -> None:
+        """Write outputs, whose suffixes say what, as `--out` does; all are replaced, or none.
+
+        `look` is how figures are drawn.
+
+        Raises
+        ------
+        UsageError
+            A suffix is unknown, a file is named twice or is one that was read, or the output needs
+            the masks of nuclei, which this map does not have.
+        GlioError
+            A file cannot be written.
+        """
+        paths = [Path(output) for output in outputs]
+        job.check_sources_stay(paths, self._sources)
+        writers.check_outputs(paths)
+        if self._result.masks is None:
+            for path in paths:
+                if writers.suffix_of(path) in writers.MASK_SUFFIXES:
+                    raise UsageError(
+                        f"{path}: needs the masks of nuclei; measure with nuclei=True, and write "
+                        "before the map is closed"
+                    )
+        writers.write(paths, self._result, look or Look())
+
+    @property
+    def _map(self) -> DensityMap:
+        return self._result.measured.density
+
+
+def open_model(model: AnyPath | None = None, compute: Compute | None = None) -> Engine:
+    """Read and compile a model; it serves one slide after another.
+
+    Parameters
+    ----------
+    model : str or path, optional
+        "student" (the default), "reference", or an IR (.xml) of `glioexport convert`.
+    compute : Compute, optional
+        On what and how it runs.
+
+    Raises
+    ------
+    GlioError
+        It cannot be used.
+    """
+    path = job.model_path(None if model is None else Path(model))
+    return engine.open_model(path, compute or Compute())
+
+
+def measure(
+    slide: AnyPath,
+    model: Engine | None = None,
+    settings: Settings | None = None,
+    *,
+    nuclei: bool = False,
+    hot_spots: int = COUNT,
+    hot_spot_mm2: float = FIELD_MM2,
+    progress: pipeline.Progress = lambda done, total: None,
+) -> SlideMap:
+    """Measure the nucleus density of a slide, as the command does, but for its checkpoints.
+
+    Parameters
+    ----------
+    slide : str or path
+        In any format that OpenSlide reads, or a field as PNG, JPEG, BMP or TIFF.
+    model : Engine, optional
+        As `open_model` gives it; the default model is opened for this slide alone.
+    settings : Settings, optional
+        Scale, side of a cell, tissue mask, quality, threads, memory.
+    nuclei : bool
+        Whether nuclei are counted, and their masks kept for `.nuclei.geojson`, `.mask.ome.tif`.
+    hot_spots, hot_spot_mm2 : int, float
+        How many of the densest fields to find, and the area of each.
+    progress : callable
+        Called with tiles done and tiles in all, before the first tile and after each.
+
+    Raises
+    ------
+    GlioError
+        The slide or the model cannot be used; its message names the way out.
+    """
+    check_fields(hot_spots, hot_spot_mm2)
+    path, settings = Path(slide), settings or Settings()
+    watch = job.Stopwatch()
+    with Slide(path, cache_mb=settings.cache_mb) as opened, ExitStack() as held:
+        model = model or open_model()
+        check_cells(settings.cell_px, model.card.tile_px)
+        masks = None
+        if nuclei:
+            grid = tile_grid(opened, model.card, settings)
+            masks = held.enter_context(MaskStore(grid, model.card.tile_px))
+        watch.lap("open")
+        slide_run = job.Run(opened, model, settings, hot_spots, hot_spot_mm2, masks, watch=watch)
+        result = slide_run.result(progress, counts_nuclei=nuclei)
+        return SlideMap(result, job.sources_of(path, settings), held.pop_all())

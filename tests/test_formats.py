@@ -1,0 +1,176 @@
+"""`runtime/FORMATS.md` names what is written: every column, key and property, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gliorun
+import slides
+from formats import DOCUMENT, columns, is_of, names, tables, types
+from gliobench import giant
+from gliorun import demo
+from gliorun.batch import summary
+from gliorun.batch.ledger import Record
+from gliorun.measuring.quality import QualityLimits
+from gliorun.progress import Course, JsonLines
+from guides import ROOT
+
+OUTPUTS = ("a.csv", "a.json", "a.geojson", "a.nuclei.geojson")
+RECORDS = [
+    Record(
+        "a", "/x/a.svs", None, "", {}, "done", 1, "2026-01-01T00:00:00+00:00",
+        outputs=("a.csv",), warnings=("w",),
+        pace={"tiles": 9, "tiles_per_s": 4.0, "bottleneck": "reading"},
+    ),
+    Record("b", "/x/b.svs", None, "", {}, "failed", 2, "2026-01-01T00:00:00+00:00", reason="why"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(small_slide, tmp_path_factory) -> Path:
+    """The outputs of a slide with a warning, hot spots, nuclei and cells without a value."""
+    folder = tmp_path_factory.mktemp("written")
+    damaged = slides.with_bad_jpeg(folder / "a.svs", small_slide.path, [(2, 2)])
+    settings = gliorun.Settings(max_bad_tiles=1.0)
+    with gliorun.measure(damaged, None, settings, nuclei=True, hot_spot_mm2=0.01) as slide_map:
+        slide_map.write(*(folder / name for name in OUTPUTS))
+    return folder
+
+
+def header(table: Path) -> list[str]:
+    with table.open(newline="", encoding="utf-8") as lines:
+        return next(csv.reader(lines))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_lines_are_short():
+    lines = (ROOT / DOCUMENT).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_columns_of_density_csv(written):
+    assert header(written / "a.csv") == columns("density.csv")
+
+
+def test_the_columns_of_summary_csv(tmp_path):
+    summary.write(tmp_path, RECORDS)
+    assert header(tmp_path / summary.TABLE) == columns("summary.csv")
+
+
+def leaves(value: Any, known: dict[str, str], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and value of all that is named, or holds nothing that could be."""
+    if path in known or not isinstance(value, dict | list):
+        yield path, value
+    elif isinstance(value, list):
+        for member in value:
+            yield from leaves(member, known, f"{path}[]")
+    else:
+        for key, member in value.items():
+            yield from leaves(member, known, f"{path}.{key}".removeprefix("."))
+
+
+def test_the_keys_of_the_run_record_and_their_types(written):
+    known = types(tables("run.json")[0])
+    record = read(written / "a.json")
+    found = list(leaves(record, known))
+    assert {path for path, _ in found} == set(known)
+    assert [(path, value) for path, value in found if not is_of(value, known[path])] == []
+    assert list(record["density"]["class_shares"]) == list(gliorun.CLASS_NAMES)
+
+
+def test_the_keys_and_properties_of_geojson(written):
+    of_collection, of_feature, of_objects = tables("GeoJSON")
+    documented = {
+        (*names(kind), *names(file), *names(path_class)[:1], tuple(names(measurements)))
+        for kind, file, path_class, measurements in of_objects
+    }
+    found, properties = set(), set()
+    for file in (".geojson", ".nuclei.geojson"):
+        collection = read(written / f"a{file}")
+        assert list(collection) == [name for row in of_collection for name in names(row[0])]
+        for feature in collection["features"]:
+            assert feature["geometry"]["type"] == "Polygon"
+            told = feature["properties"]
+            properties |= set(told)
+            assert set(told["classification"]) == {"name", "color"}
+            path_class = told["classification"]["name"]
+            if path_class in {f"Nucleus density {name}" for name in gliorun.CLASS_NAMES}:
+                path_class = "Nucleus density 0–2 %"
+            found.add((told["objectType"], file, path_class, tuple(told["measurements"])))
+    assert found == documented
+    assert properties == {name for row in of_feature for name in names(row[0])}
+
+
+def events(capsys) -> list[dict[str, Any]]:
+    """Return every event that can be told, each at least once."""
+    path = Path("/x/a.svs")
+    calls: dict[str, list[tuple[Any, ...]]] = {
+        "watching": [("x; results go to m",)],
+        "waiting": [({path: "unchanged for less than 30 s"},)],
+        "back": [("x: is there again",)],
+        "started": [(path,)],
+        "say": [("model: student",)],
+        "tiles": [(0, 9, "reading"), (3, 9, "network")],
+        "ended": [(RECORDS[0], "done"), (RECORDS[1], "")],
+        "skipped": [(path, RECORDS[0])],
+        "complain": [("odd",)],
+        "total": [(1, 1, 1, Path("/m/index.html"))],
+    }
+    assert set(calls) == {name for name in vars(JsonLines) if not name.startswith("_")}
+    for sizes in ({}, {path: 100, Path("/x/b.svs"): 100}):  # a watch, and a run
+        reporter = JsonLines(Course(sizes))
+        for name, arguments in calls.items():
+            for those in arguments:
+                getattr(reporter, name)(*those)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_events_of_json_lines_their_keys_and_types(capsys):
+    of_events, of_keys = tables("--json-lines")
+    documented: dict[str, set[str]] = {}
+    for event, _, keys in of_events:
+        documented.setdefault(*names(event), {"event", "time"}).update(names(keys))
+    known = {**types(of_keys), "event": "text", "time": "text"}
+    told = events(capsys)
+    assert {event["event"] for event in told} == set(documented)
+    for event in told:
+        assert set(event) == documented[event["event"]], event
+        assert [key for key, value in event.items() if not is_of(value, known[key])] == [], event
+    assert set(known) == set().union(*documented.values())
+
+
+def test_the_columns_of_truth_csv(tmp_path):
+    giant.write_giant(tmp_path / "big.svs", giant.Plan(0.01))
+    assert header(tmp_path / "big.truth.csv") == columns("truth.csv")
+
+
+def test_the_columns_of_clean_index_and_candidates(tmp_path):
+    pytest.importorskip("skimage")
+    from glioexport.annotate import Source, annotate, take_corrections
+    from glioexport.clean import clean
+
+    tile = demo.draw_tissue(np.full((320, 320), 0.15, np.float32))
+    (tmp_path / "tiles").mkdir()
+    Image.fromarray(tile.pixels).save(tmp_path / "tiles" / "t.png")
+    mine, source = tmp_path / "mine", Source("lab", "p1", "CC0", 0.25)
+    annotate([tmp_path / "tiles"], mine, source, overwrite=False, say=lambda line: None)
+    candidates = header(mine / "candidates.csv")
+    assert {*candidates, "split"} == set(columns("index.csv"))
+    outlines = [mine / "candidates" / "t.geojson"]
+    quiet = {"further_classes": (), "overwrite": False, "say": lambda line: None}
+    take_corrections(outlines, mine, split="train", **quiet)
+    assert sorted(header(mine / "index.csv")) == sorted(columns("index.csv"))
+    clean(mine, tmp_path / "cleaned", QualityLimits())
+    assert header(tmp_path / "cleaned" / "clean.csv") == columns("clean.csv")
+    assert header(tmp_path / "cleaned" / "index.csv") == header(mine / "index.csv")
