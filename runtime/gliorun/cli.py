@@ -240,7 +240,7 @@ def main(
     from gliorun.measuring.quality import QualityLimits
     from gliorun.model.engine import Compute
     from gliorun.settings import Settings
-    from gliorun.writers import Look
+    from gliorun.writers import Appearance
 
     limits = None if any_quality else QualityLimits()
     settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits, tissue_mask, memory)
@@ -258,7 +258,7 @@ def main(
         job.model_path(model),
         settings,
         compute,
-        Look(palette, overlay),
+        Appearance(palette, overlay),
         hot_spots,
         hot_spot_mm2,
         checkpoint,
@@ -268,11 +268,11 @@ def main(
             from gliorun.batch import command
 
             settle_s = SETTLE_S if settle_s is None else settle_s
-            wish = command.Wish(slides, out_dir, formats or FORMATS, settle_s, cluster)
-            voice = command.Voice(quiet, json_lines, verbose)
+            request = command.Request(slides, out_dir, formats or FORMATS, settle_s, cluster)
+            output_mode = command.OutputMode(quiet, json_lines, verbose)
             if watch:
-                command.watch(wish, plan, voice)
-            elif not command.run(wish, plan, voice):
+                command.watch(request, plan, output_mode)
+            elif not command.run(request, plan, output_mode):
                 raise typer.Exit(1)
         elif slides:
             typer.echo(job.run(Path(slides[0]), plan, quiet, verbose))

@@ -17,7 +17,7 @@ from gliorun.model.card import sha256_of
 from gliorun.model.engine import Compute
 from gliorun.reading.files import fingerprint_of, stamp_of
 from gliorun.settings import Settings
-from gliorun.writers.palette import Look
+from gliorun.writers.palette import Appearance
 
 Values = dict[str, Any]
 """Plain JSON values, by name."""
@@ -55,9 +55,11 @@ def of_map(model: Path, compute: Compute, settings: Settings) -> Values:
     )
 
 
-def of_outputs(map_values: Values, look: Look, hot_spots: int, hot_spot_mm2: float) -> Values:
+def of_outputs(
+    map_values: Values, appearance: Appearance, hot_spots: int, hot_spot_mm2: float
+) -> Values:
     """Return what the outputs depend on besides the slide: the map, and what is shown of it."""
-    shown = {"look": asdict(look), "hot_spots": [hot_spots, hot_spot_mm2]}
+    shown = {"look": asdict(appearance), "hot_spots": [hot_spots, hot_spot_mm2]}
     return map_values | _plain(shown)
 
 

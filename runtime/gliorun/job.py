@@ -26,7 +26,7 @@ from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.survey import tile_grid
 from gliorun.model import shipped
 from gliorun.model.engine import Compute, Engine, compute_here, open_model
-from gliorun.progress import Course, EveryMinute, goes_on, plain, tiles, warnings_in_words
+from gliorun.progress import EveryMinute, RunProgress, goes_on, plain, tiles, warnings_in_words
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
@@ -66,7 +66,7 @@ class Plan:
     model: Path
     settings: Settings
     compute: Compute = field(default_factory=Compute)
-    look: writers.Look = field(default_factory=writers.Look)
+    appearance: writers.Appearance = field(default_factory=writers.Appearance)
     hot_spots: int = 5
     hot_spot_mm2: float = 1.0
     checkpoint_s: float = 10.0
@@ -108,7 +108,7 @@ def made_with(plan: Plan) -> identity.Values:
         The model cannot be read.
     """
     of_map = identity.of_map(plan.model, settled(plan).compute, plan.settings)
-    return identity.of_outputs(of_map, plan.look, plan.hot_spots, plan.hot_spot_mm2)
+    return identity.of_outputs(of_map, plan.appearance, plan.hot_spots, plan.hot_spot_mm2)
 
 
 def open_engine(plan: Plan) -> Engine:
@@ -144,12 +144,12 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     waits = pipeline.Waits()
-    with _progress(console, path, waits) as progress:
+    with _shown_progress(console, path, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
     name = plain(path.name)
     for warning in outcome.warnings:
-        told = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
-        always.print(told, soft_wrap=True)
+        line = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
+        always.print(line, soft_wrap=True)
     if outcome.hint:
         console.print(Text(f"{name}: {outcome.hint}"), soft_wrap=True)
     summary = outcome.summary
@@ -235,7 +235,7 @@ def measure(
         result = writers.Result(
             name, measured, engine.card, spots, record, masks, counts, slide.bounds_l0
         )
-        writers.write(plan.outputs, result, plan.look)
+        writers.write(plan.outputs, result, plan.appearance)
         if journal is not None:
             journal.finished = not plan.keeps_checkpoint
     summary = (
@@ -342,7 +342,9 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
 
 
 @contextmanager
-def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[pipeline.Progress]:
+def _shown_progress(
+    console: Console, path: Path, waits: pipeline.Waits
+) -> Generator[pipeline.Progress]:
     """Give what shows the tiles of a slide: a bar, or a line a minute on what is no terminal."""
     bar = Progress(
         TextColumn("tiles"),
@@ -353,9 +355,9 @@ def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[
         console=console,
     )
     task = bar.add_task("tiles", total=None, pace="")
-    course = Course({})
-    course.start(path)
-    minutes = EveryMinute(course)
+    progress = RunProgress({})
+    progress.start(path)
+    minutes = EveryMinute(progress)
     with ExitStack() as shown:
 
         def tell(line: str) -> None:
@@ -364,7 +366,7 @@ def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[
             )
 
         def show(done: int, total: int) -> None:
-            is_first = course.step(done, total)
+            is_first = progress.step(done, total)
             if is_first and done:
                 tell(goes_on(done, total))
             if not console.is_terminal:
@@ -374,7 +376,7 @@ def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[
                 return
             if is_first:
                 shown.enter_context(bar)
-            pace = f"{course.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
+            pace = f"{progress.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
             bar.update(task, completed=done, total=total, pace="writing" if done == total else pace)
 
         yield show

@@ -128,23 +128,23 @@ def measure(
         The slide has no usable scale, no tissue, too many tiles that cannot be read, or none
         that is fit to be measured.
     """
-    found = survey(slide, card, settings)
-    density = _empty_map(found, card, settings)
+    surveyed = survey(slide, card, settings)
+    density = _empty_map(surveyed, card, settings)
     if journal is not None:
         journal.restore(density)
-    todo = [spec for spec in found.chosen if not density.knows(spec)]
+    todo = [spec for spec in surveyed.chosen if not density.knows(spec)]
     waits = waits or Waits()
-    read = tile_reader(slide, card, found.scale, settings.quality, found.white)
-    stain = _stain_of(read, card, predict, found, settings)
+    read = tile_reader(slide, card, surveyed.scale, settings.quality, surveyed.white)
+    stain = _stain_of(read, card, predict, surveyed, settings)
     load = _loader(read, stain, card)
     ahead = settings.tiles_ahead(card.tile_px)
     loaded = map_ahead(load, todo, threads=settings.readers, ahead=ahead)
-    progress(density.known_tiles(), len(found.chosen))
+    progress(density.known_tiles(), len(surveyed.chosen))
 
     def tell() -> None:
         if journal is not None:
             journal.note(density)
-        progress(density.known_tiles(), len(found.chosen))
+        progress(density.known_tiles(), len(surveyed.chosen))
 
     def fit() -> Generator[Tile]:
         for tile in _timed(loaded, waits.add_reading):
@@ -152,7 +152,7 @@ def measure(
                 yield tile
             else:
                 density.leave_out(tile.spec, tile.reason)
-                _check_bad_tiles(slide, density, len(found.chosen), settings.max_bad_tiles)
+                _check_bad_tiles(slide, density, len(surveyed.chosen), settings.max_bad_tiles)
                 tell()
 
     try:
@@ -169,34 +169,36 @@ def measure(
             journal.save(density)
         raise
     left_out = density.left_out()
-    if left_out.total() == len(found.chosen):
+    if left_out.total() == len(surveyed.chosen):
         raise DamagedSlideError(
-            f"{slide.path}: none of {len(found.chosen)} tiles can be measured "
+            f"{slide.path}: none of {len(surveyed.chosen)} tiles can be measured "
             f"({_counted(left_out)}); --any-quality measures what can be read"
         )
     warnings = (
-        *found.warnings,
+        *surveyed.warnings,
         *_without_colour(stain, card),
-        *_without_value(left_out, len(found.chosen)),
+        *_without_value(left_out, len(surveyed.chosen)),
     )
-    return SlideDensity(density, found.scale, found.tissue, found.overview, stain, warnings)
+    return SlideDensity(
+        density, surveyed.scale, surveyed.tissue, surveyed.overview, stain, warnings
+    )
 
 
-def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap:
+def _empty_map(surveyed: Survey, card: ModelCard, settings: Settings) -> DensityMap:
     cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
-    density = DensityMap(found.grid, card.tile_px, cell_px)
-    shares = found.tissue.shares(*density.cell_edges_l0)
+    density = DensityMap(surveyed.grid, card.tile_px, cell_px)
+    shares = surveyed.tissue.shares(*density.cell_edges_l0)
     if density.cells_a_tile > 1:
         density.tissue = shares >= MIN_SHARE
-    if found.stained is not found.tissue:
+    if surveyed.stained is not surveyed.tissue:
         # a mask that was drawn may hold a part of the tissue: what lies beside it is no glass
-        shares = np.maximum(shares, found.stained.shares(*density.cell_edges_l0))
+        shares = np.maximum(shares, surveyed.stained.shares(*density.cell_edges_l0))
     density.tissue_share = shares
     return density
 
 
 def _stain_of(
-    read: ReadTile, card: ModelCard, predict: Predict, found: Survey, settings: Settings
+    read: ReadTile, card: ModelCard, predict: Predict, surveyed: Survey, settings: Settings
 ) -> colour.StainStatistic | None:
     """Return the stain of a slide if a model or a look for folds needs it and there is enough."""
     if card.colour_target is None and settings.quality is None:
@@ -211,7 +213,7 @@ def _stain_of(
             for _, mask in predictions:
                 yield mask
 
-    return slide_stain(read, found.chosen, segment, card.colour_target, found.white)
+    return slide_stain(read, surveyed.chosen, segment, card.colour_target, surveyed.white)
 
 
 def _loader(

@@ -59,7 +59,7 @@ class Reporter(Protocol):
         """The run is over; `index` shows what came of it."""
 
 
-class Course:
+class RunProgress:
     """How far a run is, how fast, and how long it will take.
 
     Parameters
@@ -176,12 +176,12 @@ class EveryMinute:
 
     Parameters
     ----------
-    course : Course
+    progress : RunProgress
         Told of every step before this is.
     """
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
         self._told_s = 0.0
 
     def line(self, done: int, total: int, bottleneck: str, *, is_first: bool) -> str | None:
@@ -192,16 +192,16 @@ class EveryMinute:
         if now_s - self._told_s < LINE_S:
             return None
         self._told_s = now_s
-        return f"{done:,} of {total:,} tiles, {', '.join(pace(self._course, bottleneck))}"
+        return f"{done:,} of {total:,} tiles, {', '.join(pace(self._progress, bottleneck))}"
 
 
-def pace(course: Course, bottleneck: str) -> list[str]:
+def pace(progress: RunProgress, bottleneck: str) -> list[str]:
     """Return how fast a slide and the run are, how long they take, and what they wait for."""
-    parts = [f"{course.slide_tiles_per_s:.1f} tiles/s"]
-    if course.slide_left_s is not None:
-        parts.append(f"{duration(course.slide_left_s)} left")
-    if course.slides > 1 and course.left_s is not None:
-        parts.append(f"{duration(course.left_s)} for all")
+    parts = [f"{progress.slide_tiles_per_s:.1f} tiles/s"]
+    if progress.slide_left_s is not None:
+        parts.append(f"{duration(progress.slide_left_s)} left")
+    if progress.slides > 1 and progress.left_s is not None:
+        parts.append(f"{duration(progress.left_s)} for all")
     parts.append(f"{bottleneck}-bound")
     return parts
 
@@ -211,7 +211,7 @@ class Lines:
 
     Parameters
     ----------
-    course : Course
+    progress : RunProgress
     quiet : bool
         Only faults, warnings and the total are told.
     verbose : bool
@@ -220,8 +220,8 @@ class Lines:
         Every line begins with the time.
     """
 
-    def __init__(self, course: Course, *, quiet: bool, verbose: bool, dated: bool) -> None:
-        self._course = course
+    def __init__(self, progress: RunProgress, *, quiet: bool, verbose: bool, dated: bool) -> None:
+        self._progress = progress
         self._quiet = quiet
         self._verbose = verbose
         self._dated = dated
@@ -229,21 +229,21 @@ class Lines:
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._minutes = EveryMinute(course)
+        self._minutes = EveryMinute(progress)
 
     def _line(self, text: str, console: Console) -> None:
         stamp = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} "
         console.print(plain(f"{stamp if self._dated else ''}{text}"))
 
     def _count(self, number: int) -> str:
-        slides = self._course.slides
+        slides = self._progress.slides
         return f"[{number}/{slides}] " if slides else ""
 
     def started(self, path: Path) -> None:
-        self._course.start(path)
+        self._progress.start(path)
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        is_first = self._course.step(done, total)
+        is_first = self._progress.step(done, total)
         if self._quiet:
             return
         if is_first and done:
@@ -254,14 +254,14 @@ class Lines:
                 self._of_slide(line)
             return
         bar = self._open_bar()
-        parts = [f"{done}/{total} tiles", *pace(self._course, bottleneck)]
+        parts = [f"{done}/{total} tiles", *pace(self._progress, bottleneck)]
         bar.update(self._task, completed=done, total=total, pace=", ".join(parts))
 
     def _of_slide(self, text: str) -> None:
         """Tell something of the slide that is being measured."""
-        course = self._course
-        name = course.slide.name if course.slide is not None else ""
-        self._line(f"{self._count(course.ended + 1)}{name}: {text}", self._err)
+        progress = self._progress
+        name = progress.slide.name if progress.slide is not None else ""
+        self._line(f"{self._count(progress.ended + 1)}{name}: {text}", self._err)
 
     def _open_bar(self) -> Progress:
         if self._bar is None:
@@ -274,9 +274,9 @@ class Lines:
                 transient=True,
                 redirect_stdout=self._out.is_terminal,
             )
-            course = self._course
-            name = plain(course.slide.name) if course.slide is not None else ""
-            count = self._count(course.ended + 1)
+            progress = self._progress
+            name = plain(progress.slide.name) if progress.slide is not None else ""
+            count = self._count(progress.ended + 1)
             short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
             self._task = self._bar.add_task(f"{count}{short}", total=None, pace="")
             self._bar.start()
@@ -289,10 +289,10 @@ class Lines:
 
     def ended(self, record: Record, summary: str) -> None:
         self._close_bar()
-        self._course.end(record)
+        self._progress.end(record)
         path = Path(record.slide)
         named = "" if record.name == title(path) else f" (as {record.name})"
-        label = f"{self._count(self._course.ended)}{path.name}{named}"
+        label = f"{self._count(self._progress.ended)}{path.name}{named}"
         if record.state == "failed":
             reason = record.reason.removeprefix(f"{path}: ")
             self._line(f"{label}: failed: {reason}", self._err)
@@ -306,13 +306,13 @@ class Lines:
         parts.append(f"{record.pace['bottleneck']}-bound")
         if record.warnings:
             parts.append(warnings_in_words(len(record.warnings)))
-        left_s = self._course.left_s
+        left_s = self._progress.left_s
         if left_s:
             parts.append(f"{duration(left_s)} left")
         self._line(", ".join(parts), self._out)
 
     def skipped(self, path: Path, record: Record) -> None:
-        self._course.skip(path)
+        self._progress.skip(path)
 
     def complain(self, line: str) -> None:
         self._line(f"gliorun: {line}", self._err)
@@ -340,13 +340,13 @@ class Lines:
 
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
         self._close_bar()
-        course = self._course
-        doubtful = f" ({course.with_warnings} with warnings)" if course.with_warnings else ""
+        progress = self._progress
+        doubtful = f" ({progress.with_warnings} with warnings)" if progress.with_warnings else ""
         parts = [f"{done} done{doubtful}, {failed} failed, {skipped} as they were"]
-        if course.measured_tiles:
-            parts.append(f"{tiles(course.measured_tiles)}, {course.tiles_per_s:.1f} tiles/s")
-            parts.append(f"{course.bottleneck}-bound")
-        parts += [duration(course.elapsed_s), f"see {index}"]
+        if progress.measured_tiles:
+            parts.append(f"{tiles(progress.measured_tiles)}, {progress.tiles_per_s:.1f} tiles/s")
+            parts.append(f"{progress.bottleneck}-bound")
+        parts += [duration(progress.elapsed_s), f"see {index}"]
         self._line("; ".join(parts), self._out)
 
 
@@ -357,8 +357,8 @@ class JsonLines:
     failed), "skipped", "warning" or "total"; `time` is when, ISO 8601, UTC.
     """
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
         self._out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._told_s = float("-inf")
 
@@ -367,37 +367,37 @@ class JsonLines:
         self._out.out(json.dumps({"event": event, "time": now, **values}), highlight=False)
 
     def _where(self) -> dict[str, Any]:
-        course = self._course
+        progress = self._progress
         return {
-            "ended": course.ended,
-            "slides": course.slides or None,
-            "left_s": _rounded(course.left_s),
+            "ended": progress.ended,
+            "slides": progress.slides or None,
+            "left_s": _rounded(progress.left_s),
         }
 
     def started(self, path: Path) -> None:
-        self._course.start(path)
+        self._progress.start(path)
         self._told_s = float("-inf")
         self._tell("started", slide=str(path))
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        course = self._course
-        course.step(done, total)
+        progress = self._progress
+        progress.step(done, total)
         if time.monotonic() - self._told_s >= EVENT_S:
             self._told_s = time.monotonic()
             self._tell(
                 "tiles",
-                slide=str(course.slide),
+                slide=str(progress.slide),
                 done=done,
                 of=total,
-                resumed=course.resumed_tiles,
-                tiles_per_s=round(course.slide_tiles_per_s, 2),
-                slide_left_s=_rounded(course.slide_left_s),
+                resumed=progress.resumed_tiles,
+                tiles_per_s=round(progress.slide_tiles_per_s, 2),
+                slide_left_s=_rounded(progress.slide_left_s),
                 bottleneck=bottleneck,
                 **self._where(),
             )
 
     def ended(self, record: Record, summary: str) -> None:
-        self._course.end(record)
+        self._progress.end(record)
         self._tell(
             "slide",
             slide=record.slide,
@@ -413,7 +413,7 @@ class JsonLines:
         )
 
     def skipped(self, path: Path, record: Record) -> None:
-        self._course.skip(path)
+        self._progress.skip(path)
         self._tell(
             "skipped", slide=str(path), name=record.name, state=record.state, **self._where()
         )
@@ -435,17 +435,17 @@ class JsonLines:
         self._tell("choice", text=line)
 
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
-        course = self._course
+        progress = self._progress
         self._tell(
             "total",
             done=done,
-            with_warnings=course.with_warnings,
+            with_warnings=progress.with_warnings,
             failed=failed,
             skipped=skipped,
-            tiles=course.measured_tiles,
-            tiles_per_s=round(course.tiles_per_s, 2),
-            bottleneck=course.bottleneck or None,
-            seconds=round(course.elapsed_s, 1),
+            tiles=progress.measured_tiles,
+            tiles_per_s=round(progress.tiles_per_s, 2),
+            bottleneck=progress.bottleneck or None,
+            seconds=round(progress.elapsed_s, 1),
             index=str(index),
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-import cabinets
+import batches
 import slides
 from gliorun.reading import files
 
@@ -136,10 +136,8 @@ def test_a_pyramid_under_a_rarer_suffix_is_found(tmp_path, suffix):
 def own_maps(tmp_path_factory) -> Path:
     """A folder with a slide and the two maps that a run has written beside it."""
     folder = tmp_path_factory.mktemp("own")
-    slide = cabinets.tiny(folder / "a.svs")
-    done = cabinets.type_in(
-        slide, "--out", folder / "a.ome.tif", "--out", folder / "A.MASK.OME.TIF"
-    )
+    slide = batches.tiny(folder / "a.svs")
+    done = batches.type_in(slide, "--out", folder / "a.ome.tif", "--out", folder / "A.MASK.OME.TIF")
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -19,7 +19,7 @@ from gliorun.measuring.quality import QualityLimits
 from gliorun.model.engine import Compute
 from gliorun.reading.files import files_of
 from gliorun.settings import Settings
-from gliorun.writers import Look
+from gliorun.writers import Appearance
 
 SIZE_PX = (1800, 1300)
 F32 = Compute(precision="f32")
@@ -143,7 +143,7 @@ def test_a_setting_that_changes_no_byte_changes_neither(name):
     assert keys(PLAN) == keys(changed)
 
 
-@pytest.mark.parametrize("change", [{"look": Look(overlay=True)}, {"hot_spots": 2}])
+@pytest.mark.parametrize("change", [{"appearance": Appearance(overlay=True)}, {"hot_spots": 2}])
 def test_what_is_shown_of_a_map_changes_the_record_and_not_the_key(change):
     (key, record), (same_key, other_record) = keys(PLAN), keys(replace(PLAN, **change))
     assert key == same_key

@@ -141,13 +141,13 @@ def result(small_slide):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_one_line_and_the_earlier_file_stays(result, tmp_path, name):
     path = tmp_path / name
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     earlier = path.read_bytes()
     with (
         disk_of(len(earlier) // 2),
         pytest.raises(GlioError, match=f"{name}: cannot be written [^\n]*$"),
     ):
-        writers.write([path], result, writers.Look())
+        writers.write([path], result, writers.Appearance())
     assert path.read_bytes() == earlier
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -179,12 +179,12 @@ def test_of_several_outputs_none_takes_its_place_if_one_cannot_be_written(
     first, second = tmp_path / "a.csv", tmp_path / "b.geojson"
     first.write_text("earlier")
 
-    def full(path, result, look):
+    def full(path, result, appearance):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setitem(writers.WRITERS, ".geojson", full)
     with pytest.raises(GlioError, match=r"b\.geojson: cannot be written \(No space left"):
-        writers.write([first, second], result, writers.Look())
+        writers.write([first, second], result, writers.Appearance())
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
     assert first.read_text() == "earlier"
 
@@ -221,6 +221,6 @@ def test_every_output_says_that_the_colour_was_not_matched(tmp_path, capsys):
 def test_both_pictures_say_that_the_colour_was_not_matched():
     result = figures.made((4_800, 3_360))
     result = replace(result, measured=replace(result.measured, warnings=(UNMATCHED,)))
-    for page in (png.draw(result, writers.Look()), qc.draw(result)):
+    for page in (png.draw(result, writers.Appearance()), qc.draw(result)):
         told = " ".join(figures.texts_of(page))
         assert "colour not matched to the model's" in told

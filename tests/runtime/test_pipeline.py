@@ -272,7 +272,7 @@ def test_a_coarse_slide_is_measured_with_a_warning(tmp_path):
 
 @pytest.mark.parametrize(("mpp", "warned"), [(0.35, True), (0.24, False), (0.25, False)])
 def test_a_scale_that_goes_before_the_slides_own_is_told(small_slide, mpp, warned):
-    """Given for a whole cabinet, as one slide of it lacks a scale, it is wrong for the others."""
+    """Given for a whole folder, as one slide of it lacks a scale, it is wrong for the others."""
     warnings = run(small_slide.path, settings=Settings(mpp=mpp, threads=2)).warnings
     said = f"--mpp {mpp} goes before the slide's own 0.25 µm/px; densities are wrong if the slide"
     assert any(warning.startswith(said) for warning in warnings) == warned

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import cabinets
+import batches
 import runs
 import slides
 from gliorun import demo
@@ -40,7 +40,7 @@ def relabelled(path: Path, before: bytes, after: bytes) -> Path:
 
 def test_a_scale_that_no_microscope_has_is_refused_in_one_line(tmp_path):
     slide = relabelled(tmp_path / "slip.svs", b"MPP = 0.25", b"MPP=0.0250")
-    done = cabinets.type_in(slide, "--out", tmp_path / "a.csv")
+    done = batches.type_in(slide, "--out", tmp_path / "a.csv")
     assert done.returncode == 1
     assert done.stderr == (
         f"gliorun: {slide}: 0.025 micrometres per pixel is not from 0.1 to 4.0; pass --mpp\n"

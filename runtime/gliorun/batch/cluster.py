@@ -61,10 +61,10 @@ def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterato
             "and name it as tcp://HOST:8786"
         ) from error
     with client:
-        yield _Crew(client, address, plan, complain).work
+        yield _Workers(client, address, plan, complain).work
 
 
-class _Crew:
+class _Workers:
     """The workers of a scheduler, and the slides that they have in hand."""
 
     def __init__(
@@ -180,12 +180,12 @@ def measure_there(
     plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
     me = get_worker().address
     try:
-        found = job.made_with(plan)
+        made_here = job.made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():
-        if found[name] != value:
-            return Unfit(me, f"its {name} is {found[name]}, wanted is {value}")
+        if made_here[name] != value:
+            return Unfit(me, f"its {name} is {made_here[name]}, wanted is {value}")
     for folder in {path.parent, *(output.parent for output in plan.outputs)}:
         if not is_folder(folder):
             return Unfit(me, f"{folder} is not there; every worker must see the same folders")

@@ -34,6 +34,6 @@ def of_one_slide(path: Path, look: Callable[[], T]) -> T | Failure:
     except GlioError as error:
         return Failure(str(error), stalled=isinstance(error, StalledError))
     except Exception as error:  # the record keeps the traceback
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"{path}: {told}; this is a bug, and its traceback is in {RECORDS}"
+        error_line = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{path}: {error_line}; this is a bug, and its traceback is in {RECORDS}"
         return Failure(reason, traceback.format_exc())

@@ -132,8 +132,8 @@ class Record:
 
     def _check(self) -> None:
         """Refuse what `start` never writes: a record may lead to no other folder."""
-        for name, kind in _KINDS.items():
-            if not isinstance(getattr(self, name), kind):
+        for name, value_type in _KINDS.items():
+            if not isinstance(getattr(self, name), value_type):
                 raise TypeError(f"{name} is {getattr(self, name)!r}")
         if self.state not in ("started", "done", "failed") or self.tries < 1 or not self.name:
             raise ValueError(f"state {self.state!r}, tries {self.tries}, name {self.name!r}")

@@ -64,12 +64,12 @@ def suffixes_of(formats: str) -> tuple[str, ...]:
     """
     names = [name.strip().lower().removeprefix(".") for name in formats.split(",")]
     suffixes = tuple(dict.fromkeys(f".{name}" for name in names if name))
-    known = ", ".join(suffix.removeprefix(".") for suffix in writers.WRITERS)
+    choices = ", ".join(suffix.removeprefix(".") for suffix in writers.WRITERS)
     if not suffixes:
-        raise UsageError(f"--format: names no output; known: {known}")
+        raise UsageError(f"--format: names no output; known: {choices}")
     for suffix in suffixes:
         if suffix not in writers.WRITERS:
-            raise UsageError(f"--format {suffix.removeprefix('.')}: unknown; known: {known}")
+            raise UsageError(f"--format {suffix.removeprefix('.')}: unknown; known: {choices}")
     return tuple(dict.fromkeys((*suffixes, writers.THUMBNAIL)))
 
 

@@ -65,15 +65,15 @@ def arriving(
         _tell_of_faults(before, amiss, reporter)
         look_s = time.monotonic() - started_s
         waiting: dict[Path, str] = {}
-        for path, known in seen.items():
-            if known.taken:
-                known.taken = not again(path)
+        for path, seen_slide in seen.items():
+            if seen_slide.taken:
+                seen_slide.taken = not again(path)
                 continue
-            reason = _why_not_yet(path, known, settle_s)
+            reason = _why_not_yet(path, seen_slide, settle_s)
             if reason:
                 waiting[path] = reason
             else:
-                known.taken = True
+                seen_slide.taken = True
                 yield path
         news.tell(waiting)
         yield None
@@ -122,17 +122,17 @@ def _look(
         except OSError as error:
             complain(str(path), f"cannot be read ({error.strerror})")
             continue
-        known = before.get(path)
-        if known is None or known.stamp != stamp:
-            known = _Seen(stamp, time.monotonic())
-        seen[path] = known
+        seen_slide = before.get(path)
+        if seen_slide is None or seen_slide.stamp != stamp:
+            seen_slide = _Seen(stamp, time.monotonic())
+        seen[path] = seen_slide
     return seen
 
 
-def _why_not_yet(path: Path, known: _Seen, settle_s: float) -> str:
+def _why_not_yet(path: Path, seen_slide: _Seen, settle_s: float) -> str:
     """Return why a slide is not handed on yet, nothing if it is."""
-    unchanged_s = time.monotonic() - known.since_s
-    if unchanged_s < settle_s or not _is_unchanged(path, known):
+    unchanged_s = time.monotonic() - seen_slide.since_s
+    if unchanged_s < settle_s or not _is_unchanged(path, seen_slide):
         return f"unchanged for less than {settle_s:g} s"
     if unchanged_s >= PATIENCE * settle_s:
         return ""
@@ -142,9 +142,9 @@ def _why_not_yet(path: Path, known: _Seen, settle_s: float) -> str:
     return f"does not open yet: {fault.reason.removeprefix(f'{path}: ').partition('; ')[0]}"
 
 
-def _is_unchanged(path: Path, known: _Seen) -> bool:
+def _is_unchanged(path: Path, seen_slide: _Seen) -> bool:
     try:
-        return stamp_of(path) == known.stamp
+        return stamp_of(path) == seen_slide.stamp
     except OSError:  # vanished, or out of reach for the moment
         return False
 

@@ -134,7 +134,7 @@ class DensityMap:
     def left_out(self) -> Counter[Status]:
         """Return how many tiles were left out for each reason."""
         counts = np.bincount(self.status.ravel(), minlength=len(Status)).tolist()
-        return +Counter({kind: counts[kind] for kind in Status if kind > Status.MEASURED})
+        return +Counter({status: counts[status] for status in Status if status > Status.MEASURED})
 
     def mark_unreadable(self, spec: TileSpec) -> None:
         """Note that a tile could not be read; its cells have no value."""

@@ -89,8 +89,8 @@ class MaskStore:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._not_kept(error) from error
-        found = [(*place, *extent) for place, extent in self._places.items()]
-        return np.array(found, dtype=np.int64).reshape(-1, 4)
+        tile_boxes = [(*place, *extent) for place, extent in self._places.items()]
+        return np.array(tile_boxes, dtype=np.int64).reshape(-1, 4)
 
     def restore(self, places: NDArray[np.int64]) -> None:
         """Take up the masks of a file that `places` told of; what was added later is cut off.

@@ -82,10 +82,10 @@ class QualityLimits:
             There is no such limit, or its value is out of range.
         """
         name, _, text = change.partition("=")
-        known = [field.name for field in fields(self)]
+        names = [field.name for field in fields(self)]
         try:
-            if name not in known:
-                raise ValueError(f"known: {', '.join(known)}")
+            if name not in names:
+                raise ValueError(f"known: {', '.join(names)}")
             value = float(text)
         except ValueError as error:
             raise UsageError(f"{change}: no limit as name=value ({error})") from error
@@ -167,7 +167,7 @@ def _scores(
     inside = span >= 0
     glass = DENSITY_OF_LEVEL[list(white if stain is None else stain.white)][:, None, None]
     density = np.maximum(np.take(DENSITY_OF_LEVEL, np.moveaxis(mean, -1, 0)) - glass, 0)
-    pen, red, grey = (solid_share(found, inside) for found in _artefacts(density))
+    pen, red, grey = (solid_share(artefact, inside) for artefact in _artefacts(density))
     tissue = ((np.ptp(density, axis=0) > STAINED) | (span >= STRUCTURED)) & inside
     fold = math.nan
     if stain is not None:
@@ -198,10 +198,10 @@ def _artefacts(density: NDArray[np.float64]) -> tuple[Squares, Squares, Squares]
     return cold | black, warm, grey
 
 
-def solid_share(found: Squares, inside: Squares) -> float:
+def solid_share(squares: Squares, inside: Squares) -> float:
     """Return the share of the squares inside the slide that are found with all that touch them."""
-    solid = np.ones((found.shape[0] + 2, found.shape[1] + 2), dtype=np.bool_)
-    solid[1:-1, 1:-1] = found | ~inside
+    solid = np.ones((squares.shape[0] + 2, squares.shape[1] + 2), dtype=np.bool_)
+    solid[1:-1, 1:-1] = squares | ~inside
     solid = solid[:-2] & solid[1:-1] & solid[2:]
     solid = solid[:, :-2] & solid[:, 1:-1] & solid[:, 2:]
     return float((solid & inside).sum()) / max(int(inside.sum()), 1)

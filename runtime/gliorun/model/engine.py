@@ -82,9 +82,9 @@ class Compute:
         for name, number in counts.items():
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}; it must be at least 1")
-        for name, known in (("cores", tuple(CORES)), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name, choices in (("cores", tuple(CORES)), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; known: {', '.join(choices)}")
         if not 0 < self.timeout_s < math.inf:
             raise UsageError(f"timeout is {self.timeout_s:g} s; it must be above 0")
 
@@ -104,17 +104,17 @@ class Compute:
 
     def properties(self, most_threads: int | None = None) -> dict[str, Any]:
         """Return what OpenVINO is told; the processor computes with `most_threads` if not said."""
-        told: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
         if self.precision != "auto":
-            told["INFERENCE_PRECISION_HINT"] = self.precision
+            properties["INFERENCE_PRECISION_HINT"] = self.precision
         if self.device == "CPU":
-            told["SCHEDULING_CORE_TYPE"] = CORES[self.cores]
+            properties["SCHEDULING_CORE_TYPE"] = CORES[self.cores]
         if self.streams is not None:
-            told["NUM_STREAMS"] = str(self.streams)
+            properties["NUM_STREAMS"] = str(self.streams)
         threads = self.threads or (most_threads if self.device == "CPU" else None)
         if threads is not None:
-            told["INFERENCE_NUM_THREADS"] = threads
-        return told
+            properties["INFERENCE_NUM_THREADS"] = threads
+        return properties
 
 
 class Engine:
@@ -137,7 +137,7 @@ class Engine:
 
     def choices(self) -> dict[str, str]:
         """Return what the model runs on and how, as far as the device tells."""
-        told = {"requests": str(self.requests)}
+        choices = {"requests": str(self.requests)}
         for what, name in (
             ("device", "EXECUTION_DEVICES"),
             ("precision", "INFERENCE_PRECISION_HINT"),
@@ -150,8 +150,8 @@ class Engine:
                 if isinstance(value, ov.Type):
                     value = value.get_type_name()
                 text = "+".join(value) if isinstance(value, list) else str(value)
-                told[what] = text.rpartition(".")[-1]
-        return told
+                choices[what] = text.rpartition(".")[-1]
+        return choices
 
     def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Mask]]:
         """Yield each tile with its mask, (tile_px, tile_px) uint8, 1 on a nucleus."""

@@ -24,5 +24,5 @@ def models() -> dict[str, Path]:
 def versions() -> str:
     """Return one line: gliorun's version, its model's hash, and what it computes with."""
     weights = hashlib.sha256(MODEL.with_suffix(".bin").read_bytes()).hexdigest()
-    found = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return f"gliorun {__version__} (model {MODEL.stem} {weights[:12]}, {found})"
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return f"gliorun {__version__} (model {MODEL.stem} {weights[:12]}, {libraries})"

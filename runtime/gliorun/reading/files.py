@@ -91,15 +91,15 @@ def find_slides(names: Iterable[str], leave_out: Path, complain: Complain) -> Ge
     """
     seen: set[str] = set()
     for name in names:
-        found = False
+        holds_slides = False
         for path in _slides_of(name, leave_out, complain):
-            found = True
+            holds_slides = True
             path = _slide_of(path)
             key = os.path.normcase(path)
             if key not in seen:
                 seen.add(key)
                 yield path
-        if not found:
+        if not holds_slides:
             complain(name, NO_SLIDE)
 
 
@@ -259,25 +259,25 @@ def fingerprint_of(path: Path) -> str:
     OSError
         A file has vanished or cannot be read.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files_of(path):
         size = file.stat().st_size
-        found.update(
+        digest.update(
             f"{file.suffix if file == path else file.name} {size}\n".encode(errors="replace")
         )
         with file.open("rb") as stream:
             for k in range(SAMPLES):
                 stream.seek(max(0, size - SAMPLE_BYTES) * k // (SAMPLES - 1))
-                found.update(stream.read(SAMPLE_BYTES))
+                digest.update(stream.read(SAMPLE_BYTES))
                 if size <= SAMPLE_BYTES:
                     break
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
-def same_content(one: Path, other: Path) -> bool:
+def same_content(path: Path, other: Path) -> bool:
     """Tell whether two slides are the same to the last byte; False where one cannot be read."""
     try:
-        pairs = list(zip(files_of(one), files_of(other), strict=True))
+        pairs = list(zip(files_of(path), files_of(other), strict=True))
         return all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
     except (OSError, ValueError):  # out of reach, or of another number of files
         return False

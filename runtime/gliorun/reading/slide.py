@@ -328,15 +328,15 @@ def dicom_in(folder: Path) -> Path | None:
     GlioError
         The folder holds several slides.
     """
-    found: dict[str, Path] = {}
+    series: dict[str, Path] = {}
     files = sorted(file for file in folder.iterdir() if file.is_file())
     for file in [f for f in files if openslide.OpenSlide.detect_format(f) == "dicom"]:
         with suppress(openslide.OpenSlideError), openslide.OpenSlide(file) as slide:
-            found.setdefault(slide.properties[DICOM_SERIES], file)
-        if len(found) > 1:
+            series.setdefault(slide.properties[DICOM_SERIES], file)
+        if len(series) > 1:
             raise GlioError(f"{folder}: holds several DICOM slides; give each a folder of its own")
-    if found:
-        return next(iter(found.values()))
+    if series:
+        return next(iter(series.values()))
     return next((file for file in files if is_dicom(file)), None)
 
 
@@ -359,10 +359,10 @@ def _file_of(path: Path) -> Path:
         if file.exists() and not (file.is_file() or file.is_dir()):
             what = "is" if file == path else f"beside it, {file.name} is"
             raise GlioError(f"{path}: {what} a pipe or a device and no file; move it away")
-    found = dicom_in(path) if path.is_dir() else followed(path)
-    if found is None:
+    slide_file = dicom_in(path) if path.is_dir() else followed(path)
+    if slide_file is None:
         raise GlioError(
             f"{path}: a folder without a DICOM slide; name a slide, or "
             "--out-dir for a folder of slides"
         )
-    return found
+    return slide_file

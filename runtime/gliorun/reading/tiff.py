@@ -116,9 +116,9 @@ def _directory(
     file: BinaryIO, order: str, entries: Iterable[tuple[int, int, int, bytes]]
 ) -> Directory:
     counts, values = {}, {}
-    for tag, kind, count, content in entries:
+    for tag, field_type, count, content in entries:
         counts[tag] = count
-        form = struct.Struct(order + INTEGERS.get(kind, ""))
+        form = struct.Struct(order + INTEGERS.get(field_type, ""))
         if not 0 < form.size <= len(content) or (count > 1 and tag != BITS):
             continue
         if count * form.size > len(content):  # then it is a pointer to them

@@ -66,11 +66,11 @@ def layout_of(result: Result) -> Layout:
     return lay_out(tiles, measured.scale, 1, columns, notes)
 
 
-def _colour_of(kind: Status) -> Pixels:
+def _colour_of(tile_status: Status) -> Pixels:
     """Return the colour laid over tiles that were not measured, (3,) uint8 RGB."""
-    if kind == Status.NO_TISSUE:
+    if tile_status == Status.NO_TISSUE:
         return np.asarray(palette.rgb((BACKGROUND,))[0])
-    colour = COLOURS[hatching.REASONS.index(kind) % len(COLOURS)]
+    colour = COLOURS[hatching.REASONS.index(tile_status) % len(COLOURS)]
     return np.asarray(palette.rgb((colour,))[0])
 
 
@@ -79,12 +79,12 @@ def _tile_pixels(frame: Frame, slide: Pixels) -> Pixels:
     status, (line,) = frame.density.status, palette.rgb((palette.HATCHING,))
     height, width = slide.shape[:2]
     pixels, period = slide.copy(), hatching.period(frame.tile_dots)
-    for kind in (Status.NO_TISSUE, *hatching.REASONS):
-        tiles = enlarge(status == kind, frame.tile_dots, height, width)
-        opacity = OPACITY if kind == Status.NO_TISSUE else REASON_OPACITY
-        pixels[tiles] = palette.over(_colour_of(kind), slide[tiles], opacity)
-        if kind in hatching.REASONS:
-            pixels[tiles & hatching.lines(kind, height, width, period)] = line
+    for tile_status in (Status.NO_TISSUE, *hatching.REASONS):
+        tiles = enlarge(status == tile_status, frame.tile_dots, height, width)
+        opacity = OPACITY if tile_status == Status.NO_TISSUE else REASON_OPACITY
+        pixels[tiles] = palette.over(_colour_of(tile_status), slide[tiles], opacity)
+        if tile_status in hatching.REASONS:
+            pixels[tiles & hatching.lines(tile_status, height, width, period)] = line
     return pixels
 
 
@@ -98,22 +98,24 @@ def _outline(tissue: Tissue, frame: Frame) -> NDArray[np.bool_]:
 def _tile_table(tiles: DensityMap, measured: Pixels, period: int) -> Table:
     """Return what became of the tiles, each with its sample; reasons that never came are absent."""
     counts = {status: int((tiles.status == status).sum()) for status in Status}
-    kinds = [Status.MEASURED, *(r for r in hatching.REASONS if counts[r]), Status.NO_TISSUE]
+    statuses = [Status.MEASURED, *(r for r in hatching.REASONS if counts[r]), Status.NO_TISSUE]
     rows = []
-    for kind in kinds:
-        reason = "no value: " if kind in hatching.REASONS else ""
-        rows.append(("", f"{reason}{kind.words}", f"{counts[kind]:,}"))
-    swatches = tuple(_swatch(kind, measured, period) for kind in kinds)
+    for tile_status in statuses:
+        reason = "no value: " if tile_status in hatching.REASONS else ""
+        rows.append(("", f"{reason}{tile_status.words}", f"{counts[tile_status]:,}"))
+    swatches = tuple(_swatch(tile_status, measured, period) for tile_status in statuses)
     columns = (Column("Tile", 0), Column("", SWATCH_PT + 8), Column("Tiles", BLOCK_PT, "right"))
     return Table(columns, tuple(rows), swatches)
 
 
-def _swatch(kind: Status, measured: Pixels, period: int) -> Swatch:
-    if kind == Status.MEASURED:
+def _swatch(tile_status: Status, measured: Pixels, period: int) -> Swatch:
+    if tile_status == Status.MEASURED:
         return Swatch(measured)
-    if kind == Status.NO_TISSUE:
-        return Swatch(palette.over(_colour_of(kind), palette.rgb((GLASS,))[0], OPACITY))
-    return Swatch(palette.over(_colour_of(kind), measured, REASON_OPACITY), kind, period)
+    if tile_status == Status.NO_TISSUE:
+        return Swatch(palette.over(_colour_of(tile_status), palette.rgb((GLASS,))[0], OPACITY))
+    return Swatch(
+        palette.over(_colour_of(tile_status), measured, REASON_OPACITY), tile_status, period
+    )
 
 
 def _figures(result: Result) -> Table:

@@ -112,7 +112,7 @@ def run_record(
         },
         "compute": dict(compute),
         "settings": asdict(settings),
-        "tiles": {kind.name.lower(): int((density.status == kind).sum()) for kind in Status},
+        "tiles": {status.name.lower(): int((density.status == status).sum()) for status in Status},
         "cells": {
             "side_px": density.cell_px,
             **{name: int((classes == k).sum()) for k, name in enumerate(CLASS_NAMES)},

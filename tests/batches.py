@@ -13,7 +13,7 @@ from gliorun import demo, job
 from gliorun.batch import loop
 from gliorun.batch.ledger import RECORDS, Record
 from gliorun.batch.loop import Ended, Failure, Task
-from gliorun.progress import Course, Lines
+from gliorun.progress import Lines, RunProgress
 from gliorun.settings import Settings
 
 PROGRAM = """
@@ -68,7 +68,7 @@ def run(
 ) -> loop.Tally:
     """Measure slides into a folder, in this process."""
     wanted = wanted or plan()
-    reporter = Lines(Course({}), quiet=False, verbose=False, dated=False)
+    reporter = Lines(RunProgress({}), quiet=False, verbose=False, dated=False)
     with loop.opened(folder, suffixes, wanted, reporter.complain) as ledger:
         return loop.run(paths, ledger, wanted, work, reporter, retry=retry)
 
