@@ -11,8 +11,9 @@ from pathlib import Path
 import slides
 from gliorun import demo, job
 from gliorun.batch import loop
+from gliorun.batch.failure import Failure
 from gliorun.batch.ledger import RECORDS, Record
-from gliorun.batch.loop import Ended, Failure, Task
+from gliorun.batch.loop import Ended, Task
 from gliorun.progress import Lines, RunProgress
 from gliorun.settings import Settings
 

@@ -50,7 +50,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Result:
+class SetAccuracy:
     """One model on one set.
 
     `seen` says what the model's training saw of the set. `to_baseline` is against the last model,
@@ -107,7 +107,7 @@ def accuracy(
     colour: str,
     stress: bool,
     say: Callable[[str], None],
-) -> list[Result]:
+) -> list[SetAccuracy]:
     """Run every model on the chosen tiles of `folder`, set by set; the last one is the baseline.
 
     Parameters
@@ -135,7 +135,7 @@ def accuracy(
                 f"{model.name}: takes {model.card.mpp:g} µm/px, the tiles {MPP:g}; leave it out"
             )
     tiles = load_tiles(choose(folder, sets, split), {}, None)
-    results: list[Result] = []
+    results: list[SetAccuracy] = []
     for model in reversed(models):  # the baseline first
         normalise = normaliser(colour, model, folder)
         say(f"{model.name}: {len(tiles)} tiles")
@@ -183,12 +183,12 @@ def _result(
     of_set: TileSet,
     shown: list[Shown],
     stressed: dict[str, list[Score]],
-    so_far: list[Result],
-) -> Result:
+    so_far: list[SetAccuracy],
+) -> SetAccuracy:
     places = [n for n, one in enumerate(shown) if _set_of(one.tile) == of_set]
     scores = [shown[n].score for n in places]
     of_baseline = [r for r in so_far if r.tiles == of_set][-1:]
-    return Result(
+    return SetAccuracy(
         model=model,
         tiles=of_set,
         seen=seen(model.card, of_set),

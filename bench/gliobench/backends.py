@@ -118,7 +118,8 @@ def open_backend(backend: Backend, windows: list[Pixels]) -> Callable[[int, int]
 
 
 def _run_keras(backend: Backend) -> Callable[[int], Masks]:
-    from glioexport.reference import load_model, mask_predictor
+    from glioexport.loading import load_model
+    from glioexport.reference import mask_predictor
 
     model = load_model(backend.path)
     return lambda batch: mask_predictor(model, batch)
@@ -128,7 +129,8 @@ def _run_xla(backend: Backend) -> Callable[[int], Masks]:
     """Return Keras compiled by XLA; that some networks or systems cannot be is no bug."""
     import tensorflow as tf
 
-    from glioexport.reference import load_model, mask_predictor
+    from glioexport.loading import load_model
+    from glioexport.reference import mask_predictor
 
     model = load_model(backend.path)
     model.jit_compile = True
@@ -189,7 +191,8 @@ def is_reference_of(keras_file: Path, card: ModelCard) -> bool:
 
 def keras_script(keras_file: Path) -> Callable[[Pixels], Pixels]:
     """Return the plain way of a script: one window, (H, W, 3) uint8, to `model.predict`."""
-    from glioexport.reference import load_model, masks_of
+    from glioexport.loading import load_model
+    from glioexport.reference import masks_of
     from glioexport.scores import ARGMAX, output_of
 
     model = load_model(keras_file)
@@ -237,7 +240,7 @@ def open_candidates(
         A shape has no such setting, or its values do not fit.
     """
     from glioexport.distil import student_settings, write_candidate
-    from glioexport.reference import load_model
+    from glioexport.loading import load_model
 
     weights = load_model(reference_model()).count_params()
     found = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
@@ -252,7 +255,7 @@ def open_candidates(
 
 def comparison_windows(tiles: Path | None, card: ModelCard) -> tuple[list[Pixels], str]:
     """Return windows that no training saw, colour-normalised, and where they come from."""
-    from glioexport.convert import load_check_tiles
+    from glioexport.checktiles import load_check_tiles
 
     found = load_check_tiles(tiles, card)
     return found.comparison, found.source
@@ -318,7 +321,8 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
 
 
 def _open_keras(path: Path) -> tuple[Masks, ModelCard]:
-    from glioexport.reference import card_beside, load_model, mask_predictor
+    from glioexport.loading import load_model
+    from glioexport.reference import card_beside, mask_predictor
 
     card = card_beside(path)
     if card is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-Entry = tuple[int, int, int, bytes]
+TiffTag = tuple[int, int, int, bytes]
 """A TIFF tag: number, type, count, value."""
 
 SHORT, LONG, ASCII, LONG8 = 3, 4, 2, 16
@@ -88,22 +88,22 @@ class PyramidWriter:
         self._stream.write(content)
         return at
 
-    def _append_directory(self, entries: list[Entry]) -> None:
-        packed = b"".join(self._packed(entry) for entry in sorted(entries))
-        at = self._append(struct.pack("<Q", len(entries)) + packed + struct.pack("<Q", 0))
+    def _append_directory(self, tags: list[TiffTag]) -> None:
+        packed = b"".join(self._packed(tag) for tag in sorted(tags))
+        at = self._append(struct.pack("<Q", len(tags)) + packed + struct.pack("<Q", 0))
         self._stream.seek(self._pointer_at)
         self._stream.write(struct.pack("<Q", at))
         self._pointer_at = at + 8 + len(packed)
 
-    def _packed(self, entry: Entry) -> bytes:
+    def _packed(self, tag: TiffTag) -> bytes:
         """Return a tag as it stands in a directory; a value of more than 8 bytes lies apart."""
-        number, kind, count, value = entry
+        number, field_type, count, value = tag
         if len(value) > 8:
             value = struct.pack("<Q", self._append(value))
-        return struct.pack("<HHQ", number, kind, count) + value.ljust(8, b"\0")
+        return struct.pack("<HHQ", number, field_type, count) + value.ljust(8, b"\0")
 
 
-def _image(width: int, height: int, description: str) -> list[Entry]:
+def _image(width: int, height: int, description: str) -> list[TiffTag]:
     return [
         _long(254, 0),  # Aperio marks only label and macro image as reduced
         _long(256, width),
@@ -118,14 +118,14 @@ def _image(width: int, height: int, description: str) -> list[Entry]:
     ]
 
 
-def _short(number: int, *values: int) -> Entry:
+def _short(number: int, *values: int) -> TiffTag:
     return number, SHORT, len(values), struct.pack(f"<{len(values)}H", *values)
 
 
-def _long(number: int, value: int) -> Entry:
+def _long(number: int, value: int) -> TiffTag:
     return number, LONG, 1, struct.pack("<I", value)
 
 
-def _text(number: int, text: str) -> Entry:
+def _text(number: int, text: str) -> TiffTag:
     value = text.encode("ascii") + b"\0"
     return number, ASCII, len(value), value

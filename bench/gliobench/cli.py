@@ -133,9 +133,9 @@ def giant(
     OUT.truth.csv beside it has the true density of every tile of 480 px (0.25 µm/px):
     'gliorun OUT.svs --out density.csv', then 'gliobench truth density.csv OUT.truth.csv'.
     """
-    from gliobench.giant import Plan, truth_path, write_giant
+    from gliobench.giant import GiantSpec, truth_path, write_giant
 
-    written = write_giant(out, Plan(gigapixels, tissue, seed, share_bytes=not copies))
+    written = write_giant(out, GiantSpec(gigapixels, tissue, seed, share_bytes=not copies))
     typer.echo(
         f"{out}: {written.width_px} x {written.height_px} px, {written.tissue_tiles:,} of "
         f"{written.density.size:,} tiles are tissue; truth in {truth_path(out)}"

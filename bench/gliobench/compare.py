@@ -101,11 +101,11 @@ def compare(
         raise GlioError("compare needs at least one tile and one round")
     left_out: list[str] = []
     with ExitStack() as held:
-        entries: list[_Entry] = []
+        running: list[_RunningBackend] = []
         for backend in backends:
             say(f"start and warm-up: {backend.name}")
             try:
-                entries.append(_start(backend, windows, held))
+                running.append(_start(backend, windows, held))
             except GlioError as error:
                 if backend.kind != XLA:
                     raise
@@ -113,23 +113,23 @@ def compare(
         peaks = [
             _Peak(held.enter_context(Worker("peaks", open_peaks)), kind) for kind in PRECISIONS
         ]
-        contestants: list[Contestant] = [*entries, *peaks]
+        contestants: list[Contestant] = [*running, *peaks]
         turns = take_turns(contestants, rounds, say=say)
     highest = {
         peak.precision: max(turn.value for turn in taken)
-        for peak, taken in zip(peaks, turns[len(entries) :], strict=True)
+        for peak, taken in zip(peaks, turns[len(running) :], strict=True)
     }
     started = [
         Started(e.backend, e.batch, e.worker.start_s, e.worker.peak_bytes, gmac)
-        for e, gmac in zip(entries, _gmacs([e.backend for e in entries]), strict=True)
+        for e, gmac in zip(running, _gmacs([e.backend for e in running]), strict=True)
     ]
     shape = len(windows), windows[0].shape[1]
-    rows = rows_of(started, turns[: len(entries)], shape, highest)
+    rows = rows_of(started, turns[: len(running)], shape, highest)
     return CompareFigures(len(windows), source, rounds, rows, highest, tuple(left_out))
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _RunningBackend:
     """A backend in its own process, at its best batch size."""
 
     backend: Backend
@@ -160,7 +160,7 @@ class _Peak:
         return self.worker.turn(self.precision, PEAK_S)
 
 
-def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _Entry:
+def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _RunningBackend:
     """Start a backend, find its best batch size and warm it up."""
     worker = held.enter_context(Worker(backend.name, open_backend, backend, windows))
     batch = 1
@@ -168,7 +168,7 @@ def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _Entry:
         tiles = min(TRIAL_TILES, len(windows))
         batch = best_batch(partial(worker.turn, tiles), tiles)
     worker.turn(len(windows), batch)
-    return _Entry(backend, worker, len(windows), batch)
+    return _RunningBackend(backend, worker, len(windows), batch)
 
 
 def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:

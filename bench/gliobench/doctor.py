@@ -216,7 +216,7 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
     begun = time.perf_counter()
     engine = open_model(model or DEFAULT_MODEL)
     opened_s = time.perf_counter() - begun
-    giant.write_giant(path, giant.Plan(GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE))
+    giant.write_giant(path, giant.GiantSpec(GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE))
     maps, rates = [], []
     for _ in range(GOLDEN_RUNS):
         clock = _Clock()

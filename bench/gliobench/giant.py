@@ -37,7 +37,7 @@ COLUMNS = ("minx", "miny", "width", "height", "density", "class", "tissue")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class GiantSpec:
     """How large a slide, and how much of it is tissue.
 
     Parameters
@@ -86,7 +86,7 @@ class Giant:
         return int(np.isfinite(self.density).sum())
 
 
-def write_giant(path: Path, plan: Plan) -> Giant:
+def write_giant(path: Path, spec: GiantSpec) -> Giant:
     """Write an Aperio-style pyramid of JPEG tiles, and `NAME.truth.csv` beside it.
 
     One rounded piece of tissue lies in the middle, its density rising from left to right with a
@@ -98,17 +98,17 @@ def write_giant(path: Path, plan: Plan) -> Giant:
     GlioError
         The folder cannot be written, or the disk is full.
     """
-    rows, columns = plan.places
+    rows, columns = spec.places
     drawn = [
-        demo.draw_tissue(np.full((TILE_PX, TILE_PX), wanted, np.float32), plan.seed + number)
+        demo.draw_tissue(np.full((TILE_PX, TILE_PX), wanted, np.float32), spec.seed + number)
         for number, wanted in enumerate((0.0, *DENSITIES))
     ]
-    places = _lay_out(rows, columns, plan.tissue_share)
+    places = _lay_out(rows, columns, spec.tissue_share)
     true = np.array([np.nan, *(tissue.nuclei.mean() for tissue in drawn[1:])])[places]
     giant = Giant(columns * TILE_PX, rows * TILE_PX, true)
     with replacing(path) as partial, replacing(truth_path(path)) as truth:
         with partial.open("r+b") as stream:
-            writer = PyramidWriter(stream, share=plan.share_bytes)
+            writer = PyramidWriter(stream, share=spec.share_bytes)
             levels = list(_levels([t.pixels for t in drawn], places))
             for number, level in enumerate(levels):
                 tiles = [_jpeg(pixels) for pixels in level.drawn]

@@ -276,8 +276,8 @@ def _scale_sizes(
         workers = []
         for gigapixels in SIZES_GIGAPIXELS:
             path = Path(folder) / f"{gigapixels:g}.svs"
-            rows, columns = giant.Plan(gigapixels).places
-            giant.write_giant(path, giant.Plan(gigapixels, min(1.0, tiles / (rows * columns))))
+            rows, columns = giant.GiantSpec(gigapixels).places
+            giant.write_giant(path, giant.GiantSpec(gigapixels, min(1.0, tiles / (rows * columns))))
             name = f"{gigapixels:g} gigapixels"
             workers.append(held.enter_context(Worker(name, open_job, Target(path, target.model))))
             workers[-1].turn(PILOT_TILES)

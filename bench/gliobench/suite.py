@@ -78,7 +78,7 @@ def speed_of(
     with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
         if slide is None:
             slide = Path(folder) / "synthetic.svs"
-            giant.write_giant(slide, giant.Plan(0.1))
+            giant.write_giant(slide, giant.GiantSpec(0.1))
         return measure_speed(
             Target(slide, model or DEFAULT_MODEL, mpp),
             keras_file=keras_file,

@@ -12,7 +12,7 @@ import keras
 
 from glioexport import ir, onnx_model, parity
 from glioexport.checktiles import CheckTiles as CheckTiles
-from glioexport.checktiles import load_check_tiles as load_check_tiles
+from glioexport.checktiles import load_check_tiles
 from glioexport.custom import SAVED_MODEL_INSTEAD
 from glioexport.folder import replacing_folder
 from glioexport.loading import Description, Network, load_network

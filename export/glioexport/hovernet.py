@@ -20,7 +20,8 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from glioexport.reference import load_model, masks_of
+from glioexport.loading import load_model
+from glioexport.reference import masks_of
 from gliorun.errors import GlioError
 
 STRIDE = 8

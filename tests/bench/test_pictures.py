@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliobench.accuracy import Result, Shown, TileSet
+from gliobench.accuracy import SetAccuracy, Shown, TileSet
 from gliobench.backends import Segmenter
 from gliobench.metrics import figures, score
 from gliobench.pictures import draw_density, draw_worst, write_pictures
@@ -21,7 +21,7 @@ def result(name, pairs, of_set="gliomas"):
         found = score(entry.id, "", mask, truth)
         shown.append(Shown(LabelledTile(entry, pixels, truth), mask, found))
     scores = [one.score for one in shown]
-    return Result(
+    return SetAccuracy(
         model=Segmenter(name, lambda image: image),
         tiles=TileSet(of_set, "val"),
         seen="no",

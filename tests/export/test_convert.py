@@ -22,9 +22,9 @@ from glioexport import ir, onnx_model, parity
 from glioexport.checktiles import load_check_tiles
 from glioexport.convert import FILES, convert
 from glioexport.dropblock import DropBlock2D
-from glioexport.loading import Description
+from glioexport.loading import Description, load_model
 from glioexport.parity import Tolerance
-from glioexport.reference import load_model, mask_predictor
+from glioexport.reference import mask_predictor
 from glioexport.strip import check_no_dropping
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import agreement

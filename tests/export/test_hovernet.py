@@ -26,8 +26,9 @@ from glioexport.hovernet import (
     nucleus_model,
     targets,
 )
+from glioexport.loading import load_model
 from glioexport.network import UnetShape, build_unet
-from glioexport.reference import load_model, mask_predictor
+from glioexport.reference import mask_predictor
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import dice

@@ -19,8 +19,9 @@ import batches
 import slides
 from gliorun import demo, writers
 from gliorun.batch import loop
+from gliorun.batch.failure import Failure
 from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
-from gliorun.batch.loop import Failure, Task
+from gliorun.batch.loop import Task
 from gliorun.errors import GlioError, StalledError
 from gliorun.reading import files
 from gliorun.writers import Appearance

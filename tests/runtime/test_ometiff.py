@@ -19,7 +19,7 @@ import runs
 import slides
 from gliorun import demo
 from gliorun.measuring import kernels
-from gliorun.measuring.density import DensityMap, classify
+from gliorun.measuring.density import DensityMap, Status, classify
 from gliorun.measuring.masks import MaskStore
 from gliorun.reading.tiles import TileGrid
 from gliorun.settings import Settings
@@ -35,7 +35,7 @@ def result(small_slide) -> Result:
     found = runs.dark_run(small_slide.path, Settings(cell_px=120, threads=1))
     density = found.measured.density
     density.nucleus_px[:4, 4:8] = density.valid_px[:4, 4:8] = 0
-    density.mark_unreadable(density.grid.tile(1, 0))
+    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
     return found
 
 

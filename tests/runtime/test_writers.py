@@ -37,7 +37,7 @@ def measured(small_slide) -> SlideDensity:
         found = measure(slide, CARD, dark, Settings(cell_px=240, threads=1))
     density = found.density
     density.nucleus_px[:2, 2:4] = density.valid_px[:2, 2:4] = 0
-    density.mark_unreadable(density.grid.tile(1, 0))
+    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
     return found
 
 

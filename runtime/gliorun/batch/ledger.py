@@ -50,7 +50,6 @@ DOUBLE = (".mask", ".nuclei", ".ome", ".qc", ".thumb")
 """Ends of a name with which `.ome.tif`, say, would mean another output."""
 
 State = Literal["started", "done", "failed"]
-Why = Literal["due", "done", "waiting"]
 
 
 @dataclass(frozen=True, slots=True)

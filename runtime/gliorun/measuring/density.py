@@ -136,10 +136,6 @@ class DensityMap:
         counts = np.bincount(self.status.ravel(), minlength=len(Status)).tolist()
         return +Counter({status: counts[status] for status in Status if status > Status.MEASURED})
 
-    def mark_unreadable(self, spec: TileSpec) -> None:
-        """Note that a tile could not be read; its cells have no value."""
-        self.leave_out(spec, Status.UNREADABLE)
-
     @property
     def valid_share(self) -> NDArray[np.float64]:
         """Share of each cell that lies inside the slide, (rows, columns), 0 to 1."""
