@@ -1,4 +1,4 @@
-"""One job of the command line: open, measure, write, and say what came out."""
+"""Run one slide: open it, measure it, write the outputs and summarise the result."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ DEFAULT_MODEL = shipped.MODEL
 
 
 def model_path(named: Path | None) -> Path:
-    """Return the IR for what `--model` says: a file, or the name of a model that ships.
+    """Return the IR that `--model` names: a file, or a model that ships with gliorun.
 
     Raises
     ------
     GlioError
-        It is neither.
+        No shipped model has that name, and it is not a file name.
     """
     if named is None:
         return DEFAULT_MODEL
@@ -55,11 +55,11 @@ def model_path(named: Path | None) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to write, with which model and settings.
+    """The outputs to write, and the model and settings for them.
 
-    Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. How far the run has come is
-    kept every `checkpoint_s` seconds; 0 keeps nothing. It is dropped once the outputs are in
-    place, but not with `keeps_checkpoint`, for one who has yet to move them.
+    Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. A checkpoint is saved every
+    `checkpoint_s` seconds, or never if that is 0. It is deleted once the outputs are in place,
+    unless `keeps_checkpoint` is set because the caller still has to move them.
     """
 
     outputs: list[Path]
@@ -80,7 +80,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a slide: a summary, notes for the user, and the run record as plain values."""
+    """The result of a slide: a summary, notes for the user, and the run record as plain values."""
 
     summary: str
     warnings: tuple[str, ...]
@@ -89,7 +89,7 @@ class Outcome:
 
 
 def settled(plan: Plan) -> Plan:
-    """Return a plan with the precision that its model gets on this machine.
+    """Return the plan with the precision that its model has on this machine.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def settled(plan: Plan) -> Plan:
 
 
 def made_with(plan: Plan) -> identity.Values:
-    """Return what the outputs of a plan depend on besides the slide.
+    """Return everything besides the slide that the outputs of a plan depend on.
 
     Raises
     ------
@@ -112,25 +112,25 @@ def made_with(plan: Plan) -> identity.Values:
 
 
 def open_engine(plan: Plan) -> Engine:
-    """Read and compile the model of a plan; it serves one slide after another.
+    """Read and compile the model of a plan; the engine is reused from slide to slide.
 
     Raises
     ------
     UsageError
-        Its tiles cannot be cut into the cells of the plan.
+        The cells of the plan do not divide the tiles of the model.
     GlioError
-        It cannot be used.
+        The model cannot be used.
     """
     engine = open_model(plan.model, plan.compute)
-    check_cells(plan.settings.cell_px, engine.card.tile_px)  # before a slide is opened
+    check_cells(plan.settings.cell_px, engine.card.tile_px)  # fail before a slide is opened
     return engine
 
 
 def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     """Measure a slide, write the outputs and return a summary line.
 
-    `quiet` keeps back how far the run is and hints, never a warning: a map is not to be read
-    without. The summary, the last line of a run, says how many there are.
+    `quiet` hides progress and hints, but never warnings, without which a map must not be read. The
+    summary, the last line of a run, states the number of warnings.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def measure(
 ) -> Outcome:
     """Measure a slide with the engine that `engine_of` gives and write the outputs.
 
-    `waits` is filled as the run goes, `say` gets a line on each thing that was chosen for it.
+    `waits` is updated during the run, and `say` receives one line per automatic choice.
 
     Raises
     ------
@@ -181,12 +181,12 @@ def measure(
     keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
     started_at = datetime.now(timezone.utc)
     watch, waits = _Stopwatch(), waits or pipeline.Waits()
-    name = plain(path.name)  # no text otherwise, if it is in another encoding than the system's
+    name = plain(path.name)  # a name in a foreign encoding is not valid text
     with ExitStack() as held:
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
         engine = engine_of()
         journal = held.enter_context(_checkpoint(plan, slide, engine, keeps_masks))
-        if journal is not None:  # no other process is at this run, but one may have been killed
+        if journal is not None:  # the checkpoint is locked, so leftovers are from a killed process
             remove_leftovers(*plan.outputs)
         masks = None
         if keeps_masks:
@@ -206,7 +206,7 @@ def measure(
         watch.lap("measure")
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
         if journal is not None:
-            journal.save(measured.density)  # a disk that is full now costs no tile
+            journal.save(measured.density)  # if writing fails on a full disk, no tile is lost
         spots = find_hot_spots(
             measured.density,
             measured.scale,
@@ -247,13 +247,13 @@ def measure(
 
 
 def _check_sources_stay(path: Path, plan: Plan) -> None:
-    """Refuse an output that would take the place of what is read."""
+    """Refuse an output that would overwrite an input."""
     sources = [path] if plan.settings.tissue_mask is None else [path, plan.settings.tissue_mask]
     for output in plan.outputs:
         for source in sources:
             try:
                 is_same = output.samefile(source)
-            except OSError:  # one is not there, or out of reach, which is told where it is opened
+            except OSError:  # missing or unreachable: reported when it is opened
                 continue
             if is_same:
                 raise UsageError(f"{output}: is read by this run; name another file to write")
@@ -262,7 +262,7 @@ def _check_sources_stay(path: Path, plan: Plan) -> None:
 def _checkpoint(
     plan: Plan, slide: Slide, engine: Engine, keeps_masks: bool
 ) -> AbstractContextManager[Checkpoint | None]:
-    """Return the checkpoint of a run: its key covers all that decides its map and masks."""
+    """Return the checkpoint of a run; its key covers all that its map and masks depend on."""
     if not plan.checkpoint_s:
         return nullcontext()
     key = identity.key_of(
@@ -287,7 +287,7 @@ def _tell(
     engine: Engine,
     journal: Checkpoint | None,
 ) -> None:
-    """Say what was chosen for this machine and slide."""
+    """Report the automatic choices for this machine and slide."""
     card, settings = engine.card, plan.settings
     scale = slide.scale(settings.mpp)
     say(f"model: {card.name} {card.precision}, {card.tile_px} px at {card.mpp} µm/px")
@@ -316,7 +316,7 @@ def _densest(spots: tuple[HotSpot, ...]) -> str:
 
 
 class _Stopwatch:
-    """Seconds of one stage after another."""
+    """Measures the seconds of consecutive stages."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
@@ -332,7 +332,7 @@ class _Stopwatch:
 
 
 def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
-    """Write the synthetic slide to a temporary folder and run on it; its hot spots are small."""
+    """Write the synthetic slide to a temporary folder and measure it, with small hot spots."""
     plan = replace(plan, hot_spot_mm2=min(plan.hot_spot_mm2, demo.HOT_SPOT_MM2))
     writers.check_outputs(plan.outputs)
     with tempfile.TemporaryDirectory(prefix="gliorun-") as folder:
@@ -345,7 +345,7 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
 def _shown_progress(
     console: Console, path: Path, waits: pipeline.Waits
 ) -> Generator[pipeline.Progress]:
-    """Give what shows the tiles of a slide: a bar, or a line a minute on what is no terminal."""
+    """Yield a function that shows the progress of a slide: a bar, or a line a minute in a log."""
     bar = Progress(
         TextColumn("tiles"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""One slide, on one page: slide -> grid -> tissue -> tiles -> masks -> density map."""
+"""Measure one slide: slide -> grid -> tissue -> tiles -> masks -> density map."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A tile that is not measured, and why."""
+    """A tile that is not measured, and the reason."""
 
     spec: TileSpec
     reason: Status
@@ -47,7 +47,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideDensity:
-    """What one run of one slide gives."""
+    """The result of measuring one slide."""
 
     density: DensityMap
     scale: Scale
@@ -60,29 +60,29 @@ class SlideDensity:
 T = TypeVar("T")
 Predict = Callable[[Iterable[Tile]], Generator[tuple[Tile, NDArray[np.uint8]]]]
 Progress = Callable[[int, int], None]
-"""Called with tiles done and tiles in all: once before the first tile, then after each."""
+"""Called with tiles done and total tiles: once before the first tile, then after each."""
 KeepMask = Callable[[TileSpec, NDArray[np.uint8], NDArray[np.uint8]], None]
-"""Called with a tile's place, mask and valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
+"""Called with a tile, its mask and its valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
 
 
 class Journal(Protocol):
-    """Keeps how far a run has come, so that another one can go on from there."""
+    """Keeps the map of an unfinished run, so that a later run can resume it."""
 
     def restore(self, density: DensityMap) -> None:
-        """Fill a map with what an earlier run has measured, if one has."""
+        """Fill a map with the tiles that an earlier run has measured, if there was one."""
 
     def note(self, density: DensityMap) -> None:
-        """Take note of a map that has grown, called after every tile, measured or left out."""
+        """Called after every tile, measured or left out; may save the map."""
 
     def save(self, density: DensityMap) -> None:
-        """Keep the map now."""
+        """Save the map now."""
 
 
 @dataclass(slots=True)
 class Waits:
     """Seconds that a run has waited so far for tiles to be read and for the network.
 
-    `masks_s` is what it has waited for the next mask, reading included.
+    `masks_s` is the time spent waiting for the next mask, reading included.
     """
 
     reading_s: float = 0.0
@@ -94,16 +94,16 @@ class Waits:
         return self.masks_s - self.reading_s
 
     def add_reading(self, seconds: float) -> None:
-        """Count a wait for a tile."""
+        """Add the seconds of a wait for a tile."""
         self.reading_s += seconds
 
     def add_masks(self, seconds: float) -> None:
-        """Count a wait for a mask."""
+        """Add the seconds of a wait for a mask."""
         self.masks_s += seconds
 
     @property
     def bottleneck(self) -> str:
-        """What the run waits for most: "reading" or "network"."""
+        """The stage that the run waits for most: "reading" or "network"."""
         return "reading" if self.reading_s > self.network_s else "network"
 
 
@@ -119,8 +119,8 @@ def measure(
 ) -> SlideDensity:
     """Measure the nucleus density of a slide.
 
-    `keep` gets every tile's mask and valid pixels, `journal` keeps how far the run has come and
-    `waits` is filled as it goes.
+    `keep` receives the mask and valid pixels of every tile, `journal` makes the run resumable, and
+    `waits` is updated during the run.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def _empty_map(surveyed: Survey, card: ModelCard, settings: Settings) -> Density
     if density.cells_a_tile > 1:
         density.tissue = shares >= MIN_SHARE
     if surveyed.stained is not surveyed.tissue:
-        # a mask that was drawn may hold a part of the tissue: what lies beside it is no glass
+        # A hand-drawn mask may cover only part of the tissue; do not count the rest as glass.
         shares = np.maximum(shares, surveyed.stained.shares(*density.cell_edges_l0))
     density.tissue_share = shares
     return density
@@ -200,7 +200,7 @@ def _empty_map(surveyed: Survey, card: ModelCard, settings: Settings) -> Density
 def _stain_of(
     read: ReadTile, card: ModelCard, predict: Predict, surveyed: Survey, settings: Settings
 ) -> colour.StainStatistic | None:
-    """Return the stain of a slide if a model or a look for folds needs it and there is enough."""
+    """Return the stain of a slide, or None if nothing needs it or too little tissue shows it."""
     if card.colour_target is None and settings.quality is None:
         return None
 
@@ -219,7 +219,7 @@ def _stain_of(
 def _loader(
     read: ReadTile, stain: colour.StainStatistic | None, card: ModelCard
 ) -> Callable[[TileSpec], Tile | LeftOut]:
-    """Return what the reader threads do: read a tile, judge it, normalise its colour."""
+    """Return the function of the reader threads: read a tile, judge it, normalise its colour."""
     table = colour.table_between(stain, card.colour_target)
 
     def load(spec: TileSpec) -> Tile | LeftOut:
@@ -232,7 +232,7 @@ def _loader(
 
 
 def _timed(items: Iterable[T], add: Callable[[float], None]) -> Generator[T]:
-    """Yield items, and add up the seconds that each took to come."""
+    """Yield items, and pass the seconds that each one took to `add`."""
     asked = time.monotonic()
     for item in items:
         add(time.monotonic() - asked)

@@ -1,4 +1,4 @@
-"""What a user, a log file or another program sees of a run over many slides."""
+"""Report the progress of a run over many slides to a user, a log file or another program."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ from gliorun.batch.ledger import Record
 from gliorun.reading.files import title
 
 ROOMY, NAME = 120, 20
-"""Columns of a terminal that has room for a bar, and those that a slide's name may take in it."""
+"""Columns of a terminal from which a bar is drawn, and columns for the slide's name beside it."""
 EVENT_S = 2.0
-"""Seconds between two events of the same slide."""
+"""Least seconds between two progress events of the same slide."""
 LINE_S = 60.0
-"""Seconds between two lines on the same slide where no bar can be drawn."""
+"""Seconds between two progress lines of the same slide where no bar can be drawn."""
 SHOWN = 5
-"""Slides that are named in a list of those that are waited for."""
+"""Most slides that are named in a list of waiting slides."""
 
 
 class Reporter(Protocol):
-    """Is told what happens."""
+    """Receives the events of a run."""
 
     def started(self, path: Path) -> None:
-        """A slide is being measured."""
+        """The measurement of a slide begins."""
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        """Tiles of that slide are done; the first call tells where an earlier run had come."""
+        """Some tiles of that slide are done; the first call counts those of an earlier run."""
 
     def ended(self, record: Record, summary: str) -> None:
         """A slide is done or has failed."""
 
     def skipped(self, path: Path, record: Record) -> None:
-        """A slide need not be measured, as its record tells."""
+        """A slide is skipped, because its record shows that it need not be measured."""
 
     def complain(self, line: str) -> None:
-        """Something is amiss that is no fault of a slide."""
+        """A fault occurred that is not the fault of one slide."""
 
     def watching(self, line: str) -> None:
         """A watch begins."""
 
     def waiting(self, reasons: dict[Path, str]) -> None:
-        """A watch waits for slides, and why for each."""
+        """A watch waits for some slides; `reasons` says why for each."""
 
     def back(self, line: str) -> None:
-        """Something that a watch complained of is over."""
+        """A fault that a watch reported is over."""
 
     def say(self, line: str) -> None:
-        """Something was chosen for the machine or the slide."""
+        """A setting was chosen automatically for the machine or the slide."""
 
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
-        """The run is over; `index` shows what came of it."""
+        """The run is over; `index` is the page with its results."""
 
 
 class RunProgress:
-    """How far a run is, how fast, and how long it will take.
+    """Tracks how far a run is, how fast it is, and how long it will still take.
 
     Parameters
     ----------
     sizes : dict of Path to int
-        Bytes of every slide; empty where it is not known what will come.
+        Size of every slide in bytes; empty if the slides are not known in advance.
     """
 
     def __init__(self, sizes: dict[Path, int]) -> None:
@@ -84,13 +84,13 @@ class RunProgress:
         self.with_warnings = 0
 
     def start(self, path: Path) -> None:
-        """Note that a slide is being measured."""
+        """Record that the measurement of a slide begins."""
         self._path, self._tiles, self.resumed_tiles = path, (0, 0), None
 
     def step(self, done: int, total: int) -> bool:
-        """Note that tiles are done; return whether this is the first step of the slide.
+        """Record how many tiles are done; return whether this is the first call for the slide.
 
-        Its clock starts there, and what is done by then is an earlier run's.
+        The clock of the slide starts at that call; the tiles done by then are from an earlier run.
         """
         is_first = self.resumed_tiles is None
         if is_first:
@@ -100,19 +100,19 @@ class RunProgress:
 
     @property
     def slide_tiles(self) -> int:
-        """Tiles of the slide that this run has done."""
+        """Number of tiles of the slide that this run has done."""
         return self._tiles[0] - (self.resumed_tiles or 0)
 
     def skip(self, path: Path) -> None:
-        """Note that a slide is not measured."""
+        """Record that a slide is not measured."""
         self.ended += 1
         self._left_bytes -= self._sizes.get(path, 0)
 
     def end(self, record: Record) -> None:
-        """Note that a slide has ended."""
+        """Record that a slide is done or has failed."""
         path = Path(record.slide)
         self.skip(path)
-        if record.state == "done":  # how soon a damaged one fails tells nothing of the others
+        if record.state == "done":  # a failed slide says nothing about the pace
             self._spent_bytes += self._sizes.get(path, 0)
         self._path, self._tiles, self.resumed_tiles = None, (0, 0), None
         self.with_warnings += record.state == "done" and bool(record.warnings)
@@ -121,24 +121,24 @@ class RunProgress:
 
     @property
     def slide(self) -> Path | None:
-        """The slide that is being measured."""
+        """Path of the slide that is being measured."""
         return self._path
 
     @property
     def slide_tiles_per_s(self) -> float:
-        """Pace of the slide that is being measured."""
+        """Tiles per second of the slide that is being measured."""
         elapsed_s = time.monotonic() - self._tile_s
         return self.slide_tiles / elapsed_s if self.slide_tiles and elapsed_s > 0 else 0.0
 
     @property
     def slide_left_s(self) -> float | None:
-        """Seconds until the tiles of the slide are done."""
+        """Estimated seconds until all tiles of the slide are done."""
         pace = self.slide_tiles_per_s
         return (self._tiles[1] - self._tiles[0]) / pace if pace else None
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until all is done, as long as a byte takes what it took; None if unknown."""
+        """Estimated seconds until the run is done, at the pace so far in bytes; None if unknown."""
         if not self.slides:
             return None
         bytes_a_tile = 0.0
@@ -162,22 +162,22 @@ class RunProgress:
 
     @property
     def bottleneck(self) -> str:
-        """The stage that was waited for most; empty before the first tile."""
+        """The stage that the run waited for most; empty before the first tile."""
         return max(self._waited_s, key=self._waited_s.__getitem__, default="")
 
 
 def goes_on(done: int, total: int) -> str:
-    """Return what to say of a run that goes on where an earlier one had come."""
+    """Return the text for a run that resumes an earlier one."""
     return f"goes on from tile {done:,} of {total:,}"
 
 
 class EveryMinute:
-    """Tells how far a slide is where no bar can be drawn: once a minute, in a line.
+    """Writes the progress of a slide as one line a minute, for logs that cannot show a bar.
 
     Parameters
     ----------
     progress : RunProgress
-        Told of every step before this is.
+        Must be updated before each call of `line`.
     """
 
     def __init__(self, progress: RunProgress) -> None:
@@ -185,7 +185,7 @@ class EveryMinute:
         self._told_s = 0.0
 
     def line(self, done: int, total: int, bottleneck: str, *, is_first: bool) -> str | None:
-        """Return the line that is due after a step, if one is."""
+        """Return the progress line, or None if it is not due yet."""
         now_s = time.monotonic()
         if is_first:
             self._told_s = now_s
@@ -196,7 +196,7 @@ class EveryMinute:
 
 
 def pace(progress: RunProgress, bottleneck: str) -> list[str]:
-    """Return how fast a slide and the run are, how long they take, and what they wait for."""
+    """Return text parts: the pace, the time left for the slide and the run, and the bottleneck."""
     parts = [f"{progress.slide_tiles_per_s:.1f} tiles/s"]
     if progress.slide_left_s is not None:
         parts.append(f"{duration(progress.slide_left_s)} left")
@@ -207,17 +207,17 @@ def pace(progress: RunProgress, bottleneck: str) -> list[str]:
 
 
 class Lines:
-    """One line a slide on stdout; on stderr a bar, or a line a minute where it is no terminal.
+    """Writes one line per slide to stdout, and a bar, or a line a minute in a log, to stderr.
 
     Parameters
     ----------
     progress : RunProgress
     quiet : bool
-        Only faults, warnings and the total are told.
+        Report only faults, warnings and the total.
     verbose : bool
-        What was chosen is told.
+        Report automatic choices as well.
     dated : bool
-        Every line begins with the time.
+        Begin every line with the time.
     """
 
     def __init__(self, progress: RunProgress, *, quiet: bool, verbose: bool, dated: bool) -> None:
@@ -258,7 +258,7 @@ class Lines:
         bar.update(self._task, completed=done, total=total, pace=", ".join(parts))
 
     def _of_slide(self, text: str) -> None:
-        """Tell something of the slide that is being measured."""
+        """Print a line about the slide that is being measured."""
         progress = self._progress
         name = progress.slide.name if progress.slide is not None else ""
         self._line(f"{self._count(progress.ended + 1)}{name}: {text}", self._err)
@@ -351,10 +351,10 @@ class Lines:
 
 
 class JsonLines:
-    """One JSON object a line on stdout, for another program.
+    """Writes every event as one line of JSON to stdout, for another program.
 
     `event` is "watching", "waiting", "back", "started", "choice", "tiles", "slide" (done or
-    failed), "skipped", "warning" or "total"; `time` is when, ISO 8601, UTC.
+    failed), "skipped", "warning" or "total"; `time` is ISO 8601 in UTC.
     """
 
     def __init__(self, progress: RunProgress) -> None:
@@ -451,7 +451,7 @@ class JsonLines:
 
 
 def plain(text: str) -> str:
-    """Return text for one line: what cannot be printed, as in a hostile file name, is escaped."""
+    """Return text for one line, with every unprintable character of, say, a file name escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -30,7 +30,7 @@ class Request:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
-        loop.suffixes_of(self.formats)  # refuses an unknown one
+        loop.suffixes_of(self.formats)  # raises on an unknown format
         if not self.settle_s > 0:
             raise UsageError(f"--settle-s is {self.settle_s:g}; it must be above 0")
 

@@ -1,4 +1,4 @@
-"""Where a slide has tissue, seen on its overview."""
+"""Find the tissue of a slide on its overview."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def _smooth(levels: NDArray[np.uint8], pixel_um: float) -> NDArray[np.uint8]:
 def _coloured(levels: NDArray[np.uint8], threshold: int, pixel_um: float) -> Mask:
     """Return where levels of colourfulness are those of tissue."""
     smooth = _smooth(levels, pixel_um)
-    # smoothing carries colour past the rim, so both must be coloured
+    # Smoothing carries colour past the rim, so a pixel must be coloured before and after.
     stained = _filled(levels > threshold, round(PORE_UM / pixel_um)) & (smooth > threshold)
     rim = np.nonzero(stained & ~_shrunk(stained, 1))
     stained[rim] = levels[rim] >= COVERED * _grown(smooth, RIM_PX)[rim]
