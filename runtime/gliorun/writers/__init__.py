@@ -1,4 +1,4 @@
-"""What a run leaves behind; the suffix of `--out` picks the writer."""
+"""Write the outputs of a run; the suffix of `--out` selects the writer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-# what draws takes a second to import, and would keep the first tile waiting for it
+# Drawing libraries take a second to import, so they are imported only when an output needs them.
 
 
 def _write_heatmap(path: Path, result: Result, appearance: Appearance) -> None:
@@ -77,7 +77,7 @@ def suffix_of(path: Path) -> str:
     Raises
     ------
     UsageError
-        It ends with none.
+        The file has no known suffix.
     """
     name = path.name.lower()
     suffixes = [suffix for suffix in WRITERS if name.endswith(suffix)]
@@ -92,9 +92,9 @@ def check_outputs(paths: list[Path]) -> None:
     Raises
     ------
     UsageError
-        A suffix is unknown, or a path stands twice.
+        A suffix is unknown, or a path is repeated.
     GlioError
-        A path is a folder, or its own folder cannot be written.
+        A path is a folder, or the folder around it cannot be written.
     """
     for path in paths:
         suffix_of(path)
@@ -107,7 +107,7 @@ def check_outputs(paths: list[Path]) -> None:
 
 
 def write(paths: list[Path], result: Result, appearance: Appearance) -> None:
-    """Write all outputs aside, then put all in place, or none; after an error the earlier stay."""
+    """Write all outputs to temporary files, then move all in place; an error keeps earlier ones."""
     with replacing_all(paths) as partials:
         for path, partial in zip(paths, partials, strict=True):
             try:

@@ -50,7 +50,7 @@ def write_density(path: Path, result: Result) -> None:
         for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
             left, top, right, bottom = density.cell_box(row, column)
             if right <= left or bottom <= top:
-                continue  # a cell of an edge tile that lies wholly outside the slide
+                continue  # a cell of an edge tile that lies entirely outside the slide
             has_value = not np.isnan(values[row, column])
             tile_status = Status(status[row, column])
             nuclei: tuple[int | str, ...] = ()

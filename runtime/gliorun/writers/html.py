@@ -25,7 +25,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
     ----------
     path : Path
     result : Result
-        Whatever text it holds is shown as text.
+        All its text is escaped.
     palette_name : str
         One of `palette.NAMES`.
     """
@@ -88,7 +88,7 @@ def _counting(result: Result) -> list[tuple[str, str]]:
 
 
 def _quality(result: Result) -> list[tuple[str, str]]:
-    """Return the share of tissue and how many tiles there are of each status that came, as text."""
+    """Return the share of tissue and the number of tiles of each status that occurs, as text."""
     status = result.measured.density.status
     share = float(result.measured.tissue.mask.mean())
     tiles = {tile_status: int((status == tile_status).sum()) for tile_status in Status}
@@ -103,7 +103,7 @@ def _quality(result: Result) -> list[tuple[str, str]]:
 
 
 def _record(run: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Return a run record as groups of (name, value): one a nested entry, the rest under "run"."""
+    """Return a run record as groups of (name, value): one per nested entry, the rest under "run"."""
     groups: dict[str, list[tuple[str, str]]] = {"run": []}
     for key, value in run.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

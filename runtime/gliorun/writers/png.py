@@ -88,7 +88,7 @@ def _merged(density: DensityMap) -> DensityMap:
 
 
 def _notes(result: Result) -> tuple[str, ...]:
-    """Return what the figure rests on, what to mind, and what it is for."""
+    """Return the notes of the figure: scale and model, warnings, and intended use."""
     scale, card = result.measured.scale, result.card
     mpp = f"{scale.x_mpp:.4g}"
     if scale.x_mpp != scale.y_mpp:

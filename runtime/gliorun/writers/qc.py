@@ -1,4 +1,4 @@
-"""qc.png: what was taken for tissue, and which tiles have no value and why, over the slide."""
+"""qc.png: the slide with its tissue outlined and the tiles without a value marked by reason."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from gliorun.writers.png import tissue_colour
 from gliorun.writers.result import Result
 
 COLOURS = ("#333333", "#0072b2", "#56b4e9", "#f0e442", "#d55e00", "#009e73")
-"""Of the reasons, in their order; told apart with every colour blindness (Okabe and Ito 2008)."""
+"""Colours of the reasons, distinct under every colour blindness (Okabe and Ito 2008)."""
 BACKGROUND = "#aab2bd"
 OPACITY = 0.45
-"""Of the grey over tiles without tissue."""
+"""Opacity of the grey over tiles without tissue."""
 REASON_OPACITY = 0.75
-"""Of the colour over tiles without a value, so strong that it is known again in the legend."""
+"""Opacity of the colour over tiles without a value, strong enough to match the legend."""
 OUTLINE, GLASS = "#111111", "#f5f5f5"
 
 
 def write_quality(path: Path, result: Result) -> None:
     """Draw the slide: as it is where it was measured, greyish in tiles without tissue.
 
-    Tiles without a value have a colour and a hatching for their reason. A line runs around what
-    was taken for tissue. The same result gives the same bytes.
+    Tiles without a value have a colour and a hatching for their reason. A line surrounds the
+    tissue that was found. The same result gives the same bytes.
     """
     with plain_style():
         draw(result).save(path)
@@ -96,7 +96,7 @@ def _outline(tissue: Tissue, frame: Frame) -> NDArray[np.bool_]:
 
 
 def _tile_table(tiles: DensityMap, measured: Pixels, period: int) -> Table:
-    """Return what became of the tiles, each with its sample; reasons that never came are absent."""
+    """Return the number of tiles of each status with its swatch, without unused reasons."""
     counts = {status: int((tiles.status == status).sum()) for status in Status}
     statuses = [Status.MEASURED, *(r for r in hatching.REASONS if counts[r]), Status.NO_TISSUE]
     rows = []

@@ -1,4 +1,4 @@
-"""run.json: what was run on what, with which versions, and what came out."""
+"""run.json: the slide, model, settings and versions of a run, and its results."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_record(
     measured : SlideDensity
     card : ModelCard
     compute : mapping of str to str
-        What the engine tells of itself.
+        Device and options in use, as `Engine.choices` returns them.
     settings : Settings
     hot_spots : tuple of HotSpot
     started_at : datetime
