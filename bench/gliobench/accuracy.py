@@ -79,14 +79,14 @@ def choose(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
     if split not in SPLITS:
         raise UsageError(f"split is {split!r}; known: {', '.join(SPLITS)}")
     entries = read_index(folder)
-    known = sorted({e.set for e in entries})
-    unknown = sorted(set(sets) - set(known))
+    names = sorted({e.set for e in entries})
+    unknown = sorted(set(sets) - set(names))
     if unknown:
-        raise UsageError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(known)}")
+        raise UsageError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(names)}")
     chosen = [e for e in entries if split in ("all", e.split) and (not sets or e.set in sets)]
     if not chosen:
         raise GlioError(
-            f"{folder}: no tile of split {split} in {', '.join(sets or known)}; "
+            f"{folder}: no tile of split {split} in {', '.join(sets or names)}; "
             "pass another --split"
         )
     return chosen
@@ -173,8 +173,8 @@ def _show(
         images = normalise([change(tiles[number].pixels) for number in numbers])
         for number, image in zip(numbers, images, strict=True):
             tile, mask = tiles[number], model.segment(image)
-            found = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
-            shown[number] = Shown(tile, mask, found)
+            tile_score = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
+            shown[number] = Shown(tile, mask, tile_score)
     return [shown[number] for number in range(len(tiles))]
 
 
@@ -185,7 +185,7 @@ def _result(
     stressed: dict[str, list[Score]],
     so_far: list[SetAccuracy],
 ) -> SetAccuracy:
-    places = [n for n, one in enumerate(shown) if _set_of(one.tile) == of_set]
+    places = [n for n, shown_tile in enumerate(shown) if _set_of(shown_tile.tile) == of_set]
     scores = [shown[n].score for n in places]
     of_baseline = [r for r in so_far if r.tiles == of_set][-1:]
     return SetAccuracy(
@@ -195,8 +195,13 @@ def _result(
         scores=scores,
         figures=figures(scores),
         to_baseline=difference(scores, of_baseline[0].scores) if of_baseline else None,
-        stress={name: figures([found[n] for n in places]) for name, found in stressed.items()},
-        worst=sorted((shown[n] for n in places), key=lambda one: one.score.dice)[:WORST],
+        stress={
+            name: figures([all_figures[n] for n in places])
+            for name, all_figures in stressed.items()
+        },
+        worst=sorted((shown[n] for n in places), key=lambda shown_tile: shown_tile.score.dice)[
+            :WORST
+        ],
     )
 
 
@@ -215,7 +220,7 @@ def seen(card: ModelCard | None, tiles: TileSet) -> str:
 def trained_on(card: ModelCard) -> set[str]:
     """Return the sets that a card says its model was trained on."""
     named = card.training.get("data", [])
-    return {str(one["set"]) if isinstance(one, dict) else str(one) for one in named}
+    return {str(entry["set"]) if isinstance(entry, dict) else str(entry) for entry in named}
 
 
 def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
@@ -241,9 +246,9 @@ def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
     fits = []
     for entries in slides.values():
         images = [tile.pixels for tile in load_tiles(entries, {}, None)]
-        found = method.fit(of_card(images))
-        if found is not None:
-            fits.append(found)
+        fit = method.fit(of_card(images))
+        if fit is not None:
+            fits.append(fit)
     if not fits:
         raise GlioError(
             f"{folder}: has no training tile of {card.name} to fit {name} to; pass --colour card"

@@ -243,22 +243,22 @@ def open_candidates(
     from glioexport.loading import load_model
 
     weights = load_model(reference_model()).count_params()
-    found = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
+    candidates = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
     for shape in shapes:
         say(f"converts {shape}")
         settings = student_settings(shape.split())
         with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
             path, weights = write_candidate(settings.network, windows, Path(folder))
-            found.append(Candidate(shape, open_model(path).masks, weights))
-    return found
+            candidates.append(Candidate(shape, open_model(path).masks, weights))
+    return candidates
 
 
 def comparison_windows(tiles: Path | None, card: ModelCard) -> tuple[list[Pixels], str]:
     """Return windows that no training saw, colour-normalised, and where they come from."""
     from glioexport.checktiles import load_check_tiles
 
-    found = load_check_tiles(tiles, card)
-    return found.comparison, found.source
+    checks = load_check_tiles(tiles, card)
+    return checks.comparison, checks.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +310,8 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
     names = shipped.models()
     path = names.get(model, Path(model))
     if path.suffix not in _OPENERS:
-        known = ", ".join([*names, OTSU])
-        raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {known}")
+        names_known = ", ".join([*names, OTSU])
+        raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {names_known}")
     if not path.is_file():
         raise GlioError(f"{path}: no such file; check its name")
     masks, card = _OPENERS[path.suffix](path)

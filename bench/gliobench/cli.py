@@ -103,13 +103,13 @@ def truth(
 
     cells = read_cells(density, within)
     if nuclei.suffix == ".csv":
-        found = against_cells(cells, read_cells(nuclei))
+        comparison = against_cells(cells, read_cells(nuclei))
     else:
-        found = against_truth(cells, read_mask(nuclei))
+        comparison = against_truth(cells, read_mask(nuclei))
     typer.echo(
-        f"{found.cells} cells: mean absolute error {found.mean_error_points:.2f} points, "
-        f"bias {found.bias_points:+.2f}, worst {found.worst_points:.2f}, "
-        f"correlation {found.correlation:.3f}, same class {found.class_agreement:.1%}"
+        f"{comparison.cells} cells: mean absolute error {comparison.mean_error_points:.2f} points, "
+        f"bias {comparison.bias_points:+.2f}, worst {comparison.worst_points:.2f}, "
+        f"correlation {comparison.correlation:.3f}, same class {comparison.class_agreement:.1%}"
     )
 
 

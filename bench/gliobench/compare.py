@@ -111,7 +111,8 @@ def compare(
                     raise
                 left_out.append(str(error))
         peaks = [
-            _Peak(held.enter_context(Worker("peaks", open_peaks)), kind) for kind in PRECISIONS
+            _Peak(held.enter_context(Worker("peaks", open_peaks)), precision)
+            for precision in PRECISIONS
         ]
         contestants: list[Contestant] = [*running, *peaks]
         turns = take_turns(contestants, rounds, say=say)
@@ -187,8 +188,10 @@ def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:
 
 def _gmacs(backends: Sequence[Backend]) -> list[float | None]:
     """Return the operations of each network; what is no IR has those of an IR of its source."""
-    known = {b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.kind == IR}
-    return [gmac_of(b.path) if b.kind == IR else known.get(b.source_sha256) for b in backends]
+    gmac_by_source = {b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.kind == IR}
+    return [
+        gmac_of(b.path) if b.kind == IR else gmac_by_source.get(b.source_sha256) for b in backends
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,40 +215,42 @@ def rows_of(
     tiles, width = shape
     reference = started[0].backend
     rows = []
-    for one, taken in zip(started, turns, strict=True):
-        same = one.backend.source_sha256 == reference.source_sha256
+    for contestant, taken in zip(started, turns, strict=True):
+        same = contestant.backend.source_sha256 == reference.source_sha256
         pairs = zip(_masks(taken, width), _masks(turns[0], width), strict=True)
-        found = agreement(pairs)
+        agreed = agreement(pairs)
         cpu_s = tuple(turn.cpu_s / tiles for turn in taken)
-        reached = None if one.gmac is None else 2 * one.gmac / float(np.median(cpu_s))
+        reached = None if contestant.gmac is None else 2 * contestant.gmac / float(np.median(cpu_s))
         rows.append(
             Row(
-                name=one.backend.name,
-                sha256=sha256_of(one.backend.path),
-                precision=one.backend.precision,
+                name=contestant.backend.name,
+                sha256=sha256_of(contestant.backend.path),
+                precision=contestant.backend.precision,
                 same_network=same,
-                batch=one.batch,
+                batch=contestant.batch,
                 tiles_s=tuple(tiles / turn.seconds for turn in taken),
                 ratios=tuple(
                     theirs.seconds / turn.seconds
                     for turn, theirs in zip(taken, turns[0], strict=True)
                 ),
                 cpu_s_a_tile=cpu_s,
-                start_s=one.start_s,
-                peak_bytes=one.peak_bytes,
-                agreement=found,
-                agrees=close_enough(found, same),
-                gmac=one.gmac,
-                peak_share=None if reached is None else reached / peaks[one.backend.precision],
+                start_s=contestant.start_s,
+                peak_bytes=contestant.peak_bytes,
+                agreement=agreed,
+                agrees=close_enough(agreed, same),
+                gmac=contestant.gmac,
+                peak_share=None
+                if reached is None
+                else reached / peaks[contestant.backend.precision],
             )
         )
     return tuple(rows)
 
 
-def close_enough(found: Agreement, same_network: bool) -> bool:
+def close_enough(agreed: Agreement, same_network: bool) -> bool:
     """Tell whether masks are so close to the reference's that their speed may be ranked."""
     points, classes = SAME_NETWORK if same_network else OTHER_NETWORK
-    return found.density_error_points <= points and found.class_agreement >= classes
+    return agreed.density_error_points <= points and agreed.class_agreement >= classes
 
 
 def _masks(turns: Sequence[Turn], width: int) -> Iterator[Pixels]:

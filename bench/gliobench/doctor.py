@@ -81,16 +81,16 @@ def check_versions(
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = installed(wanted.name)
+            installed_version = installed(wanted.name)
         except metadata.PackageNotFoundError:
-            found = ""
-        if found and wanted.specifier.contains(found, prereleases=True):
-            yield Check(wanted.name, OK, f"{found} ({wanted.specifier})")
+            installed_version = ""
+        if installed_version and wanted.specifier.contains(installed_version, prereleases=True):
+            yield Check(wanted.name, OK, f"{installed_version} ({wanted.specifier})")
         else:
             yield Check(
                 wanted.name,
                 FAULT,
-                f"{found or 'not installed'}, needs {wanted.specifier}",
+                f"{installed_version or 'not installed'}, needs {wanted.specifier}",
                 f"pip install '{text.split(';')[0].strip()}'",
             )
 
@@ -122,26 +122,32 @@ def check_openslide(version: str) -> Check:
 def check_processor(machine: Machine) -> Check:
     """Judge the instruction sets: without AVX2 it is slow, without VNNI INT8 gains less."""
     sets = machine.instruction_sets
-    found = describe(machine)
+    processor = describe(machine)
     if not sets:
-        return Check("processor", OK, f"{found}; this system does not tell its instruction sets")
+        return Check(
+            "processor", OK, f"{processor}; this system does not tell its instruction sets"
+        )
     if not {"avx2", "asimd"} & set(sets):
-        return Check("processor", WARNING, found, "no AVX2: expect it to be several times slower")
+        return Check(
+            "processor", WARNING, processor, "no AVX2: expect it to be several times slower"
+        )
     if not {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"} & set(sets):
-        return Check("processor", WARNING, found, "no VNNI: INT8 is hardly faster than FP32 here")
-    return Check("processor", OK, found)
+        return Check(
+            "processor", WARNING, processor, "no VNNI: INT8 is hardly faster than FP32 here"
+        )
+    return Check("processor", OK, processor)
 
 
 def check_memory(size: int | None) -> Check:
     """Judge the memory of the machine."""
     if size is None:
         return Check("memory", OK, "this system does not tell")
-    found = f"{size / 1e9:.1f} GB"
+    memory = f"{size / 1e9:.1f} GB"
     if size < LEAST_MEMORY_GB * 1e9:
-        return Check("memory", FAULT, found, "a job takes up to 1 GB; 4 GB is the least")
+        return Check("memory", FAULT, memory, "a job takes up to 1 GB; 4 GB is the least")
     if size < GOOD_MEMORY_GB * 1e9:
-        return Check("memory", WARNING, found, "8 GB leaves room for a viewer beside it")
-    return Check("memory", OK, found)
+        return Check("memory", WARNING, memory, "8 GB leaves room for a viewer beside it")
+    return Check("memory", OK, memory)
 
 
 def check_disk(folder: Path) -> Check:
@@ -155,12 +161,12 @@ def check_disk(folder: Path) -> Check:
             "temporary files", FAULT, f"{folder}: cannot be written ({error.strerror})",
             "set TMPDIR (Windows: TEMP) to a folder that can be",
         )  # fmt: skip
-    found = f"{free / 1e9:.1f} GB free in {folder}"
+    free_space = f"{free / 1e9:.1f} GB free in {folder}"
     if free < LEAST_DISK_GB * 1e9:
-        return Check("temporary files", FAULT, found, f"make {LEAST_DISK_GB:g} GB free")
+        return Check("temporary files", FAULT, free_space, f"make {LEAST_DISK_GB:g} GB free")
     if free < GOOD_DISK_GB * 1e9:
-        return Check("temporary files", WARNING, found, "masks of a large slide may not fit")
-    return Check("temporary files", OK, found)
+        return Check("temporary files", WARNING, free_space, "masks of a large slide may not fit")
+    return Check("temporary files", OK, free_space)
 
 
 def cache_folder() -> Path | None:
@@ -183,8 +189,8 @@ def check_cache(folder: Path | None) -> Check:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        found = f"{folder}: cannot be written ({error.strerror})"
-        return Check("compiled kernels", WARNING, found, advice)
+        fault = f"{folder}: cannot be written ({error.strerror})"
+        return Check("compiled kernels", WARNING, fault, advice)
     return Check("compiled kernels", OK, str(folder))
 
 
@@ -230,15 +236,17 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
         for row, column in np.ndindex(first.density.shape)
         if np.isfinite(first.density[row, column])
     ]
-    found = against_cells(cells, read_cells(giant.truth_path(path)))
-    same = all(np.array_equal(one.density, first.density, equal_nan=True) for one in maps)
+    comparison = against_cells(cells, read_cells(giant.truth_path(path)))
+    same = all(
+        np.array_equal(density_map.density, first.density, equal_nan=True) for density_map in maps
+    )
     text = (
-        f"{engine.card.name}, {engine.card.precision}: {found.cells} tiles, "
-        f"{found.mean_error_points:.2f} points from what was drawn (up to "
-        f"{GOLDEN_ERROR_POINTS:g} is usual), correlation {found.correlation:.3f}, "
+        f"{engine.card.name}, {engine.card.precision}: {comparison.cells} tiles, "
+        f"{comparison.mean_error_points:.2f} points from what was drawn (up to "
+        f"{GOLDEN_ERROR_POINTS:g} is usual), correlation {comparison.correlation:.3f}, "
         f"ready in {opened_s:.1f} s"
     )
-    check = judge_golden(text, found.mean_error_points, found.correlation, same)
+    check = judge_golden(text, comparison.mean_error_points, comparison.correlation, same)
     return [check], TILES_A_100MM2 / float(np.median(rates)) / 60
 
 

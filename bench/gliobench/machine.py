@@ -65,24 +65,24 @@ def this_machine() -> Machine:
 
 def versions() -> dict[str, str]:
     """Return the version of gliorun and of each library that is installed."""
-    found = {"gliorun": __version__}
+    versions_by_name = {"gliorun": __version__}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions_by_name[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions_by_name
 
 
 def describe(machine: Machine | None = None) -> str:
     """Return a machine, this one by default, in one line."""
-    known = machine or this_machine()
-    sets = f" ({', '.join(known.instruction_sets)})" if known.instruction_sets else ""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in known.core_types.items())
-    memory = f", {known.memory_gb:.0f} GB" if known.memory_gb is not None else ""
+    described = machine or this_machine()
+    sets = f" ({', '.join(described.instruction_sets)})" if described.instruction_sets else ""
+    kinds = ", ".join(f"{count} {core_type}" for core_type, count in described.core_types.items())
+    memory = f", {described.memory_gb:.0f} GB" if described.memory_gb is not None else ""
     return (
-        f"{known.processor}{sets}, {known.cores} cores{kinds and f' ({kinds})'}{memory}, "
-        f"{known.system}, Python {known.python}"
+        f"{described.processor}{sets}, {described.cores} cores{kinds and f' ({kinds})'}{memory}, "
+        f"{described.system}, Python {described.python}"
     )
 
 
@@ -150,12 +150,12 @@ def _cpuinfo() -> dict[str, str]:
 
 def _core_types() -> dict[str, int]:
     """Return the number of performance and efficient cores of a mixed processor (Linux tells)."""
-    found = {}
-    for kind, folder in (("performance", "cpu_core"), ("efficient", "cpu_atom")):
+    counts = {}
+    for core_type, folder in (("performance", "cpu_core"), ("efficient", "cpu_atom")):
         listed = DEVICES / folder / "cpus"
         if listed.is_file():
-            found[kind] = _count(listed.read_text(encoding="ascii"))
-    return found
+            counts[core_type] = _count(listed.read_text(encoding="ascii"))
+    return counts
 
 
 def _count(ranges: str) -> int:

@@ -35,7 +35,7 @@ def ratio(values: Sequence[float]) -> str:
 
 def cpu_ratio(more: Sequence[float], less: Sequence[float]) -> str:
     """Return how many times the CPU time of `less` that of `more` is, round by round."""
-    return ratio([one / other for one, other in zip(more, less, strict=True)])
+    return ratio([value / other for value, other in zip(more, less, strict=True)])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -47,7 +47,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def compare_markdown(figures: CompareFigures) -> str:
     """Return the figures of `gliobench compare`: speed, cost, agreement, and what limits."""
     reference = figures.rows[0]
-    peaks = ", ".join(f"{peak:.0f} in {kind}" for kind, peak in figures.peaks.items())
+    peaks = ", ".join(f"{peak:.0f} in {precision}" for precision, peak in figures.peaks.items())
     parts = [
         f"{figures.tiles} tiles of {figures.source}, {figures.rounds} rounds in turns; median, "
         "minimum and maximum in brackets.",
@@ -108,13 +108,13 @@ def _cost_row(row: Row, reference: Row) -> Sequence[str]:
 
 
 def _agreement_row(row: Row) -> Sequence[str]:
-    found = row.agreement
+    agreement = row.agreement
     return (
         _name(row) if row.same_network else f"{_name(row)} (another network)",
-        f"{found.dice:.4f}",
-        f"{found.density_error_points:.3f} points",
-        f"{found.density_worst_points:.3f}",
-        f"{found.class_agreement:.1%}",
+        f"{agreement.dice:.4f}",
+        f"{agreement.density_error_points:.3f} points",
+        f"{agreement.density_worst_points:.3f}",
+        f"{agreement.class_agreement:.1%}",
     )
 
 

@@ -32,13 +32,13 @@ def gmac(model: Any) -> float:
     """
     total = 0
     for op in model.get_ops():
-        kind = op.get_type_name()
-        if kind in ("Convolution", "GroupConvolution", "ConvolutionBackpropData"):
+        operation = op.get_type_name()
+        if operation in ("Convolution", "GroupConvolution", "ConvolutionBackpropData"):
             weights = int(np.prod(list(op.input(1).get_shape())))
-            transposed = kind == "ConvolutionBackpropData"
+            transposed = operation == "ConvolutionBackpropData"
             image = op.input(0).get_shape() if transposed else op.output(0).get_shape()
             total += weights * image[0] * int(np.prod(list(image)[2:]))
-        elif kind == "MatMul":
+        elif operation == "MatMul":
             inner = op.input(0).get_shape()[-2 if op.get_attributes()["transpose_a"] else -1]
             total += inner * int(np.prod(list(op.output(0).get_shape())))
     return total / 1e9

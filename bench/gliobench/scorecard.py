@@ -118,10 +118,10 @@ def _five(result: SetAccuracy) -> str:
     return f"| {result.model.name} | {' | '.join(cells)} |"
 
 
-def _short(found: Figures) -> str:
+def _short(figures: Figures) -> str:
     return (
-        f"{found.mean.dice:.3f}, {found.density_error_points:.1f} "
-        f"({found.density_bias_points:+.1f})"
+        f"{figures.mean.dice:.3f}, {figures.density_error_points:.1f} "
+        f"({figures.density_bias_points:+.1f})"
     )
 
 

@@ -130,10 +130,10 @@ def fit_macenko(images: list[Pixels]) -> TwoStains | None:
 
 def mean_macenko(fits: Iterable[TwoStains]) -> TwoStains:
     """Return the mean of several slides' stains, of unit length again."""
-    known = list(fits)
-    stains = np.mean([fit.stains for fit in known], axis=0)
+    all_fits = list(fits)
+    stains = np.mean([fit.stains for fit in all_fits], axis=0)
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    return _two_stains(stains, np.mean([fit.strong for fit in known], axis=0))
+    return _two_stains(stains, np.mean([fit.strong for fit in all_fits], axis=0))
 
 
 def move_macenko(image: Pixels, source: TwoStains, target: TwoStains) -> Pixels:

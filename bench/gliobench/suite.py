@@ -105,10 +105,10 @@ def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effor
     sections: list[str] = []
     written: list[Path] = []
 
-    def keep(kind: str, values: dict[str, Any], text: str) -> None:
-        written.append(out / f"{kind}.json")
+    def keep(document_kind: str, values: dict[str, Any], text: str) -> None:
+        written.append(out / f"{document_kind}.json")
         document.write(written[-1], values)
-        sections.append(f"## {kind}\n\n{text}")
+        sections.append(f"## {document_kind}\n\n{text}")
 
     say("== doctor")
     fit = examine(None, say)

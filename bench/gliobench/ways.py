@@ -173,10 +173,10 @@ def open_network(target: Target) -> Callable[[int], Run]:
     """Return a run of the network alone on the same tiles, normalised and in memory."""
     engine = open_model(target.model)
     middle = Middle(target, engine.card)
-    known: dict[int, Sample] = {}
+    samples: dict[int, Sample] = {}
 
     def run(tiles: int) -> Run:
-        sample = _sample(known, middle, engine.card, tiles)
+        sample = _sample(samples, middle, engine.card, tiles)
         begun, begun_cpu = time.perf_counter(), time.process_time()
         densities = {
             (tile.spec.column, tile.spec.row): float(mask.mean())
@@ -193,10 +193,10 @@ def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
     segment = keras_script(keras_file)
     card = open_model(target.model).card
     middle = Middle(target, card)
-    known: dict[int, Sample] = {}
+    samples: dict[int, Sample] = {}
 
     def run(tiles: int) -> Run:
-        sample = _sample(known, middle, card, tiles)
+        sample = _sample(samples, middle, card, tiles)
         densities: dict[tuple[int, int], float] = {}
         with Slide(target.slide) as slide:
             begun, begun_cpu = time.perf_counter(), time.process_time()
@@ -234,8 +234,10 @@ def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
         with Slide(target.slide) as slide:
             rgba = timed("read", thread, (slide.read(spec, card.tile_px) for spec in specs))
         if limits is not None:
-            timed("quality", thread, (judge(one, shrink, sample.stain, limits) for one in rgba))
-        timed("colour", thread, (colour.normalise(one, sample.table) for one in rgba))
+            timed(
+                "quality", thread, (judge(pixels, shrink, sample.stain, limits) for pixels in rgba)
+            )
+        timed("colour", thread, (colour.normalise(pixels, sample.table) for pixels in rgba))
         masks = timed("network", process, engine.masks([t.pixels for t in sample.tiles]))
         begun = thread()
         for tile, mask in zip(sample.tiles, masks, strict=True):
@@ -274,12 +276,12 @@ def sample_of(middle: Middle, card: ModelCard, count: int) -> Sample:
     return Sample(kept, measured, measured.stain, table)
 
 
-def _sample(known: dict[int, Sample], middle: Middle, card: ModelCard, count: int) -> Sample:
+def _sample(samples: dict[int, Sample], middle: Middle, card: ModelCard, count: int) -> Sample:
     """Return a sample, the last one again if it is of as many tiles."""
-    if count not in known:
-        known.clear()
-        known[count] = sample_of(middle, card, count)
-    return known[count]
+    if count not in samples:
+        samples.clear()
+        samples[count] = sample_of(middle, card, count)
+    return samples[count]
 
 
 def tissue_tiles(measured: SlideDensity) -> list[TileSpec]:

@@ -106,11 +106,11 @@ class Worker:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if error_type is None:
             self.close()
         else:
             self._kill()
@@ -127,12 +127,12 @@ class Worker:
 
     def _receive(self) -> Any:
         try:
-            kind, value = self._pipe.recv()
+            message_kind, value = self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             raise self._ended() from error
-        if kind in (FAULT, BUG):  # these are its last words
+        if message_kind in (FAULT, BUG):  # these are its last words
             self._kill()
-            if kind == FAULT:
+            if message_kind == FAULT:
                 raise GlioError(f"{self.name}: {value}")
             raise RuntimeError(f"{self.name}:\n{value}")
         return value
