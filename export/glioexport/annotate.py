@@ -173,8 +173,8 @@ def take_corrections(
         name, label = row["id"], out / "labels" / f"{row['id']}.png"
         if name in corrected:
             raise GlioError(f"{path}: a second GeoJSON of {name}; pass one of them")
-        known = any((r["set"], r["id"]) == (row["set"], name) for r in rows)
-        if (known or label.exists()) and not overwrite:
+        is_listed = any((r["set"], r["id"]) == (row["set"], name) for r in rows)
+        if (is_listed or label.exists()) and not overwrite:
             raise GlioError(f"{label}: is ground truth already; pass --overwrite to replace it")
         shape = _shape_of(out / row["image"])
         outlines = read_outlines(path, further_classes)

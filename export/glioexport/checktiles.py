@@ -71,12 +71,14 @@ def load_check_tiles(
         _check_stain(folder, entries, statistics)
 
     def cut(some: list[Entry], most: int) -> list[Pixels]:
-        found: list[Pixels] = []
+        cut_windows: list[Pixels] = []
         for entry in _spread(some, most):
             table = colour.table_between(statistics.get(entry.stain_group), card.colour_target)
             pixels, _ = colour.normalise(read_rgba(entry.image), table)
-            found += islice(windows(_at_scale(pixels, entry.mpp / card.mpp), side), WINDOWS_A_TILE)
-        return _spread(found, most)
+            cut_windows += islice(
+                windows(_at_scale(pixels, entry.mpp / card.mpp), side), WINDOWS_A_TILE
+            )
+        return _spread(cut_windows, most)
 
     return CheckTiles(
         cut(chosen[0], CALIBRATION_WINDOWS), cut(chosen[1], COMPARISON_WINDOWS), folder.name
@@ -87,7 +89,7 @@ def _entries(folder: Path, card: ModelCard) -> tuple[list[Entry], list[list[Entr
     """Return all images of a folder, and those to calibrate and to compare on."""
     if (folder / "index.csv").is_file():
         entries = read_index(folder)
-        return entries, [[e for e in entries if e.split == kind] for kind in ("train", "val")]
+        return entries, [[e for e in entries if e.split == split] for split in ("train", "val")]
     if not folder.is_dir():
         raise GlioError(f"{folder}: no such folder of tiles; check its name")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)

@@ -82,12 +82,12 @@ def judge_all(entries: Sequence[Entry], limits: QualityLimits) -> list[Judged]:
     stains = {group: colour.measure(counts) for group, counts in levels.items()}
     judged = []
     for entry in entries:
-        found = UNREADABLE
+        tile_quality = UNREADABLE
         if entry.image not in unreadable:
             shrink = quality.shrink_of(entry.mpp, entry.mpp)
             stain = stains[entry.stain_group]
-            found = quality.judge(read_rgba(entry.image), shrink, stain, limits)
-        judged.append(Judged(entry, found))
+            tile_quality = quality.judge(read_rgba(entry.image), shrink, stain, limits)
+        judged.append(Judged(entry, tile_quality))
     return judged
 
 
@@ -99,8 +99,8 @@ def summary(judged: Iterable[Judged]) -> str:
     return f"{kept} of {total} images kept" + (f" ({why})" if why else "")
 
 
-def _word(found: Quality) -> str:
-    return "" if found.reason is None else found.reason.name.lower()
+def _word(tile_quality: Quality) -> str:
+    return "" if tile_quality.reason is None else tile_quality.reason.name.lower()
 
 
 def _listed(data: Path, mpp: float) -> tuple[list[Entry], list[dict[str, str]]]:
@@ -139,12 +139,12 @@ def _write_table(path: Path, data: Path, judged: Iterable[Judged]) -> None:
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["image", "decision", "reason", *names])
-        for one in judged:
-            image = _path_from(data, one.entry.image)
-            decision = "kept" if one.kept else "discarded"
-            scores = asdict(one.quality.scores).values()
+        for judgement in judged:
+            image = _path_from(data, judgement.entry.image)
+            decision = "kept" if judgement.kept else "discarded"
+            scores = asdict(judgement.quality.scores).values()
             shown = ["" if math.isnan(score) else f"{score:.4f}" for score in scores]
-            writer.writerow([image, decision, _word(one.quality), *shown])
+            writer.writerow([image, decision, _word(judgement.quality), *shown])
 
 
 def _write_index(path: Path, lines: list[dict[str, str]], judged: list[Judged]) -> None:
@@ -153,10 +153,10 @@ def _write_index(path: Path, lines: list[dict[str, str]], judged: list[Judged]) 
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        for line, one in zip(lines, judged, strict=True):
-            if one.kept:
-                image = _path_from(folder, one.entry.image.resolve())
-                label = _path_from(folder, one.entry.label.resolve())
+        for line, judgement in zip(lines, judged, strict=True):
+            if judgement.kept:
+                image = _path_from(folder, judgement.entry.image.resolve())
+                label = _path_from(folder, judgement.entry.label.resolve())
                 writer.writerow({**line, "image": image, "label": label})
 
 

@@ -149,14 +149,14 @@ def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say:
 
 
 def _refuse_other_values(removed: tuple[str, ...], difference: float) -> NoReturn:
-    found = f"the network gives other values (max |Δp| {difference:.2g})"
+    effect = f"the network gives other values (max |Δp| {difference:.2g})"
     if removed:
         raise GlioError(
-            f"without {_list(removed)} {found}: one of them acts in inference too; "
+            f"without {_list(removed)} {effect}: one of them acts in inference too; "
             "give its class another name"
         )
     raise GlioError(
-        f"copied layer by layer {found}: one of its own layers keeps more than its weights; "
+        f"copied layer by layer {effect}: one of its own layers keeps more than its weights; "
         f"{SAVED_MODEL_INSTEAD}"
     )
 
@@ -204,10 +204,10 @@ def _write_all(
         def misses(model: Any) -> tuple[float, float]:
             path = _ir_path(work, "INT8")
             ir.write_ir(model, replace(card, precision="INT8"), path)
-            found = parity.parity_of(open_model(path).masks(checks.comparison), ready.expected)
-            strays = parity.excess(found.agreement, tolerance)
+            measured = parity.parity_of(open_model(path).masks(checks.comparison), ready.expected)
+            strays = parity.excess(measured.agreement, tolerance)
             say(f"  {_list(layers_in_float(model))} in float: {strays:.2f} of the tolerance")
-            return strays, found.agreement.density_error_points
+            return strays, measured.agreement.density_error_points
 
         models["INT8"], _ = quantise_within(fp32, checks.calibration, misses, in_float)
         if misses(models["INT8"])[0] > 1:
@@ -225,12 +225,12 @@ def _write_all(
         )
     parity.check(figures, tolerance)
 
-    found = {**report, **parity.values(figures)}
+    certificate = {**report, **parity.values(figures)}
     for precision, model in models.items():
-        certified = replace(card, precision=precision, parity=found)
+        certified = replace(card, precision=precision, parity=certificate)
         ir.write_ir(model, certified, _ir_path(work, precision))
-    onnx_model.add_card(work / ONNX, replace(card, precision="FP32", parity=found))
-    (work / REPORT).write_text(json.dumps(found, indent=2), encoding="utf-8")
+    onnx_model.add_card(work / ONNX, replace(card, precision="FP32", parity=certificate))
+    (work / REPORT).write_text(json.dumps(certificate, indent=2), encoding="utf-8")
     return figures
 
 

@@ -50,13 +50,13 @@ class Chosen:
 
     def fingerprint(self) -> str:
         """Return a hash of all that is taught and validated on: lines, images and labels."""
-        found = sha256()
+        digest = sha256()
         for role, entries in (("train", self.train), ("val", self.val)):
             for entry in sorted(entries, key=lambda e: (e.set, e.id)):
                 files = (sha256_of(path) for path in (entry.image, entry.label))
                 line = (role, entry.set, entry.id, entry.patient, entry.licence, entry.mpp, *files)
-                found.update(repr(line).encode())
-        return found.hexdigest()
+                digest.update(repr(line).encode())
+        return digest.hexdigest()
 
     def mean_colour(self) -> colour.StainStatistic:
         """Return the mean over the slides that are trained on."""
@@ -103,11 +103,11 @@ def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
     """
     held_out = set(held_out)
     entries = read_index(data)
-    known = {e.set for e in entries}
-    if not held_out <= known:
-        unknown = ", ".join(sorted(held_out - known))
+    names = {e.set for e in entries}
+    if not held_out <= names:
+        unknown = ", ".join(sorted(held_out - names))
         raise UsageError(
-            f"{data}: has no set {unknown} to hold out; it has {', '.join(sorted(known))}"
+            f"{data}: has no set {unknown} to hold out; it has {', '.join(sorted(names))}"
         )
     train = [e for e in entries if e.split == "train" and e.set not in held_out]
     val = [e for e in entries if e.split == "val" or e.set in held_out]
@@ -155,22 +155,28 @@ def validate(tiles: Iterable[LabelledTile], segment_tile: SegmentTile) -> dict[s
     With the figures of `compare_by_set` come `intervals`, 95 % bootstrap intervals of the means
     over tiles, drawn by patient (None of a single tile), and `worst`, the tiles of lowest Dice.
     """
-    found: dict[str, dict[str, Any]] = {}
+    report: dict[str, dict[str, Any]] = {}
     for name, of_set in _pairs_by_set(tiles, segment_tile).items():
         singles = [(entry, agreement([pair])) for entry, pair in of_set]
-        values = np.array([[getattr(one, figure) for figure in MEANS] for _, one in singles])
+        values = np.array(
+            [[getattr(tile_score, figure) for figure in MEANS] for _, tile_score in singles]
+        )
         drawn_with = clusters([(entry.patient, entry.id) for entry, _ in singles])
         intervals = intervals_of_means(values, drawn_with)
         worst = sorted(singles, key=lambda single: single[1].dice)[:WORST]
-        found[name] = {
+        report[name] = {
             **asdict(agreement(pair for _, pair in of_set)),
             "intervals": None if intervals is None else dict(zip(MEANS, intervals, strict=True)),
             "worst": [
-                {"id": entry.id, "dice": one.dice, "density_bias_points": one.density_bias_points}
-                for entry, one in worst
+                {
+                    "id": entry.id,
+                    "dice": tile_score.dice,
+                    "density_bias_points": tile_score.density_bias_points,
+                }
+                for entry, tile_score in worst
             ],
         }
-    return found
+    return report
 
 
 def _pairs_by_set(

@@ -111,15 +111,15 @@ def load_network(path: Path, description: Description | None = None) -> Network:
     description = description or Description()
     if not path.exists():
         raise GlioError(f"{path}: no such file; check its name")
-    kind = _kind_of(path)
-    if description.unet and kind != "weights":
+    format_name = _kind_of(path)
+    if description.unet and format_name != "weights":
         raise UsageError(f"{path}: holds its own architecture; --unet is for NAME{WEIGHTS_SUFFIX}")
-    if description.custom and kind in ("SavedModel", "weights"):
+    if description.custom and format_name in ("SavedModel", "weights"):
         raise UsageError(f"{path}: needs no --custom; leave it out")
     stand_ins: tuple[str, ...] = ()
-    if kind == "SavedModel":
+    if format_name == "SavedModel":
         model = load_saved_model(path, description.tile_px)
-    elif kind == "weights":
+    elif format_name == "weights":
         model = _load_weights(path, description)
     else:
         model, stand_ins = _load_whole(path, description)
@@ -127,7 +127,7 @@ def load_network(path: Path, description: Description | None = None) -> Network:
     model = _fit(model, path, description)
     output = _output(model, path, description.output)
     sha256 = sha256_of_folder(path) if path.is_dir() else sha256_of(path)
-    return Network(model, model.input_shape[1], output, kind, sha256, stand_ins, reduced)
+    return Network(model, model.input_shape[1], output, format_name, sha256, stand_ins, reduced)
 
 
 def load_model(path: Path, custom: Path | None = None) -> keras.Model:
@@ -161,8 +161,8 @@ def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
     for change in changes:
         name, given, text = change.partition("=")
         if not given or name not in asdict(shape):
-            known = ", ".join(field.name for field in fields(shape))
-            raise UsageError(f"--unet {change}: no such setting; known, as name=value: {known}")
+            names = ", ".join(field.name for field in fields(shape))
+            raise UsageError(f"--unet {change}: no such setting; known, as name=value: {names}")
         values[name] = typed(f"--unet {change}", text, getattr(shape, name))
     try:
         return replace(shape, **values)
@@ -271,14 +271,14 @@ def _stored_shapes(path: Path) -> list[tuple[int, ...]]:
 
 def _to_float32(model: keras.Model) -> tuple[str, ...]:
     """Let every layer compute in float32; return the other precisions that were there."""
-    found = set()
+    dtypes = set()
     for layer in model._flatten_layers():
         if layer.compute_dtype != "float32" and not isinstance(layer, layers.InputLayer):
-            found.add(layer.compute_dtype)
+            dtypes.add(layer.compute_dtype)
             layer.dtype_policy = "float32"
             if isinstance(layer, layers.Normalization):
                 _make_state_anew(layer)
-    return tuple(sorted(found))
+    return tuple(sorted(dtypes))
 
 
 def _make_state_anew(layer: layers.Normalization) -> None:
@@ -318,20 +318,20 @@ def _fit(model: keras.Model, path: Path, description: Description) -> keras.Mode
 
 def _output(model: keras.Model, path: Path, given: str | None) -> str:
     """Return what the network gives, by its last layer or else by what the user says."""
-    found = output_of(model)
+    actual = output_of(model)
     channels = model.output_shape[-1]
-    if "softmax" in (given, found) and channels == 1:
+    if "softmax" in (given, actual) and channels == 1:
         raise GlioError(f"{path}: a softmax over one channel is always 1; train with a sigmoid")
     if given is not None:
-        if found in ("softmax", "sigmoid") and found != given:
-            raise UsageError(f"{path}: ends in a {found}; leave --output {given} out")
+        if actual in ("softmax", "sigmoid") and actual != given:
+            raise UsageError(f"{path}: ends in a {actual}; leave --output {given} out")
         return given
-    if found is None and channels == 1:
+    if actual is None and channels == 1:
         raise GlioError(
             f"{path}: does not say whether its one channel is a probability; "
             "pass --output sigmoid or --output logits"
         )
-    return found or ARGMAX
+    return actual or ARGMAX
 
 
 def _side_of(model: keras.Model, path: Path, tile_px: int | None) -> int:
@@ -369,5 +369,5 @@ def _reason(error: BaseException) -> str:
     text = re.sub(r"\x1b\[\d+m", "", str(error)).rpartition("Exception encountered: ")[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     preamble = ("Exception encountered when calling", "A total of")
-    told = [line for line in lines if not line.startswith(preamble)]
-    return (told or lines or [repr(error)])[0].split(". ")[0][:200]
+    messages = [line for line in lines if not line.startswith(preamble)]
+    return (messages or lines or [repr(error)])[0].split(". ")[0][:200]

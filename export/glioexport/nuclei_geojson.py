@@ -93,15 +93,15 @@ def read_outlines(path: Path, further_classes: Collection[str] = ()) -> Outlines
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise GlioError(f"{where} is no Feature; export the objects from QuPath as GeoJSON")
         properties = _object(feature, "properties", where)
-        kind = properties.get("objectType", "unknown")
-        if kind not in OUTLINED:
-            outlines.ignored[f"objects of type {kind}"] += 1
+        object_type = properties.get("objectType", "unknown")
+        if object_type not in OUTLINED:
+            outlines.ignored[f"objects of type {object_type}"] += 1
             continue
         name = _class_name(properties.get("classification"), where)
         if name and name.casefold() not in wanted:
             outlines.ignored[f"of class {name}"] += 1
             continue
-        is_cell = kind == "cell" or "nucleusGeometry" in feature
+        is_cell = object_type == "cell" or "nucleusGeometry" in feature
         shape = _object(feature, "nucleusGeometry" if is_cell else "geometry", where)
         if shape.get("type") not in ("Polygon", "MultiPolygon"):
             what = "cell" if is_cell else shape.get("type", "no geometry")
@@ -200,10 +200,10 @@ def _features(path: Path) -> list[Any]:
         raise GlioError(f"{path}: not GeoJSON, or cut short ({error}); {AGAIN}") from error
     if isinstance(value, list):
         return value
-    kind = value.get("type") if isinstance(value, dict) else None
-    if kind == "Feature":
+    object_type = value.get("type") if isinstance(value, dict) else None
+    if object_type == "Feature":
         return [value]
-    if kind == "FeatureCollection" and isinstance(value.get("features"), list):
+    if object_type == "FeatureCollection" and isinstance(value.get("features"), list):
         return list(value["features"])
     raise GlioError(f"{path}: no GeoJSON of objects; export them from QuPath as GeoJSON")
 

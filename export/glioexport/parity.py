@@ -61,12 +61,12 @@ class Parity:
 
 def parity_of(masks: Iterable[Pixels], expected: list[Pixels]) -> Parity:
     """Compare masks with those of Keras."""
-    found = agreement(zip(masks, expected, strict=True))
+    agreed = agreement(zip(masks, expected, strict=True))
     density = np.array([np.count_nonzero(mask) / mask.size for mask in expected])
     inner = np.array(CLASS_EDGES[1:-1])
     distance_points = 100 * np.abs(density[:, None] - inner).min(axis=1)
-    near = distance_points <= found.density_worst_points + 1e-9  # 0.10 - 0.08 is not quite 0.02
-    return Parity(found, int(near.sum()))
+    near = distance_points <= agreed.density_worst_points + 1e-9  # 0.10 - 0.08 is not quite 0.02
+    return Parity(agreed, int(near.sum()))
 
 
 def largest_difference(values: Iterable[Values], others: Iterable[Values]) -> float:
@@ -86,11 +86,11 @@ def check_reference(expected: list[Pixels]) -> None:
         )
 
 
-def excess(found: Agreement, tolerance: Tolerance) -> float:
+def excess(agreed: Agreement, tolerance: Tolerance) -> float:
     """Tell how far a model strays, in tolerances: above 1 it fails."""
-    missed = 1 - found.class_agreement
+    missed = 1 - agreed.class_agreement
     return max(
-        found.density_error_points / max(tolerance.density_points, 1e-9),
+        agreed.density_error_points / max(tolerance.density_points, 1e-9),
         missed / max(1 - tolerance.class_agreement, 1e-9),
     )
 
@@ -98,15 +98,15 @@ def excess(found: Agreement, tolerance: Tolerance) -> float:
 def check(figures: Mapping[str, Parity], tolerance: Tolerance) -> None:
     """Raise GlioError, naming the figure, if a model strays too far."""
     for name, parity in figures.items():
-        found = parity.agreement
-        if found.density_error_points > tolerance.density_points:
+        agreed = parity.agreement
+        if agreed.density_error_points > tolerance.density_points:
             raise GlioError(
-                f"{name}: mean density difference to Keras is {found.density_error_points:.3f} "
+                f"{name}: mean density difference to Keras is {agreed.density_error_points:.3f} "
                 f"points, more than {tolerance.density_points:g}; {WAY_OUT}"
             )
-        if found.class_agreement < tolerance.class_agreement:
+        if agreed.class_agreement < tolerance.class_agreement:
             raise GlioError(
-                f"{name}: {found.class_agreement:.1%} of the tiles keep their density class, "
+                f"{name}: {agreed.class_agreement:.1%} of the tiles keep their density class, "
                 f"fewer than {tolerance.class_agreement:.0%}; {WAY_OUT}"
             )
 

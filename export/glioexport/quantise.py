@@ -50,16 +50,16 @@ def quantise(model: Any, windows: list[Pixels], in_float: Iterable[str] = ()) ->
 
 def _operations_of(model: Any, layers: set[str]) -> list[str]:
     """Return the names of the weighted operations of some layers."""
-    found = {
+    layer_of = {
         op.get_friendly_name(): _layer_of(op)
         for op in model.get_ordered_ops()
         if op.get_type_name() in WEIGHTED
     }
-    unknown = layers - set(found.values())
+    unknown = layers - set(layer_of.values())
     if unknown:
-        known = ", ".join(dict.fromkeys(found.values()))
-        raise UsageError(f"no layer {', '.join(sorted(unknown))} to leave in float; known: {known}")
-    return [name for name, layer in found.items() if layer in layers]
+        names = ", ".join(dict.fromkeys(layer_of.values()))
+        raise UsageError(f"no layer {', '.join(sorted(unknown))} to leave in float; known: {names}")
+    return [name for name, layer in layer_of.items() if layer in layers]
 
 
 def quantise_within(
@@ -134,15 +134,15 @@ def quantise_with_control(model: Any, windows: list[Pixels], misses: MissesOfMas
 
 def layers_in_float(model: Any) -> list[str]:
     """Return the layers of a model whose weights stayed in float, in order."""
-    found = []
+    layers = []
     for op in model.get_ordered_ops():
         if op.get_type_name() in WEIGHTED:
             weights = op.input_value(1).get_node()
             while weights.get_type_name() in ("Reshape", "Convert"):
                 weights = weights.input_value(0).get_node()
             if weights.get_type_name() == "Constant" and weights.get_element_type().is_real():
-                found.append(_layer_of(op))
-    return found
+                layers.append(_layer_of(op))
+    return layers
 
 
 def _layer_of(op: Any) -> str:

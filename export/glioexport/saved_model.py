@@ -74,7 +74,9 @@ def load_saved_model(folder: Path, side_px: int | None) -> keras.Model:
         check_no_dropping(op_kinds(signature.graph))
     except GlioError as error:
         raise GlioError(f"{folder}: {error}; export the model for inference") from error
-    more = sorted(kind for kind in op_kinds(signature.graph) if kind.startswith(PROGRAM_OPS))
+    more = sorted(
+        op_type for op_type in op_kinds(signature.graph) if op_type.startswith(PROGRAM_OPS)
+    )
     if more:
         raise GlioError(
             f"{folder}: does more than compute an output ({', '.join(more)}); "

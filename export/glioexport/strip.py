@@ -54,7 +54,7 @@ class Stripped:
 
 def check_no_dropping(kinds: Iterable[str]) -> None:
     """Raise GlioError if a graph's kinds of operation hold a random one, a dropout or a branch."""
-    left = sorted(kind for kind in set(kinds) if kind.startswith(DROPPING_OPS))
+    left = sorted(op_type for op_type in set(kinds) if op_type.startswith(DROPPING_OPS))
     if left:
         raise GlioError(
             f"the graph still holds {', '.join(left)}, which would act in inference too; "
@@ -193,9 +193,9 @@ class _Copy:
                     )
 
     def _leave_out(self, layer: keras.Layer, name: str, maps: Any) -> Any:
-        known = f"{name} ({type(layer).__name__})"
-        if known not in self.removed:
-            self.removed.append(known)
+        described = f"{name} ({type(layer).__name__})"
+        if described not in self.removed:
+            self.removed.append(described)
         if not isinstance(layer, DropBlock2D) or layer.normalize or not layer.rate:
             return maps
         factor = f"{name}{FACTOR}"
