@@ -1,4 +1,4 @@
-"""Models against labelled tiles: how much of the nuclei they find, and how right the density is."""
+"""Compare models with labelled tiles: the nuclei that they find, and the error of the density."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORST = 5
 
 @dataclass(frozen=True, slots=True)
 class TileSet:
-    """Tiles that are summed up together: of one source and one split."""
+    """A group of tiles with common figures: one source and one split."""
 
     name: str
     split: str
@@ -51,11 +51,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SetAccuracy:
-    """One model on one set.
+    """The accuracy of one model on one set of tiles.
 
-    `seen` says what the model's training saw of the set. `to_baseline` is against the last model,
-    and None for that one. `stress` has the figures under each change. `worst` are the tiles of the
-    lowest Dice, the lowest first.
+    `seen` says what the training of the model saw of the set. `to_baseline` is the difference to
+    the last model, and None for that one. `stress` has the figures under each change. `worst` are
+    the tiles of lowest Dice, in rising order.
     """
 
     model: Segmenter
@@ -69,12 +69,12 @@ class SetAccuracy:
 
 
 def choose(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
-    """Return the entries of `folder` of these sets, or of all if none is named, and this split.
+    """Return the entries of `folder` with this split and in these sets, or in any if none is named.
 
     Raises
     ------
     GlioError
-        The index is unusable, has no such set, or nothing is left.
+        The index is unusable, has no such set, or no entry remains.
     """
     if split not in SPLITS:
         raise UsageError(f"split is {split!r}; known: {', '.join(SPLITS)}")
@@ -136,7 +136,7 @@ def accuracy(
             )
     tiles = load_tiles(choose(folder, sets, split), {}, None)
     results: list[SetAccuracy] = []
-    for model in reversed(models):  # the baseline first
+    for model in reversed(models):  # the baseline runs first
         normalise = normaliser(colour, model, folder)
         say(f"{model.name}: {len(tiles)} tiles")
         shown = _show(model, normalise, tiles, lambda image: image)
@@ -206,7 +206,7 @@ def _result(
 
 
 def seen(card: ModelCard | None, tiles: TileSet) -> str:
-    """Say what a training saw of a set: nothing, other tiles of the source, or these tiles."""
+    """Describe what a training saw of a set: nothing, other tiles of the source, or these tiles."""
     if card is None:
         return "not trained"
     sources = trained_on(card)
@@ -224,7 +224,9 @@ def trained_on(card: ModelCard) -> set[str]:
 
 
 def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
-    """Return what normalises the images of one slide for a model; the baseline takes any colour.
+    """Return the function that normalises the images of one slide for a model.
+
+    For the baseline it changes nothing, as that takes any colour.
 
     Raises
     ------
@@ -257,7 +259,7 @@ def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
 
 
 def _moving(method: Method[Statistic], target: Statistic | None) -> Normalise:
-    """Return what moves a slide to `target`; without one, or with too little tissue, nothing."""
+    """Return a function that moves a slide to `target`, or changes nothing if it cannot."""
 
     def move(images: list[Pixels]) -> list[Pixels]:
         source = method.fit(images)

@@ -1,4 +1,4 @@
-"""The same tiles through every backend, in turns: speed, cost, agreement, and what limits it."""
+"""Run the same tiles through every backend in turns: speed, cost, agreement and limits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PEAK_S = 0.5
 SAME_NETWORK = (0.3, 0.97)
 OTHER_NETWORK = (2.0, 0.8)
 """Largest mean density difference to the reference in points, and least share of tiles of the same
-class, for what runs the reference's network and for another one such as a student. What strays
-further has its speed not ranked."""
+class; for the reference's network, and for another one such as a student. A backend beyond them is
+not ranked by speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class _Peak:
 
 
 def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _RunningBackend:
-    """Start a backend, find its best batch size and warm it up."""
+    """Start a backend, find its best batch size, and warm it up."""
     worker = held.enter_context(Worker(backend.name, open_backend, backend, windows))
     batch = 1
     if backend.kind in (KERAS, XLA):
@@ -173,11 +173,12 @@ def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _Running
 
 
 def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:
-    """Return the batch size whose turn costs the least CPU time, each after a warm-up of its own.
+    """Return the batch size whose turn takes the least CPU time, after a warm-up for each.
 
     None is larger than the number of tiles of a turn.
 
-    CPU time, as a trial is short and another program's burst would decide it.
+    CPU time is compared because trials are short, so that a burst of another program would
+    decide them on the clock.
     """
     costs = {}
     for batch in (size for size in BATCHES if size <= tiles):
@@ -187,7 +188,7 @@ def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:
 
 
 def _gmacs(backends: Sequence[Backend]) -> list[float | None]:
-    """Return the operations of each network; what is no IR has those of an IR of its source."""
+    """Return the operations of each network; other formats use those of an IR of their source."""
     gmac_by_source = {b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.kind == IR}
     return [
         gmac_of(b.path) if b.kind == IR else gmac_by_source.get(b.source_sha256) for b in backends
@@ -196,7 +197,7 @@ def _gmacs(backends: Sequence[Backend]) -> list[float | None]:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What is known of a backend beside its turns."""
+    """The properties of a started backend, apart from its turns."""
 
     backend: Backend
     batch: int
@@ -248,7 +249,7 @@ def rows_of(
 
 
 def close_enough(agreed: Agreement, same_network: bool) -> bool:
-    """Tell whether masks are so close to the reference's that their speed may be ranked."""
+    """Tell whether masks are close enough to those of the reference for ranking the speed."""
     points, classes = SAME_NETWORK if same_network else OTHER_NETWORK
     return agreed.density_error_points <= points and agreed.class_agreement >= classes
 

@@ -1,6 +1,6 @@
-"""Is this workstation fit to run gliorun? Checks that say what was found and what to do.
+"""Check whether this workstation is fit to run gliorun, and say what to do if not.
 
-Nothing heavy is imported before its own check: that it cannot be is a finding as well.
+Heavy libraries are imported only in their own checks, as a failing import is a finding too.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gliorun.errors import GlioError
 OK, WARNING, FAULT = "ok", "warning", "FAULT"
 
 LEAST_OPENSLIDE = Version("4.0.1")
-"""The library itself: two CVEs below."""
+"""Least version of the OpenSlide library; older ones have two CVEs."""
 LEAST_MEMORY_GB, GOOD_MEMORY_GB = 3.5, 7.5
 LEAST_DISK_GB, GOOD_DISK_GB = 0.5, 5.0
 GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE = 0.02, 0.5
 GOLDEN_ERROR_POINTS, GOLDEN_CORRELATION = 4.0, 0.95
-"""The model has never seen drawn tissue; a wrong kernel or damaged weights are off by far more."""
+"""The model was not trained on drawn tissue; wrong kernels or damaged weights differ far more."""
 GOLDEN_RUNS = 3
 TILES_A_100MM2 = 6944
 
@@ -51,12 +51,12 @@ class DoctorFigures:
 
     @property
     def fit(self) -> bool:
-        """Whether nothing stands against running gliorun here."""
+        """Whether gliorun can run here."""
         return all(check.verdict != FAULT for check in self.checks)
 
 
 def examine(model: Path | None, say: Callable[[str], None]) -> DoctorFigures:
-    """Look at all that gliorun needs, with a model or the shipped one; a fault is a finding."""
+    """Check everything that gliorun needs, with a given model or the shipped one."""
     machine = this_machine()
     say("versions, processor, memory, disk, caches")
     checks = [
@@ -75,7 +75,7 @@ def examine(model: Path | None, say: Callable[[str], None]) -> DoctorFigures:
 def check_versions(
     requirements: Sequence[str], installed: Callable[[str], str]
 ) -> Generator[Check]:
-    """Compare what is installed with the floors of the package, Python's included."""
+    """Compare the installed versions, Python included, with those that the package needs."""
     for text in requirements:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
@@ -96,16 +96,16 @@ def check_versions(
 
 
 def openslide_version() -> str:
-    """Return the version of the OpenSlide library that is loaded, or why none is."""
+    """Return the version of the loaded OpenSlide library, or why it cannot be loaded."""
     try:
         import openslide
-    except (ImportError, OSError) as error:  # the library itself was not found
+    except (ImportError, OSError) as error:  # the library was not found
         return str(error)
     return str(openslide.__library_version__)
 
 
 def check_openslide(version: str) -> Check:
-    """Judge the OpenSlide library, which a system may have in an older version."""
+    """Judge the version of the OpenSlide library, which a system may provide."""
     advice = "pip install -U openslide-bin"
     if not version[:1].isdigit():
         return Check("OpenSlide library", FAULT, f"cannot be loaded: {version}", advice)
@@ -151,7 +151,7 @@ def check_memory(size: int | None) -> Check:
 
 
 def check_disk(folder: Path) -> Check:
-    """Judge the folder for temporary files, which nucleus masks of a whole slide go through."""
+    """Judge the folder for temporary files, which holds the nucleus masks of a whole slide."""
     try:
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(b"gliorun")
@@ -170,7 +170,7 @@ def check_disk(folder: Path) -> Check:
 
 
 def cache_folder() -> Path | None:
-    """Return where compiled kernels are kept, None if nowhere."""
+    """Return the folder of compiled kernels, or None."""
     try:
         from gliorun.measuring import kernels
     except ImportError:
@@ -280,7 +280,7 @@ class _Clock:
 
 
 def doctor_markdown(figures: DoctorFigures) -> str:
-    """Return one line a check, and what it comes to."""
+    """Return one line per check, and a conclusion."""
     lines = []
     for check in figures.checks:
         lines.append(f"{check.verdict:>7}  {check.name}: {check.found}")

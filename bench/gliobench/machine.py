@@ -1,4 +1,4 @@
-"""What machine this is; a speed means nothing without it."""
+"""Describe this machine, without which no speed can be judged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN_SETS = (
     "avx2", "f16c", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
     "asimd", "asimddp", "i8mm", "bf16",
 )  # fmt: skip
-"""Instruction sets that decide how fast a network runs, as Linux calls them."""
+"""Instruction sets that determine how fast a network runs, by their names in Linux."""
 CPUINFO = Path("/proc/cpuinfo")
 STATUS = Path("/proc/self/status")
 DEVICES = Path("/sys/devices")
@@ -87,7 +87,7 @@ def describe(machine: Machine | None = None) -> str:
 
 
 def noise(machine: Machine) -> str:
-    """Say that other programs ran, where they did; our own work is about one process a core."""
+    """Return a note if other programs ran; our own work is about one process per core."""
     if machine.load is None or machine.load <= 1.5 * machine.cores + 1:
         return ""
     return (
@@ -97,7 +97,7 @@ def noise(machine: Machine) -> str:
 
 
 def memory_bytes() -> int | None:
-    """Return the memory of the machine, None where it cannot be known."""
+    """Return the memory of the machine in bytes; None if it is unknown."""
     if sys.platform == "win32":
         return _windows_memory()
     try:
@@ -107,7 +107,7 @@ def memory_bytes() -> int | None:
 
 
 def peak_memory_bytes() -> int | None:
-    """Return the most memory that this process has held at once, None where it is not told.
+    """Return the peak memory of this process in bytes; None if it is unknown.
 
     Linux counts the parent's memory into `ru_maxrss` of a process it has started, but not into
     VmHWM.
@@ -149,7 +149,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _core_types() -> dict[str, int]:
-    """Return the number of performance and efficient cores of a mixed processor (Linux tells)."""
+    """Return the number of performance and efficient cores of a hybrid processor, on Linux."""
     counts = {}
     for core_type, folder in (("performance", "cpu_core"), ("efficient", "cpu_atom")):
         listed = DEVICES / folder / "cpus"
@@ -159,6 +159,6 @@ def _core_types() -> dict[str, int]:
 
 
 def _count(ranges: str) -> int:
-    """Return how many numbers a list such as "0-3,8" names."""
+    """Return how many numbers a list such as "0-3,8" contains."""
     ends = [part.split("-") for part in ranges.strip().split(",") if part]
     return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)

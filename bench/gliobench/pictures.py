@@ -17,7 +17,7 @@ from gliobench.plots import write_figures
 from gliorun.measuring.density import CLASS_EDGES, CLASS_NAMES
 
 TRUE, FOUND = "#00e5ff", "#ffe600"
-"""Outlines: told apart from tissue, and from one another with every common colour blindness."""
+"""Colours of outlines, distinct from tissue and from each other under common colour blindness."""
 PANEL_IN = 3.2
 LONGEST_ID = 32
 

@@ -1,4 +1,4 @@
-"""Charts of what was measured: tiles/s with spread, where the time goes, scaling, trade-off."""
+"""Draw charts of measurements: tiles/s with spread, time by stage, scaling, trade-off."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gliorun.atomic import cannot_write, replacing
 
 DPI = 120
 PLAIN, WRONG = "#08519c", "#cb181d"
-"""What disagrees with the reference is red."""
+"""Colour of results that disagree with the reference."""
 STAGE_COLOURS = ("#9ecae1", "#c7e9c0", "#fdd0a2", "#08519c", "#bcbddc", "#d9d9d9")
 
 
 def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
-    """Draw what there is to draw into a folder, and return the files.
+    """Draw all possible charts into a folder, and return the files.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
-    """Write figures by file name into a folder, made if need be, and return the files.
+    """Write figures by file name into a folder, which is created if needed; return the files.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
 
 
 def _free(stem: str, taken: Container[str]) -> str:
-    """Return a file name that is not taken."""
+    """Return an unused file name."""
     names = (f"{stem}{number}.png" for number in ("", *range(2, 1000)))
     return next(name for name in names if name not in taken)
 
@@ -86,7 +86,7 @@ def new_figure(width_in: float, height_in: float, title: str) -> Figure:
 def bars(
     axes: Axes, names: Sequence[str], rounds: Sequence[Sequence[float]], wrong: Sequence[bool]
 ) -> None:
-    """Draw the median of each one's rounds as a bar, every round as a dot."""
+    """Draw the median of each entry's rounds as a bar, and every round as a dot."""
     medians = [float(np.median(values)) for values in rounds]
     places = range(len(names))
     axes.barh(

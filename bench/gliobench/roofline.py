@@ -1,4 +1,4 @@
-"""What a processor can do at most, measured, and how many operations a network needs."""
+"""Measure the peak of a processor, and count the operations that a network needs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def gmac(model: Any) -> float:
 
 
 def open_peaks() -> Callable[[str, float], float]:
-    """Return what measures the peak of a precision: 10⁹ operations (two a MAC) a CPU second.
+    """Return a function that measures the peak of a precision: 10⁹ operations per CPU second.
+
+    A multiply-accumulate counts as two operations.
 
     The better of a chain of 3 × 3 convolutions and of matrix products, by OpenVINO itself, with
     everything in the cache: no network gets there. A second of CPU time is one core's, whatever

@@ -1,4 +1,4 @@
-"""What came out of `gliobench accuracy`, as Markdown and as plain values."""
+"""The results of `gliobench accuracy`, as Markdown and as plain values."""
 
 from __future__ import annotations
 

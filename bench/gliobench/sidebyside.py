@@ -1,4 +1,4 @@
-"""Documents of several machines side by side, and the schema that they follow."""
+"""Compare the documents of several machines, and give the schema that they follow."""
 
 from __future__ import annotations
 

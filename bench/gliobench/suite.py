@@ -1,4 +1,4 @@
-"""All measurements, one after the other, into one folder."""
+"""Run all measurements in turn, into one folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compare_models(
     rounds: int,
     say: Say,
 ) -> CompareFigures:
-    """Compare every way to run a model and further ones; without a model, what ships.
+    """Compare every way to run a model, and further models; by default the shipped one.
 
     Raises
     ------

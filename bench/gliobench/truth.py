@@ -1,4 +1,4 @@
-"""A density map against the true nuclei of its slide, cell by cell."""
+"""Compare a density map with the true nuclei of its slide, cell by cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways to measure the same tiles of a slide, each to be opened in a process of its own."""
+"""The ways to measure the same tiles of a slide; each is opened in its own process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is measured: a slide with a model (an IR)."""
+    """The slide to measure, and its model (an IR)."""
 
     slide: Path
     model: Path
@@ -60,9 +60,9 @@ class Run:
 
 
 class Part(Slide):
-    """A slide of which only what lies within a box, in level-0 px, shows on its overview.
+    """A slide whose overview shows only the part within a box, in level-0 px.
 
-    So the whole pipeline measures the tiles there and no others.
+    So the whole pipeline measures only the tiles there.
     """
 
     def __init__(self, path: Path, box: Box) -> None:
@@ -100,7 +100,7 @@ def middle_of(tissue: Sequence[TileSpec], count: int) -> Box:
 
 
 class Middle:
-    """Opens the middle of a slide, with as many tiles as asked for."""
+    """Opens the middle of a slide with a requested number of tiles."""
 
     def __init__(self, target: Target, card: ModelCard) -> None:
         self.target = target
@@ -212,7 +212,7 @@ def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
 
 
 def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
-    """Return what measures the CPU seconds a tile of each stage alone."""
+    """Return a function that measures the CPU seconds per tile of each stage alone."""
     engine = open_model(target.model)
     middle = Middle(target, engine.card)
 
@@ -250,7 +250,7 @@ def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Tiles as the job would give them to the network, and what the slide is normalised with."""
+    """Tiles as the job passes them to the network, and the colour table of the slide."""
 
     tiles: list[Tile]
     measured: SlideDensity
@@ -259,7 +259,7 @@ class Sample:
 
 
 def sample_of(middle: Middle, card: ModelCard, count: int) -> Sample:
-    """Return tiles in the middle of a slide, found as the job finds them."""
+    """Return tiles in the middle of a slide, chosen as the job chooses them."""
     kept: list[Tile] = []
 
     def keep(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
@@ -277,7 +277,7 @@ def sample_of(middle: Middle, card: ModelCard, count: int) -> Sample:
 
 
 def _sample(samples: dict[int, Sample], middle: Middle, card: ModelCard, count: int) -> Sample:
-    """Return a sample, the last one again if it is of as many tiles."""
+    """Return a sample; the previous one is reused if it has as many tiles."""
     if count not in samples:
         samples.clear()
         samples[count] = sample_of(middle, card, count)

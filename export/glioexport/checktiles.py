@@ -1,4 +1,4 @@
-"""Tiles to calibrate a converted model on, and others to compare it with Keras on."""
+"""Cut tiles for calibrating a converted model, and others for comparing it with Keras."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 CALIBRATION_WINDOWS = 24
 COMPARISON_WINDOWS = 36
-"""At most; with 36, one tile that changes its class is still within the tolerance of 97 %."""
+"""Most windows to compare; with 36, one changed class is still within the tolerance of 97 %."""
 WINDOWS_A_TILE = 4
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 GREEN_OVER_RED, GREEN_OVER_BLUE = 1.1, 1.1
@@ -35,7 +35,7 @@ Of 149 tiles of six sources 147 lie above; a grey picture has 1, a brown stain l
 
 @dataclass(frozen=True, slots=True)
 class CheckTiles:
-    """Windows of the network's size, colour-normalised: to calibrate on and to compare on."""
+    """Colour-normalised windows of the network's size, for calibration and for comparison."""
 
     calibration: list[Pixels]
     comparison: list[Pixels]
@@ -116,7 +116,7 @@ def _like_h_and_e(statistic: StainStatistic) -> bool:
 
 
 def _at_scale(pixels: Pixels, factor: float) -> Pixels:
-    """Resample (H, W, 3) pixels by `factor`, unless it is as good as 1."""
+    """Resample (H, W, 3) pixels by `factor`, unless it is nearly 1."""
     if abs(factor - 1) <= SAME_SCALE:
         return pixels
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])

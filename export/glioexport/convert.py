@@ -1,4 +1,4 @@
-"""A trained network in, a folder of checked CPU models out."""
+"""Convert a trained network into a folder of verified CPU models."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ FILES = frozenset(
 )
 """Everything that a conversion writes."""
 STRIP_CHECKS = 4
-"""Tiles on which the stripped network is compared with the whole one, value by value."""
+"""Number of tiles on which the stripped and the original network are compared by value."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ready:
-    """A network without dropping layers: what it gives, what Keras finds, and the report on it."""
+    """A network without dropping layers: its kind of output, the masks of Keras, and its report."""
 
     logits: keras.Model
     output: str
@@ -112,7 +112,7 @@ def convert(
 
 
 def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say: Say) -> _Ready:
-    """Take the dropping layers out, run the reference, and see that nothing else changed."""
+    """Remove the dropping layers, run the reference, and verify that nothing else changed."""
     for name in network.stand_ins:
         say(f"{name} is not here (--custom FILE.py): taken to do nothing in inference, and removed")
     if network.reduced:
@@ -237,7 +237,7 @@ def _write_all(
 def _controlled(
     work: Path, fp32: Any, windows: list[parity.Pixels], tolerance: Tolerance, say: Say
 ) -> Any:
-    """Return INT8 with as many layers in float as the tolerance asks for on `windows`."""
+    """Return INT8 with as many layers in float as the tolerance requires on `windows`."""
     expected = list(open_model(_ir_path(work, "FP32")).masks(windows))
 
     def misses(masks: list[parity.Pixels]) -> float:

@@ -1,4 +1,4 @@
-"""What a training learns from and is validated on: tiles in one colour, and how masks compare."""
+"""Choose the tiles of a training and of its validation, and compare masks with labels."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ MEANS = ("dice", "density_error_points", "density_bias_points", "class_agreement
 """Figures of `gliorun.findings.agreement` that are means over tiles."""
 WORST = 5
 FREE_LICENCES = r"(CC0|CC BY(-SA)?|PDDL|ODC-BY|MIT|Apache)\b(?!-N)"
-"""Licences that do not keep a model from commercial use; one not known is none of them."""
+"""Licences that allow commercial use of a model; an unknown licence does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The lines of an index to train on and to validate on, and the colour of their slides."""
+    """The index entries for training and for validation, and the colour of their slides."""
 
     train: list[Entry]
     val: list[Entry]
     statistics: dict[str, colour.StainStatistic]
 
     def fingerprint(self) -> str:
-        """Return a hash of all that is taught and validated on: lines, images and labels."""
+        """Return a hash of all training and validation data: entries, images and labels."""
         digest = sha256()
         for role, entries in (("train", self.train), ("val", self.val)):
             for entry in sorted(entries, key=lambda e: (e.set, e.id)):
@@ -83,7 +83,7 @@ class Lessons:
 
 
 def intended_use(sources: Iterable[Any]) -> str:
-    """Return what a model may be used for: no more than the tiles that it was taught on.
+    """Return the permitted use of a model, which the licences of its training tiles limit.
 
     `sources` are as a card has them; one without a licence does not allow more than research.
     """
@@ -126,7 +126,7 @@ def load_lessons(chosen: Chosen, target: colour.StainStatistic | None) -> Lesson
 
 
 def otsu_baseline(checks: list[LabelledTile], say: Callable[[str], None]) -> dict[str, Agreement]:
-    """Compare the haematoxylin threshold, what one would otherwise use, with the labels.
+    """Compare the haematoxylin threshold, the simple alternative, with the labels.
 
     It sees a tile in its own colour, and like its label at the scale that networks see it in.
     """
@@ -190,7 +190,7 @@ def _pairs_by_set(
 
 
 def mask_of_tile(model: keras.Model) -> SegmentTile:
-    """Return what segments a tile, colour-normalised already, of any size."""
+    """Return a function that segments a colour-normalised tile of any size."""
     predict = mask_predictor(model)
     side = model.input_shape[1]
     return lambda tile: segment(tile.pixels, predict, side)

@@ -1,4 +1,4 @@
-"""The converted models beside Keras, on the same tiles."""
+"""Compare the converted models with Keras on the same tiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Values = NDArray[np.float32]
 Predictor = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 
 NUCLEUS_SHARE = (0.001, 0.99)
-"""Bounds of the nucleus area over all tiles between which a comparison says something."""
+"""Bounds of the total nucleus share between which a comparison is meaningful."""
 
 
 WAY_OUT = "pass tiles that are like your slides, or a wider limit"
@@ -49,7 +49,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """One converted model beside Keras.
+    """The agreement of one converted model with Keras.
 
     `tiles_near_edge` counts the tiles whose density by Keras lies within this model's worst
     density difference of an edge of the six classes: only they can change their class.
@@ -76,7 +76,7 @@ def largest_difference(values: Iterable[Values], others: Iterable[Values]) -> fl
 
 
 def check_reference(expected: list[Pixels]) -> None:
-    """Raise GlioError if Keras finds nucleus hardly anywhere, or nearly everywhere."""
+    """Raise GlioError if Keras finds almost no nuclei, or nuclei almost everywhere."""
     share = float(np.mean([np.count_nonzero(mask) / mask.size for mask in expected]))
     low, high = NUCLEUS_SHARE
     if not low <= share <= high:
@@ -87,7 +87,7 @@ def check_reference(expected: list[Pixels]) -> None:
 
 
 def excess(agreed: Agreement, tolerance: Tolerance) -> float:
-    """Tell how far a model strays, in tolerances: above 1 it fails."""
+    """Return the deviation of a model in tolerances; above 1 it fails."""
     missed = 1 - agreed.class_agreement
     return max(
         agreed.density_error_points / max(tolerance.density_points, 1e-9),

@@ -1,4 +1,4 @@
-"""INT8 by NNCF: plain, and with the layers left in float that accuracy needs."""
+"""Quantise models to INT8 with NNCF, and keep layers in float where accuracy needs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_IN_FLOAT = 3
 """Layers that `quantise_within` may leave in float."""
 
 HEADROOM = 0.7
-"""Share of the limit to stay within on the tiles it judges on, as it must keep it on others."""
+"""Share of the limit that is used on the tiles for the choice, as others must stay within it."""
 WEIGHTED = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
 
 
@@ -38,7 +38,7 @@ def quantise(model: Any, windows: list[Pixels], in_float: Iterable[str] = ()) ->
     """
     nncf, calibration = _calibration(windows)
     kept = _operations_of(model, set(in_float))
-    with redirect_stdout(sys.stderr):  # its progress bar is talk, not a result
+    with redirect_stdout(sys.stderr):  # the progress bar must not mix with results on stdout
         return nncf.quantize(
             model.clone(),
             calibration,
@@ -76,10 +76,10 @@ def quantise_within(
     windows : list of (H, W, 3) uint8
         To calibrate on.
     misses : callable
-        Takes an INT8 model and tells how far it is off: in tolerances, 1 being the limit, and,
-        to tell equals apart, by its mean density difference.
+        Takes an INT8 model and returns its deviation in tolerances, 1 being the limit, and, as a
+        tie-break, its mean density difference.
     in_float : iterable of str
-        Layers that stay in float whatever comes.
+        Layers that stay in float in any case.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def quantise_with_control(model: Any, windows: list[Pixels], misses: MissesOfMas
     windows : list of (H, W, 3) uint8
         To calibrate on, and to judge on.
     misses : callable
-        Takes the masks of all `windows` and tells how far they are off, 1 being the limit.
+        Takes the masks of all `windows` and returns their deviation, 1 being the limit.
     """
     nncf, calibration = _calibration(windows)
 
