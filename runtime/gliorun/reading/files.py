@@ -23,8 +23,8 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """Suffixes of the slides that are searched for in a folder: the formats of OpenSlide."""
 DICOM = ".dcm"
-"""A folder that holds such files is one slide; but a single one beside slides of another format is a
-slide by itself."""
+"""A folder that holds such files is one slide; but a single one beside slides of another format is
+a slide by itself."""
 NO_SUFFIX = re.compile(r"(\.\d+)?")
 """Suffix of a DICOM file without ".dcm": none, or the last number of its identifier."""
 DICOM_HEAD_BYTES, DICOM_MARK = 1024, slice(128, 132)

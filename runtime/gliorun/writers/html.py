@@ -103,7 +103,7 @@ def _quality(result: Result) -> list[tuple[str, str]]:
 
 
 def _record(run: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Return a run record as groups of (name, value): one per nested entry, the rest under "run"."""
+    """Return a run record as groups of (name, value), one per nested entry; the rest is "run"."""
     groups: dict[str, list[tuple[str, str]]] = {"run": []}
     for key, value in run.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
