@@ -182,16 +182,16 @@ class EveryMinute:
 
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
-        self._told_s = 0.0
+        self._reported_s = 0.0
 
     def line(self, done: int, total: int, bottleneck: str, *, is_first: bool) -> str | None:
         """Return the progress line, or None if it is not due yet."""
         now_s = time.monotonic()
         if is_first:
-            self._told_s = now_s
-        if now_s - self._told_s < LINE_S:
+            self._reported_s = now_s
+        if now_s - self._reported_s < LINE_S:
             return None
-        self._told_s = now_s
+        self._reported_s = now_s
         return f"{done:,} of {total:,} tiles, {', '.join(pace(self._progress, bottleneck))}"
 
 
@@ -360,7 +360,7 @@ class JsonLines:
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
         self._out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self._told_s = float("-inf")
+        self._reported_s = float("-inf")
 
     def _tell(self, event: str, **values: Any) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
@@ -376,14 +376,14 @@ class JsonLines:
 
     def started(self, path: Path) -> None:
         self._progress.start(path)
-        self._told_s = float("-inf")
+        self._reported_s = float("-inf")
         self._tell("started", slide=str(path))
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
         progress = self._progress
         progress.step(done, total)
-        if time.monotonic() - self._told_s >= EVENT_S:
-            self._told_s = time.monotonic()
+        if time.monotonic() - self._reported_s >= EVENT_S:
+            self._reported_s = time.monotonic()
             self._tell(
                 "tiles",
                 slide=str(progress.slide),

@@ -72,8 +72,8 @@ def test_the_truth_of_each_tile_follows_from_its_pixels(written):
 
 def test_the_true_densities_are_about_those_wanted(written):
     _, giant = written
-    found = np.unique(giant.density[np.isfinite(giant.density)])
-    assert np.abs(found[:, None] - DENSITIES).min(axis=1).max() < 0.05
+    densities = np.unique(giant.density[np.isfinite(giant.density)])
+    assert np.abs(densities[:, None] - DENSITIES).min(axis=1).max() < 0.05
 
 
 @pytest.mark.parametrize(("gigapixels", "share"), [(0.01, 1.0), (0.1, 0.1), (1.0, 0.35)])
@@ -137,9 +137,9 @@ def test_a_perfect_network_measures_the_truth(written):
         for row, column in np.ndindex(density.density.shape)
         if np.isfinite(density.density[row, column])
     ]
-    found = against_cells(cells, read_cells(truth_path(path)))
-    assert giant.tissue_tiles <= found.cells <= 1.4 * giant.tissue_tiles
-    assert found.correlation > 0.95
+    comparison = against_cells(cells, read_cells(truth_path(path)))
+    assert giant.tissue_tiles <= comparison.cells <= 1.4 * giant.tissue_tiles
+    assert comparison.correlation > 0.95
 
 
 @pytest.mark.parametrize(

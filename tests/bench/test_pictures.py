@@ -18,8 +18,8 @@ def result(name, pairs, of_set="gliomas"):
     for number, (mask, truth) in enumerate(pairs):
         entry = Entry(of_set, f"{number}", "", "val", "", None, None)
         pixels = np.full((*truth.shape, 3), 200, np.uint8)
-        found = score(entry.id, "", mask, truth)
-        shown.append(Shown(LabelledTile(entry, pixels, truth), mask, found))
+        tile_score = score(entry.id, "", mask, truth)
+        shown.append(Shown(LabelledTile(entry, pixels, truth), mask, tile_score))
     scores = [one.score for one in shown]
     return SetAccuracy(
         model=Segmenter(name, lambda image: image),

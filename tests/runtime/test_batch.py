@@ -711,6 +711,6 @@ def test_a_ledger_of_hundreds_opens_and_finds(tmp_path):
         ledger.failed(record, "why")
     again = Ledger(maps, {}, batches.CSV)
     assert len(list(again)) == 300
-    found = again.of(tmp_path / "7.svs")
-    assert found is not None
-    assert found.reason == "why"
+    record = again.of(tmp_path / "7.svs")
+    assert record is not None
+    assert record.reason == "why"

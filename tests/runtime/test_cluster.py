@@ -53,13 +53,21 @@ def process(*words: object, log: Path) -> Generator[subprocess.Popen[bytes]]:
 @contextmanager
 def scheduler(folder: Path) -> Generator[str]:
     """Run a scheduler and give its address."""
-    found = folder / "scheduler.json"
-    words = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", found)
+    scheduler_file = folder / "scheduler.json"
+    words = (
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        scheduler_file,
+    )
     with process(
         sys.executable, "-m", "distributed.cli.dask_scheduler", *words, log=folder / "scheduler.log"
     ):
-        _until(lambda: found.exists() and _is_whole(found), "no scheduler")
-        yield json.loads(found.read_text())["address"]
+        _until(lambda: scheduler_file.exists() and _is_whole(scheduler_file), "no scheduler")
+        yield json.loads(scheduler_file.read_text())["address"]
 
 
 def _is_whole(path: Path) -> bool:
@@ -169,14 +177,14 @@ def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_w
 
 
 def test_a_wrong_option_ends_the_run_and_lets_no_worker_go(tmp_path, one_worker):
-    slide, told = batches.tiny(tmp_path / "a.svs"), []
+    slide, complaints = batches.tiny(tmp_path / "a.svs"), []
     address, plan = one_worker.scheduler.address, batches.plan(cell_px=7)
     with (
-        cluster.on(address, plan, told.append) as work,
+        cluster.on(address, plan, complaints.append) as work,
         pytest.raises(UsageError, match="pass a --cell-px that does"),
     ):
         batches.run([slide], tmp_path / "maps", work, wanted=plan)
-    assert told == []
+    assert complaints == []
     assert batches.records(tmp_path / "maps") == {}
 
 
@@ -195,7 +203,7 @@ def test_a_slide_whose_folder_has_vanished_fails_and_lets_no_worker_go(tmp_path,
 @pytest.mark.slow
 def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, monkeypatch):
     """The first worker, in a process of its own, is told of another gliorun by its environment."""
-    slide, told = batches.tiny(tmp_path / "a.svs"), []
+    slide, complaints = batches.tiny(tmp_path / "a.svs"), []
     other = tmp_path / "other"
     other.mkdir()
     (other / "sitecustomize.py").write_text("import gliorun\ngliorun.__version__ = 'other'\n")
@@ -206,18 +214,21 @@ def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, mon
             with distributed.Client(address, set_as_default=False) as onlooker:
                 onlooker.wait_for_workers(1, timeout=WAIT_S)
             plan = batches.plan()
-            with cluster.on(address, plan, told.append) as work, ExitStack() as held:
+            with cluster.on(address, plan, complaints.append) as work, ExitStack() as held:
 
                 def with_help(tasks):
                     for ended in work(tasks):
-                        if any("it is let go" in line for line in told) and len(told) == 1:
-                            told.append("help comes")
+                        if (
+                            any("it is let go" in line for line in complaints)
+                            and len(complaints) == 1
+                        ):
+                            complaints.append("help comes")
                             held.enter_context(worker(address, tmp_path, "fit"))
                         yield ended
 
                 tally = batches.run([slide], tmp_path / "maps", with_help)
     assert tally.done == 1
-    assert re.search("its gliorun is other, wanted is .*; it is let go", told[0])
+    assert re.search("its gliorun is other, wanted is .*; it is let go", complaints[0])
 
 
 def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
@@ -231,13 +242,13 @@ def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_lost_scheduler_ends_the_run_and_the_next_one_goes_on(tmp_path):
-    scans, maps, told = tmp_path / "scans", tmp_path / "maps", []
+    scans, maps, complaints = tmp_path / "scans", tmp_path / "maps", []
     paths = [batches.tiny(scans / f"{number}.svs") for number in range(3)]
     plan = batches.plan()
     with ExitStack() as held:
         address = held.enter_context(scheduler(tmp_path))
         held.enter_context(worker(address, tmp_path, "one"))
-        with cluster.on(address, plan, told.append) as work:
+        with cluster.on(address, plan, complaints.append) as work:
 
             def losing(tasks):
                 for ended in work(tasks):

@@ -48,11 +48,11 @@ def test_fifty_kills_change_no_byte(large, undisturbed, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["killed"] == 50
-    assert len(told["resumed"]) > 2
-    assert max(told["resumed"]) > 10
-    assert set(told["tables"]) == {undisturbed}
+    report = json.loads(done.stdout)
+    assert report["killed"] == 50
+    assert len(report["resumed"]) > 2
+    assert max(report["resumed"]) > 10
+    assert set(report["tables"]) == {undisturbed}
 
 
 @pytest.mark.slow

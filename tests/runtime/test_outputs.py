@@ -84,8 +84,10 @@ def test_the_outputs_tell_one_story(outputs):
     assert np.mean([float(row["density"]) for row in held]) > float(record["density"]["mean"])
     with tifffile.TiffFile(outputs / "map.ome.tif") as tiff:
         densities = tiff.series[0].asarray()
-    found = np.sort(densities[~np.isnan(densities)])
-    np.testing.assert_allclose(found, np.sort([float(r["density"]) for r in rows]), atol=1e-5)
+    densities_sorted = np.sort(densities[~np.isnan(densities)])
+    np.testing.assert_allclose(
+        densities_sorted, np.sort([float(r["density"]) for r in rows]), atol=1e-5
+    )
     inside, tissue, of_cell = (
         np.array([float(row[name]) for row in rows])
         for name in ("valid_fraction", "tissue_fraction", "density")
@@ -134,8 +136,8 @@ def disk_of(size: int) -> Generator[None]:
 
 @pytest.fixture(scope="module")
 def result(small_slide):
-    found = runs.dark_run(small_slide.path, Settings(threads=1))
-    return replace(found, run={"a": 1})
+    dark_result = runs.dark_run(small_slide.path, Settings(threads=1))
+    return replace(dark_result, run={"a": 1})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -222,5 +224,5 @@ def test_both_pictures_say_that_the_colour_was_not_matched():
     result = figures.made((4_800, 3_360))
     result = replace(result, measured=replace(result.measured, warnings=(UNMATCHED,)))
     for page in (png.draw(result, writers.Appearance()), qc.draw(result)):
-        told = " ".join(figures.texts_of(page))
-        assert "colour not matched to the model's" in told
+        text = " ".join(figures.texts_of(page))
+        assert "colour not matched to the model's" in text

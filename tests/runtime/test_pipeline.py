@@ -54,13 +54,13 @@ def test_every_tile_with_tissue_has_the_density_of_its_own_pixels(small_slide):
     density = measured.density
     with Slide(small_slide.path) as slide:
         for spec in density.grid:
-            found = density.density[spec.row, spec.column]
+            value = density.density[spec.row, spec.column]
             if measured.tissue.touches(spec):
                 tile = slide.read(spec, 480)
                 inside = tile[..., 3] >= 128
-                assert found == is_dark(tile)[inside].mean()
+                assert value == is_dark(tile)[inside].mean()
             else:
-                assert np.isnan(found)
+                assert np.isnan(value)
     assert density.measured_tiles() == 11
     assert measured.warnings == ()
 
@@ -412,17 +412,17 @@ def mostly_blurred(tmp_path_factory):
 
 
 def test_tiles_that_are_left_out_count_as_progress_and_for_the_checkpoint(mostly_blurred):
-    told, journal = [], Noted()
-    measured = run(mostly_blurred, progress=lambda *step: told.append(step), journal=journal)
+    steps, journal = [], Noted()
+    measured = run(mostly_blurred, progress=lambda *step: steps.append(step), journal=journal)
     assert measured.density.left_out() == {Status.BLURRED: 12}
-    assert told == [(n, 16) for n in range(17)]
+    assert steps == [(n, 16) for n in range(17)]
     assert journal.known == list(range(1, 17))
 
 
 def test_a_run_that_goes_on_tells_first_how_far_an_earlier_one_came(mostly_blurred):
-    told, earlier = [], run(mostly_blurred).density
-    run(mostly_blurred, progress=lambda *step: told.append(step), journal=Noted(earlier))
-    assert told == [(n, 16) for n in range(8, 17)]
+    steps, earlier = [], run(mostly_blurred).density
+    run(mostly_blurred, progress=lambda *step: steps.append(step), journal=Noted(earlier))
+    assert steps == [(n, 16) for n in range(8, 17)]
 
 
 def test_without_limits_every_tile_is_measured(spoiled):

@@ -65,11 +65,11 @@ class Folder:
 
     def look(self, times: int = 1) -> list[Path]:
         """Look so many times and return what is handed on."""
-        found = []
+        handed_on = []
         for _ in range(times):
             while (path := next(self.looks)) is not None:
-                found.append(path)
-        return found
+                handed_on.append(path)
+        return handed_on
 
 
 @pytest.fixture

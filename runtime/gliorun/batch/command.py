@@ -61,10 +61,10 @@ def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
         No slide was found, or no slide can be measured, or the folder cannot be written.
     """
     folder, plan = _folder_of(request), job.settled(plan)
-    amiss: dict[str, str] = {}
-    slides = list(find_slides(request.names, folder, amiss.__setitem__))
+    faults: dict[str, str] = {}
+    slides = list(find_slides(request.names, folder, faults.__setitem__))
     reporter = output_mode.reporter(RunProgress({path: _size(path) for path in slides}))
-    lines = [f"{name}: {fault}" for name, fault in amiss.items()]
+    lines = [f"{name}: {fault}" for name, fault in faults.items()]
     if not slides:
         raise GlioError(f"{'; '.join(lines)}; name a slide, or a folder that holds some")
     for line in lines:
@@ -104,7 +104,7 @@ def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
 @contextmanager
 def _work(request: Request, plan: job.Plan, reporter: Reporter) -> Iterator[loop.Work]:
     if request.cluster is None:
-        yield loop.here(plan, reporter.tiles, reporter.say)
+        yield loop.local_work(plan, reporter.tiles, reporter.say)
         return
     try:
         from gliorun.batch import cluster

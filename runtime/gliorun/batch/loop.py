@@ -284,7 +284,7 @@ Tiles = Callable[[int, int, str], None]
 Say = Callable[[str], None]
 
 
-def here(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
+def local_work(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
     """Return the function that measures slides in this process, one at a time."""
 
     @lru_cache(maxsize=1)

@@ -57,14 +57,14 @@ def arriving(
         Receives faults, their end, and the slides that the watch waits for.
     """
     seen: dict[Path, _Seen] = {}
-    amiss: dict[str, str] = {}
-    news = _News(reporter)
+    faults: dict[str, str] = {}
+    waiting_list = _WaitingList(reporter)
     while True:
         started_s = time.monotonic()
-        before, amiss = amiss, {}
-        seen = _look(names, leave_out, seen, amiss.__setitem__)
-        _tell_of_faults(before, amiss, reporter)
-        look_s = time.monotonic() - started_s
+        before, faults = faults, {}
+        seen = _poll(names, leave_out, seen, faults.__setitem__)
+        _report_faults(before, faults, reporter)
+        poll_s = time.monotonic() - started_s
         waiting: dict[Path, str] = {}
         for path, seen_slide in seen.items():
             if seen_slide.taken:
@@ -76,40 +76,40 @@ def arriving(
             else:
                 seen_slide.taken = True
                 yield path
-        news.tell(waiting)
+        waiting_list.report(waiting)
         yield None
-        _sleep(max(settle_s / POLLS, look_s))  # do not poll a slow share without pause
+        _sleep(max(settle_s / POLLS, poll_s))  # do not poll a slow share without pause
 
 
-class _News:
+class _WaitingList:
     """Reports the slides that a watch waits for when they change, at most every `LIST_S`."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._told: dict[Path, str] = {}
+        self._reported: dict[Path, str] = {}
         self._due_s = float("-inf")
 
-    def tell(self, waiting: dict[Path, str]) -> None:
+    def report(self, waiting: dict[Path, str]) -> None:
         if not waiting:
-            self._told = {}
-        elif waiting != self._told and time.monotonic() >= self._due_s:
+            self._reported = {}
+        elif waiting != self._reported and time.monotonic() >= self._due_s:
             self._reporter.waiting(waiting)
-            self._told, self._due_s = waiting, time.monotonic() + LIST_S
+            self._reported, self._due_s = waiting, time.monotonic() + LIST_S
 
 
-def _tell_of_faults(before: dict[str, str], amiss: dict[str, str], reporter: Reporter) -> None:
+def _report_faults(before: dict[str, str], faults: dict[str, str], reporter: Reporter) -> None:
     """Report the faults that are new since the last poll, and those that are over."""
-    for name, fault in sorted(amiss.items()):
+    for name, fault in sorted(faults.items()):
         if before.get(name) != fault:
             reporter.complain(f"{name}: {fault}; waiting")
-    for name in sorted(before.keys() - amiss.keys()):
+    for name in sorted(before.keys() - faults.keys()):
         if before[name] == NO_SLIDE:
             reporter.back(f"{name}: holds slides now")
         elif is_there(Path(name)):
             reporter.back(f"{name}: is there again")
 
 
-def _look(
+def _poll(
     names: list[str], leave_out: Path, before: dict[Path, _Seen], complain: Complain
 ) -> dict[Path, _Seen]:
     """Return the slides that exist now, with the earlier entries of those that are unchanged."""

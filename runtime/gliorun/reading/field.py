@@ -46,7 +46,7 @@ def read_field(path: Path) -> Field | None:
         It cannot be read from its disk.
     """
     with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is amiss is a refusal
+        warnings.simplefilter("ignore")  # pillow warns where we refuse
         is_tiff = file.read(4) in LAYOUTS
         if is_tiff and not has_strips(path):  # a damaged slide, which pillow must not read
             return None
