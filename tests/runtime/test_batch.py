@@ -20,7 +20,7 @@ import slides
 from gliorun import demo, writers
 from gliorun.batch import loop
 from gliorun.batch.failure import Failure
-from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
 from gliorun.batch.loop import Task
 from gliorun.errors import GlioError, StalledError
 from gliorun.reading import files
@@ -509,7 +509,7 @@ def test_a_copy_takes_the_place_of_a_slide_that_was_cut_off(tmp_path):
 def test_a_slide_that_every_run_dies_of_is_given_up_by_a_watch_and_tried_by_a_batch(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
     work = batches.copies_what_it_reads()
-    for _ in range(MAX_CUT_OFF):
+    for _ in range(MAX_INTERRUPTED):
         dying([slide], maps)
     assert counts(batches.run([slide], maps, work, retry=False)) == (0, 1, 0)
     assert "5 runs in turn were cut off" in batches.summary(maps)["a"]["reason"]

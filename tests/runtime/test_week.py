@@ -26,7 +26,7 @@ import pytest
 import batches
 import slides
 from gliorun import demo
-from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, UNDER_WAY, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, UNDER_WAY, Record
 
 SLIDES = int(os.environ.get("WEEK_SLIDES", "60"))
 KILLS = int(os.environ.get("WEEK_KILLS", "16"))
@@ -332,7 +332,7 @@ def test_a_week_of_watching(tmp_path, scanner, watcher):
         scanning = pool.submit(scan_all, scanner, cuts, over)
         try:
             while len(cuts) < KILLS and not (scanning.done() and scanning.exception()):
-                while any(r.tries > MAX_CUT_OFF - 3 for r in watcher.at_work()):
+                while any(r.tries > MAX_INTERRUPTED - 3 for r in watcher.at_work()):
                     time.sleep(0.05)  # so often in turn is what gives a slide up
                 if len(cuts) % 8 == 7:
                     assert watcher.stop() == 0, watcher.log.read_text()[-3000:]

@@ -27,7 +27,7 @@ from gliorun.reading.files import (
 FORMAT = 1
 RECORDS = "records"
 """Subfolder of the output folder; it holds one record per slide."""
-MAX_CUT_OFF = 5
+MAX_INTERRUPTED = 5
 """A slide is given up after so many interrupted runs in turn: it may be what kills them."""
 TRY_AGAIN_S = (600.0, 3600.0, 86400.0)
 """Waiting times before a watch retries a failed slide; after the last one only if it changes."""
@@ -303,7 +303,7 @@ class Ledger:
         record = self.of(slide)
         return record is not None and record.state == "failed" and self._try_again(record)
 
-    def cut_off(self, slide: Path) -> int:
+    def interrupted_runs(self, slide: Path) -> int:
         """Return how many runs of a slide in turn were interrupted."""
         record = self.of(slide)
         return record.tries if record is not None and record.state == "started" else 0
@@ -340,37 +340,37 @@ class Ledger:
         )
         self._clear(name)
         try:
-            self._workshop(name).mkdir(parents=True, exist_ok=True)
+            self._work_folder(name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         return self._write(record), before
 
-    def _workshop(self, name: str) -> Path:
+    def _work_folder(self, name: str) -> Path:
         return self.folder / UNDER_WAY / name
 
     def tidy(self) -> None:
         """Delete unpublished outputs; keep the checkpoints of interrupted runs."""
-        home = self.folder / UNDER_WAY
+        parent = self.folder / UNDER_WAY
         with suppress(OSError):
-            for workshop in list(home.iterdir()):
-                if time.time() - workshop.stat().st_mtime > STALE_S:
-                    shutil.rmtree(workshop, ignore_errors=True)
+            for work_folder in list(parent.iterdir()):
+                if time.time() - work_folder.stat().st_mtime > STALE_S:
+                    shutil.rmtree(work_folder, ignore_errors=True)
                 else:
-                    self._clear(workshop.name)
-            home.rmdir()
+                    self._clear(work_folder.name)
+            parent.rmdir()
 
     def _clear(self, name: str) -> None:
         """Delete the unfinished outputs of a slide; its checkpoint, in a subfolder, stays."""
-        workshop = self._workshop(name)
+        work_folder = self._work_folder(name)
         with suppress(OSError):
-            for file in list(workshop.iterdir()):
+            for file in list(work_folder.iterdir()):
                 if file.is_file():
                     file.unlink()
-            workshop.rmdir()
+            work_folder.rmdir()
 
     def made_at(self, record: Record) -> list[Path]:
         """Return the temporary paths at which the outputs of a slide are written."""
-        return [self._workshop(record.name) / output for output in record.outputs]
+        return [self._work_folder(record.name) / output for output in record.outputs]
 
     def publish(self, record: Record) -> None:
         """Move the complete outputs of a slide to their final places: all of them, or none.
@@ -411,7 +411,7 @@ class Ledger:
             )
         )
         # removes the checkpoint, but only after the record has been written
-        shutil.rmtree(self._workshop(record.name), ignore_errors=True)
+        shutil.rmtree(self._work_folder(record.name), ignore_errors=True)
         return record
 
     def failed(self, record: Record, reason: str, trace: str = "") -> Record:

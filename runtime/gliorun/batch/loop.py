@@ -16,7 +16,7 @@ from gliorun import job, writers
 from gliorun.atomic import cannot_write, remove_leftovers
 from gliorun.batch import summary
 from gliorun.batch.failure import Failure, of_one_slide
-from gliorun.batch.ledger import MAX_CUT_OFF, Ledger, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger, Record
 from gliorun.errors import GlioError, StalledError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.pipeline import Progress, Waits
@@ -166,7 +166,7 @@ class _Run:
                 while suspects:
                     yield from self._task(suspects.pop(0))
                 yield None
-            elif self.ledger.cut_off(path):
+            elif self.ledger.interrupted_runs(path):
                 suspects.append(path)
             else:
                 yield from self._task(path)
@@ -179,11 +179,11 @@ class _Run:
             self.tally.skipped += 1
             self.reporter.skipped(path, settled)
             return
-        cut_off = self.ledger.cut_off(path)
+        interrupted = self.ledger.interrupted_runs(path)
         record, before = self.ledger.start(path)
-        if cut_off >= MAX_CUT_OFF and not self.retry:
+        if interrupted >= MAX_INTERRUPTED and not self.retry:
             reason = (
-                f"{path}: {MAX_CUT_OFF} runs in turn were cut off while it was measured; "
+                f"{path}: {MAX_INTERRUPTED} runs in turn were cut off while it was measured; "
                 "run it without --watch to try again"
             )
             self._end(Task(path, self.plan, record, before), Failure(reason))

@@ -199,7 +199,7 @@ def _artefacts(density: NDArray[np.float64]) -> tuple[Squares, Squares, Squares]
 
 
 def solid_share(squares: Squares, inside: Squares) -> float:
-    """Return the share of squares inside the slide that are set together with all their neighbours."""
+    """Return the share of squares inside the slide that are set, as are all their neighbours."""
     solid = np.ones((squares.shape[0] + 2, squares.shape[1] + 2), dtype=np.bool_)
     solid[1:-1, 1:-1] = squares | ~inside
     solid = solid[:-2] & solid[1:-1] & solid[2:]
