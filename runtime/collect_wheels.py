@@ -27,7 +27,7 @@ MARKERS = {
 
 
 def pip(*arguments: str | Path) -> None:
-    """Run pip, which shows its progress; what it warns of is told only where it fails."""
+    """Run pip and show its progress; show its errors only if it fails."""
     command = [sys.executable, "-m", "pip", *arguments]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     if done.returncode:
@@ -39,30 +39,30 @@ def pip(*arguments: str | Path) -> None:
 
 
 def missing(folder: Path, system: str, python: str) -> set[str]:
-    """Return what the wheels need on the workstation that pip, asked here, has not fetched."""
+    """Return the requirements of the wheels on the workstation that pip has not fetched here."""
     from pip._vendor.packaging.requirements import Requirement  # pip has no public one
     from pip._vendor.packaging.utils import canonicalize_name
 
     there = {**MARKERS[system], "python_version": python, "python_full_version": f"{python}.0"}
-    needed, found = {}, set()
+    needed, fetched = {}, set()
     for path in folder.iterdir():
         with zipfile.ZipFile(path) as wheel:
             (name,) = (n for n in wheel.namelist() if re.fullmatch(r"[^/]+-info/METADATA", n))
             about = message_from_bytes(wheel.read(name))
-        found.add(canonicalize_name(about["Name"]))
+        fetched.add(canonicalize_name(about["Name"]))
         for wanted in map(Requirement, about.get_all("Requires-Dist", [])):
             if wanted.marker is None or wanted.marker.evaluate({**there, "extra": ""}):
                 needed[canonicalize_name(wanted.name)] = f"{wanted.name}{wanted.specifier}"
-    return {needed[name] for name in needed.keys() - found}
+    return {needed[name] for name in needed.keys() - fetched}
 
 
 def collect(system: str, python: str, extra: str, out: Path) -> str:
-    """Make the folder `out`, whole or not at all, and say what it holds."""
+    """Make the folder `out`, complete or not at all, and return a summary of it."""
     with tempfile.TemporaryDirectory(prefix=".wheels-", dir=out.resolve().parent) as partial:
         folder, leave = Path(partial, "wheels"), shutil.ignore_patterns(".*", "__pycache__")
         for name in FILES:
             shutil.copy(ROOT / name, partial)
-        for name in ROOMS:  # a build leaves things beside what it builds
+        for name in ROOMS:  # a build writes beside its sources
             shutil.copytree(ROOT / name, Path(partial, name), ignore=leave)
         pip("wheel", "--no-deps", f"--wheel-dir={folder}", partial)
         (ours,) = folder.iterdir()
@@ -83,7 +83,7 @@ def collect(system: str, python: str, extra: str, out: Path) -> str:
 
 
 def main() -> None:
-    """Read the command line, collect, say what came of it."""
+    """Read the command line, collect the wheels, and print a summary."""
     here = f"3.{sys.version_info.minor}"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("platform", choices=TAGS, help="of the workstation, on x86-64")

@@ -55,7 +55,7 @@ def made(
     random = np.random.default_rng(0)
     for place in random.choice(grid.rows * columns, unreadable, replace=False):
         spec = grid.tile(int(place % columns), int(place // columns))
-        density.mark_unreadable(spec)
+        density.leave_out(spec, Status.UNREADABLE)
         n = density.cells_a_tile
         density.valid_px[spec.row * n : spec.row * n + n, spec.column * n : spec.column * n + n] = 0
     shares = random.choice([0.01, 0.03, 0.06, 0.12, 0.18, 0.3], density.valid_px.shape)

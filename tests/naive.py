@@ -92,7 +92,7 @@ def outlines(mask: Pixels) -> set[tuple[tuple[int, int], ...]]:
         ):
             if not beyond:
                 leaving.setdefault(corner, []).append(direction)
-    found = set()
+    names = set()
     edges = {(corner, direction) for corner, ways in leaving.items() for direction in ways}
     while edges:
         edge, walked = next(iter(edges)), []
@@ -104,8 +104,8 @@ def outlines(mask: Pixels) -> set[tuple[tuple[int, int], ...]]:
             if edge[1] != (dx, dy):
                 walked.append(edge[0])
         first = walked.index(min(walked))
-        found.add((*walked[first:], *walked[:first]))
-    return found
+        names.add((*walked[first:], *walked[:first]))
+    return names
 
 
 def hot_spots(density, scale, area_mm2, count, min_share, many_cells):

@@ -18,7 +18,7 @@ import pytest
 import slides
 from conftest import SHARED
 from gliorun import job
-from gliorun.pipeline import Settings
+from gliorun.settings import Settings
 from guides import ROOT, marked
 
 pytestmark = pytest.mark.slow

@@ -61,15 +61,15 @@ def built(tmp_path_factory) -> Path:
 
 def sources() -> set[str]:
     """Return every file of the three packages, by its name inside the wheel."""
-    found = set()
+    names = set()
     for room in ROOMS:
         top = (ROOT / room).parent
-        found |= {
+        names |= {
             path.relative_to(top).as_posix()
             for path in (ROOT / room).rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         }
-    return found
+    return names
 
 
 def test_the_wheel_holds_every_file_of_the_packages_and_no_other(built):

@@ -20,7 +20,7 @@ from gliorun import demo
 from gliorun.batch import summary
 from gliorun.batch.ledger import Record
 from gliorun.measuring.quality import QualityLimits
-from gliorun.progress import Course, JsonLines
+from gliorun.progress import JsonLines, RunProgress
 from guides import ROOT
 
 OUTPUTS = ("a.csv", "a.json", "a.geojson", "a.nuclei.geojson")
@@ -129,7 +129,7 @@ def events(capsys) -> list[dict[str, Any]]:
     }
     assert set(calls) == {name for name in vars(JsonLines) if not name.startswith("_")}
     for sizes in ({}, {path: 100, Path("/x/b.svs"): 100}):  # a watch, and a run
-        reporter = JsonLines(Course(sizes))
+        reporter = JsonLines(RunProgress(sizes))
         for name, arguments in calls.items():
             for those in arguments:
                 getattr(reporter, name)(*those)

@@ -1,4 +1,4 @@
-"""Models against labelled tiles: how much of the nuclei they find, and how right the density is."""
+"""Compare models with labelled tiles: the nuclei that they find, and the error of the density."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORST = 5
 
 @dataclass(frozen=True, slots=True)
 class TileSet:
-    """Tiles that are summed up together: of one source and one split."""
+    """A group of tiles with common figures: one source and one split."""
 
     name: str
     split: str
@@ -50,12 +50,12 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """One model on one set.
+class SetAccuracy:
+    """The accuracy of one model on one set of tiles.
 
-    `seen` says what the model's training saw of the set. `to_baseline` is against the last model,
-    and None for that one. `stress` has the figures under each change. `worst` are the tiles of the
-    lowest Dice, the lowest first.
+    `seen` says what the training of the model saw of the set. `to_baseline` is the difference to
+    the last model, and None for that one. `stress` has the figures under each change. `worst` are
+    the tiles of lowest Dice, in rising order.
     """
 
     model: Segmenter
@@ -69,24 +69,24 @@ class Result:
 
 
 def choose(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
-    """Return the entries of `folder` of these sets, or of all if none is named, and this split.
+    """Return the entries of `folder` with this split and in these sets, or in any if none is named.
 
     Raises
     ------
     GlioError
-        The index is unusable, has no such set, or nothing is left.
+        The index is unusable, has no such set, or no entry remains.
     """
     if split not in SPLITS:
         raise UsageError(f"split is {split!r}; known: {', '.join(SPLITS)}")
     entries = read_index(folder)
-    known = sorted({e.set for e in entries})
-    unknown = sorted(set(sets) - set(known))
+    names = sorted({e.set for e in entries})
+    unknown = sorted(set(sets) - set(names))
     if unknown:
-        raise UsageError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(known)}")
+        raise UsageError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(names)}")
     chosen = [e for e in entries if split in ("all", e.split) and (not sets or e.set in sets)]
     if not chosen:
         raise GlioError(
-            f"{folder}: no tile of split {split} in {', '.join(sets or known)}; "
+            f"{folder}: no tile of split {split} in {', '.join(sets or names)}; "
             "pass another --split"
         )
     return chosen
@@ -107,7 +107,7 @@ def accuracy(
     colour: str,
     stress: bool,
     say: Callable[[str], None],
-) -> list[Result]:
+) -> list[SetAccuracy]:
     """Run every model on the chosen tiles of `folder`, set by set; the last one is the baseline.
 
     Parameters
@@ -135,8 +135,8 @@ def accuracy(
                 f"{model.name}: takes {model.card.mpp:g} µm/px, the tiles {MPP:g}; leave it out"
             )
     tiles = load_tiles(choose(folder, sets, split), {}, None)
-    results: list[Result] = []
-    for model in reversed(models):  # the baseline first
+    results: list[SetAccuracy] = []
+    for model in reversed(models):  # the baseline runs first
         normalise = normaliser(colour, model, folder)
         say(f"{model.name}: {len(tiles)} tiles")
         shown = _show(model, normalise, tiles, lambda image: image)
@@ -173,8 +173,8 @@ def _show(
         images = normalise([change(tiles[number].pixels) for number in numbers])
         for number, image in zip(numbers, images, strict=True):
             tile, mask = tiles[number], model.segment(image)
-            found = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
-            shown[number] = Shown(tile, mask, found)
+            tile_score = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
+            shown[number] = Shown(tile, mask, tile_score)
     return [shown[number] for number in range(len(tiles))]
 
 
@@ -183,25 +183,30 @@ def _result(
     of_set: TileSet,
     shown: list[Shown],
     stressed: dict[str, list[Score]],
-    so_far: list[Result],
-) -> Result:
-    places = [n for n, one in enumerate(shown) if _set_of(one.tile) == of_set]
+    so_far: list[SetAccuracy],
+) -> SetAccuracy:
+    places = [n for n, shown_tile in enumerate(shown) if _set_of(shown_tile.tile) == of_set]
     scores = [shown[n].score for n in places]
     of_baseline = [r for r in so_far if r.tiles == of_set][-1:]
-    return Result(
+    return SetAccuracy(
         model=model,
         tiles=of_set,
         seen=seen(model.card, of_set),
         scores=scores,
         figures=figures(scores),
         to_baseline=difference(scores, of_baseline[0].scores) if of_baseline else None,
-        stress={name: figures([found[n] for n in places]) for name, found in stressed.items()},
-        worst=sorted((shown[n] for n in places), key=lambda one: one.score.dice)[:WORST],
+        stress={
+            name: figures([all_figures[n] for n in places])
+            for name, all_figures in stressed.items()
+        },
+        worst=sorted((shown[n] for n in places), key=lambda shown_tile: shown_tile.score.dice)[
+            :WORST
+        ],
     )
 
 
 def seen(card: ModelCard | None, tiles: TileSet) -> str:
-    """Say what a training saw of a set: nothing, other tiles of the source, or these tiles."""
+    """Describe what a training saw of a set: nothing, other tiles of the source, or these tiles."""
     if card is None:
         return "not trained"
     sources = trained_on(card)
@@ -215,11 +220,13 @@ def seen(card: ModelCard | None, tiles: TileSet) -> str:
 def trained_on(card: ModelCard) -> set[str]:
     """Return the sets that a card says its model was trained on."""
     named = card.training.get("data", [])
-    return {str(one["set"]) if isinstance(one, dict) else str(one) for one in named}
+    return {str(entry["set"]) if isinstance(entry, dict) else str(entry) for entry in named}
 
 
 def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
-    """Return what normalises the images of one slide for a model; the baseline takes any colour.
+    """Return the function that normalises the images of one slide for a model.
+
+    For the baseline it changes nothing, as that takes any colour.
 
     Raises
     ------
@@ -241,9 +248,9 @@ def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
     fits = []
     for entries in slides.values():
         images = [tile.pixels for tile in load_tiles(entries, {}, None)]
-        found = method.fit(of_card(images))
-        if found is not None:
-            fits.append(found)
+        fit = method.fit(of_card(images))
+        if fit is not None:
+            fits.append(fit)
     if not fits:
         raise GlioError(
             f"{folder}: has no training tile of {card.name} to fit {name} to; pass --colour card"
@@ -252,7 +259,7 @@ def normaliser(name: str, model: Segmenter, folder: Path) -> Normalise:
 
 
 def _moving(method: Method[Statistic], target: Statistic | None) -> Normalise:
-    """Return what moves a slide to `target`; without one, or with too little tissue, nothing."""
+    """Return a function that moves a slide to `target`, or changes nothing if it cannot."""
 
     def move(images: list[Pixels]) -> list[Pixels]:
         source = method.fit(images)

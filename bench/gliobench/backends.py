@@ -1,4 +1,4 @@
-"""Every way to run the same network; the only module that touches the Keras reference."""
+"""Run the same network in every way; the only module that uses the Keras reference."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from gliorun.reading.windows import segment
 Pixels = NDArray[np.uint8]
 Masks = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 Packed = NDArray[np.uint8]
-"""Masks, (N, H, ceil(W / 8)): eight pixels a byte."""
+"""Masks, (N, H, ceil(W / 8)), with eight pixels per byte."""
 
 OTSU = "otsu"
-"""What stands for the haematoxylin-Otsu baseline where a model file could."""
+"""Name of the haematoxylin-Otsu baseline in place of a model file."""
 
 
 KERAS, XLA, ONNX, IR = "keras", "xla", "onnx", "ir"
 BATCHES = (1, 2, 4, 8)
-"""What a Keras backend is tried with; the converted models take one tile at a time."""
+"""Batch sizes to try with a Keras backend; converted models take one tile at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ def backends_of(model: Path, converted: Path) -> tuple[list[Backend], ModelCard]
 
 
 def further_backend(model: Path, tile_px: int) -> Backend:
-    """Return the way to run any other IR, such as a distilled student.
+    """Return the backend of any other IR, such as a distilled student.
 
     Raises
     ------
     GlioError
-        It cannot be used, or takes tiles of another size.
+        The IR cannot be used, or takes tiles of another size.
     """
     card = open_model(model).card
     if card.tile_px != tile_px:
@@ -103,9 +103,9 @@ def further_backend(model: Path, tile_px: int) -> Backend:
 
 
 def open_backend(backend: Backend, windows: list[Pixels]) -> Callable[[int, int], Packed]:
-    """Return what runs a backend on its first windows, in batches: their masks, packed.
+    """Return a function that runs a backend on its first windows, in batches, to packed masks.
 
-    It is ready when the first mask is there.
+    It has already computed one mask, so that start-up is over.
     """
     masks_in_batches = _RUNNERS[backend.kind](backend)
 
@@ -118,17 +118,19 @@ def open_backend(backend: Backend, windows: list[Pixels]) -> Callable[[int, int]
 
 
 def _run_keras(backend: Backend) -> Callable[[int], Masks]:
-    from glioexport.reference import load_model, mask_predictor
+    from glioexport.loading import load_model
+    from glioexport.reference import mask_predictor
 
     model = load_model(backend.path)
     return lambda batch: mask_predictor(model, batch)
 
 
 def _run_xla(backend: Backend) -> Callable[[int], Masks]:
-    """Return Keras compiled by XLA; that some networks or systems cannot be is no bug."""
+    """Return Keras compiled by XLA; where XLA fails it raises a GlioError."""
     import tensorflow as tf
 
-    from glioexport.reference import load_model, mask_predictor
+    from glioexport.loading import load_model
+    from glioexport.reference import mask_predictor
 
     model = load_model(backend.path)
     model.jit_compile = True
@@ -169,7 +171,7 @@ _RUNNERS: dict[str, Callable[[Backend], Callable[[int], Masks]]] = {
 
 
 def reference_model() -> Path:
-    """Return the `.keras` file that ships."""
+    """Return the `.keras` file of the shipped reference."""
     import glioexport
 
     return Path(glioexport.__file__).parent / "weights" / "reference.keras"
@@ -188,8 +190,9 @@ def is_reference_of(keras_file: Path, card: ModelCard) -> bool:
 
 
 def keras_script(keras_file: Path) -> Callable[[Pixels], Pixels]:
-    """Return the plain way of a script: one window, (H, W, 3) uint8, to `model.predict`."""
-    from glioexport.reference import load_model, masks_of
+    """Return what a plain script does: `model.predict` on one window, (H, W, 3) uint8."""
+    from glioexport.loading import load_model
+    from glioexport.reference import masks_of
     from glioexport.scores import ARGMAX, output_of
 
     model = load_model(keras_file)
@@ -203,7 +206,7 @@ def keras_script(keras_file: Path) -> Callable[[Pixels], Pixels]:
 
 
 def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None]) -> None:
-    """Convert the reference that ships into `out`."""
+    """Convert the shipped reference into `out`."""
     from glioexport.convert import convert
     from glioexport.parity import Tolerance
 
@@ -222,14 +225,14 @@ class Candidate:
 def open_candidates(
     shapes: Iterable[str], windows: list[Pixels], say: Callable[[str], None]
 ) -> list[Candidate]:
-    """Open the reference that ships, and after it untrained students.
+    """Open the shipped reference, followed by untrained students.
 
     Parameters
     ----------
     shapes : iterable of str
         Each "name=value name=value": settings of `glioexport distil --vary`.
     windows : list of (480, 480, 3) uint8
-        To calibrate on; as no weight of a student means anything, any will do.
+        Windows to calibrate on; any will do, as the students are untrained.
 
     Raises
     ------
@@ -237,30 +240,30 @@ def open_candidates(
         A shape has no such setting, or its values do not fit.
     """
     from glioexport.distil import student_settings, write_candidate
-    from glioexport.reference import load_model
+    from glioexport.loading import load_model
 
     weights = load_model(reference_model()).count_params()
-    found = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
+    candidates = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
     for shape in shapes:
         say(f"converts {shape}")
         settings = student_settings(shape.split())
         with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
             path, weights = write_candidate(settings.network, windows, Path(folder))
-            found.append(Candidate(shape, open_model(path).masks, weights))
-    return found
+            candidates.append(Candidate(shape, open_model(path).masks, weights))
+    return candidates
 
 
 def comparison_windows(tiles: Path | None, card: ModelCard) -> tuple[list[Pixels], str]:
-    """Return windows that no training saw, colour-normalised, and where they come from."""
-    from glioexport.convert import load_check_tiles
+    """Return colour-normalised windows that no training saw, and their source."""
+    from glioexport.checktiles import load_check_tiles
 
-    found = load_check_tiles(tiles, card)
-    return found.comparison, found.source
+    checks = load_check_tiles(tiles, card)
+    return checks.comparison, checks.source
 
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """What turns an image of any size, (H, W, 3) uint8, into its nucleus mask, (H, W) uint8.
+    """Turns an image of any size, (H, W, 3) uint8, into its nucleus mask, (H, W) uint8.
 
     The image has the card's scale, and its colour normalised to the card's target. The baseline
     has no card and no file; it takes any scale and the colour as it is.
@@ -273,14 +276,14 @@ class Segmenter:
 
 
 def shipped_models() -> list[str]:
-    """Return the models that ship, the reference in Keras and every IR, and the baseline."""
+    """Return the shipped models, the reference in Keras and every IR, and the baseline."""
     return [str(reference_model()), *map(str, shipped.models().values()), OTSU]
 
 
 def open_segmenters(models: list[str]) -> list[Segmenter]:
-    """Open `.keras`, `.onnx` and `.xml` files, what ships by its name, and the baseline, "otsu".
+    """Open `.keras`, `.onnx` and `.xml` files, shipped models by name, and the baseline "otsu".
 
-    A model is called by as much of the end of its path as tells it from the others.
+    A model is named by the shortest end of its path that distinguishes it from the others.
 
     Raises
     ------
@@ -307,8 +310,8 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
     names = shipped.models()
     path = names.get(model, Path(model))
     if path.suffix not in _OPENERS:
-        known = ", ".join([*names, OTSU])
-        raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {known}")
+        names_known = ", ".join([*names, OTSU])
+        raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {names_known}")
     if not path.is_file():
         raise GlioError(f"{path}: no such file; check its name")
     masks, card = _OPENERS[path.suffix](path)
@@ -318,7 +321,8 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
 
 
 def _open_keras(path: Path) -> tuple[Masks, ModelCard]:
-    from glioexport.reference import card_beside, load_model, mask_predictor
+    from glioexport.loading import load_model
+    from glioexport.reference import card_beside, mask_predictor
 
     card = card_beside(path)
     if card is None:

@@ -1,4 +1,4 @@
-"""JPEG images in one BigTIFF, written from bytes that are encoded already."""
+"""Write encoded JPEG images into one BigTIFF."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-Entry = tuple[int, int, int, bytes]
+TiffTag = tuple[int, int, int, bytes]
 """A TIFF tag: number, type, count, value."""
 
 SHORT, LONG, ASCII, LONG8 = 3, 4, 2, 16
 HEADER = struct.Struct("<2sHHHQ")
 POINTER_AT = 8
-"""Where the header says at which byte the first directory lies."""
+"""Offset in the header of the pointer to the first directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One image of the pyramid: its sides and tile in px, and what its description says."""
+    """One image of the pyramid: its size and tile size in px, and its description."""
 
     width: int
     height: int
@@ -29,8 +29,8 @@ class Level:
 class PyramidWriter:
     """Writes the levels of a pyramid one after the other, largest first.
 
-    With `share`, tiles of equal bytes are stored once and pointed at from every place. The TIFF
-    specification asks for a copy each; libtiff, OpenSlide and tifffile read both alike.
+    With `share`, tiles with equal bytes are stored once and referenced from every place. The TIFF
+    specification asks for separate copies; libtiff, OpenSlide and tifffile read both alike.
     """
 
     def __init__(self, stream: BinaryIO, *, share: bool) -> None:
@@ -69,7 +69,7 @@ class PyramidWriter:
         )
 
     def write_thumbnail(self, width: int, height: int, jpeg: bytes, description: str) -> None:
-        """Write an image of a single strip, which readers tell from a level by that."""
+        """Write an image as a single strip, by which readers distinguish it from a level."""
         self._append_directory(
             [
                 *_image(width, height, description),
@@ -80,7 +80,7 @@ class PyramidWriter:
         )
 
     def _append(self, content: bytes) -> int:
-        """Write at the end, on an even byte, and return where."""
+        """Append bytes at an even offset, and return that offset."""
         at = self._stream.seek(0, 2)
         if at % 2:
             self._stream.write(b"\0")
@@ -88,22 +88,22 @@ class PyramidWriter:
         self._stream.write(content)
         return at
 
-    def _append_directory(self, entries: list[Entry]) -> None:
-        packed = b"".join(self._packed(entry) for entry in sorted(entries))
-        at = self._append(struct.pack("<Q", len(entries)) + packed + struct.pack("<Q", 0))
+    def _append_directory(self, tags: list[TiffTag]) -> None:
+        packed = b"".join(self._packed(tag) for tag in sorted(tags))
+        at = self._append(struct.pack("<Q", len(tags)) + packed + struct.pack("<Q", 0))
         self._stream.seek(self._pointer_at)
         self._stream.write(struct.pack("<Q", at))
         self._pointer_at = at + 8 + len(packed)
 
-    def _packed(self, entry: Entry) -> bytes:
-        """Return a tag as it stands in a directory; a value of more than 8 bytes lies apart."""
-        number, kind, count, value = entry
+    def _packed(self, tag: TiffTag) -> bytes:
+        """Return a tag packed for a directory; a value of more than 8 bytes is stored elsewhere."""
+        number, field_type, count, value = tag
         if len(value) > 8:
             value = struct.pack("<Q", self._append(value))
-        return struct.pack("<HHQ", number, kind, count) + value.ljust(8, b"\0")
+        return struct.pack("<HHQ", number, field_type, count) + value.ljust(8, b"\0")
 
 
-def _image(width: int, height: int, description: str) -> list[Entry]:
+def _image(width: int, height: int, description: str) -> list[TiffTag]:
     return [
         _long(254, 0),  # Aperio marks only label and macro image as reduced
         _long(256, width),
@@ -118,14 +118,14 @@ def _image(width: int, height: int, description: str) -> list[Entry]:
     ]
 
 
-def _short(number: int, *values: int) -> Entry:
+def _short(number: int, *values: int) -> TiffTag:
     return number, SHORT, len(values), struct.pack(f"<{len(values)}H", *values)
 
 
-def _long(number: int, value: int) -> Entry:
+def _long(number: int, value: int) -> TiffTag:
     return number, LONG, 1, struct.pack("<I", value)
 
 
-def _text(number: int, text: str) -> Entry:
+def _text(number: int, text: str) -> TiffTag:
     value = text.encode("ascii") + b"\0"
     return number, ASCII, len(value), value

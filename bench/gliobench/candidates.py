@@ -1,4 +1,4 @@
-"""Students before they are trained: how fast would each be, as INT8 on this machine?"""
+"""Measure how fast untrained students would be, as INT8 on this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SHAPES = (
     "stem=2 filters=16 levels=3 convolutions=1",
     "stem=2 filters=16 levels=4",
 )
-"""What is measured unless others are named."""
+"""The shapes that are measured by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One candidate's figures, a value a round: `cpu_ms` of all cores together, for a tile."""
+    """The speed of one candidate, one value per round: `cpu_ms` per tile, of all cores together."""
 
     name: str
     weights: int
@@ -40,7 +40,7 @@ def measure(
 ) -> list[Speed]:
     """Run every candidate on all windows, `rounds` times in turns, after one warm-up.
 
-    Time on the cores says more than time on the clock where others use the machine as well.
+    CPU time is more reliable than clock time if other programs use the machine.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def measure(
 
 
 def _run(masks: Masks, windows: list[Pixels]) -> tuple[float, float]:
-    """Return seconds on the clock and on all cores."""
+    """Return clock seconds, and CPU seconds of all cores."""
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in masks(windows):
         pass

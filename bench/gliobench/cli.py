@@ -103,13 +103,13 @@ def truth(
 
     cells = read_cells(density, within)
     if nuclei.suffix == ".csv":
-        found = against_cells(cells, read_cells(nuclei))
+        comparison = against_cells(cells, read_cells(nuclei))
     else:
-        found = against_truth(cells, read_mask(nuclei))
+        comparison = against_truth(cells, read_mask(nuclei))
     typer.echo(
-        f"{found.cells} cells: mean absolute error {found.mean_error_points:.2f} points, "
-        f"bias {found.bias_points:+.2f}, worst {found.worst_points:.2f}, "
-        f"correlation {found.correlation:.3f}, same class {found.class_agreement:.1%}"
+        f"{comparison.cells} cells: mean absolute error {comparison.mean_error_points:.2f} points, "
+        f"bias {comparison.bias_points:+.2f}, worst {comparison.worst_points:.2f}, "
+        f"correlation {comparison.correlation:.3f}, same class {comparison.class_agreement:.1%}"
     )
 
 
@@ -133,9 +133,9 @@ def giant(
     OUT.truth.csv beside it has the true density of every tile of 480 px (0.25 µm/px):
     'gliorun OUT.svs --out density.csv', then 'gliobench truth density.csv OUT.truth.csv'.
     """
-    from gliobench.giant import Plan, truth_path, write_giant
+    from gliobench.giant import GiantSpec, truth_path, write_giant
 
-    written = write_giant(out, Plan(gigapixels, tissue, seed, share_bytes=not copies))
+    written = write_giant(out, GiantSpec(gigapixels, tissue, seed, share_bytes=not copies))
     typer.echo(
         f"{out}: {written.width_px} x {written.height_px} px, {written.tissue_tiles:,} of "
         f"{written.density.size:,} tiles are tissue; truth in {truth_path(out)}"

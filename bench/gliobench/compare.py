@@ -1,4 +1,4 @@
-"""The same tiles through every backend, in turns: speed, cost, agreement, and what limits it."""
+"""Run the same tiles through every backend in turns: speed, cost, agreement and limits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PEAK_S = 0.5
 SAME_NETWORK = (0.3, 0.97)
 OTHER_NETWORK = (2.0, 0.8)
 """Largest mean density difference to the reference in points, and least share of tiles of the same
-class, for what runs the reference's network and for another one such as a student. What strays
-further has its speed not ranked."""
+class; for the reference's network, and for another one such as a student. A backend beyond them is
+not ranked by speed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,35 +101,36 @@ def compare(
         raise GlioError("compare needs at least one tile and one round")
     left_out: list[str] = []
     with ExitStack() as held:
-        entries: list[_Entry] = []
+        running: list[_RunningBackend] = []
         for backend in backends:
             say(f"start and warm-up: {backend.name}")
             try:
-                entries.append(_start(backend, windows, held))
+                running.append(_start(backend, windows, held))
             except GlioError as error:
                 if backend.kind != XLA:
                     raise
                 left_out.append(str(error))
         peaks = [
-            _Peak(held.enter_context(Worker("peaks", open_peaks)), kind) for kind in PRECISIONS
+            _Peak(held.enter_context(Worker("peaks", open_peaks)), precision)
+            for precision in PRECISIONS
         ]
-        contestants: list[Contestant] = [*entries, *peaks]
+        contestants: list[Contestant] = [*running, *peaks]
         turns = take_turns(contestants, rounds, say=say)
     highest = {
         peak.precision: max(turn.value for turn in taken)
-        for peak, taken in zip(peaks, turns[len(entries) :], strict=True)
+        for peak, taken in zip(peaks, turns[len(running) :], strict=True)
     }
     started = [
         Started(e.backend, e.batch, e.worker.start_s, e.worker.peak_bytes, gmac)
-        for e, gmac in zip(entries, _gmacs([e.backend for e in entries]), strict=True)
+        for e, gmac in zip(running, _gmacs([e.backend for e in running]), strict=True)
     ]
     shape = len(windows), windows[0].shape[1]
-    rows = rows_of(started, turns[: len(entries)], shape, highest)
+    rows = rows_of(started, turns[: len(running)], shape, highest)
     return CompareFigures(len(windows), source, rounds, rows, highest, tuple(left_out))
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _RunningBackend:
     """A backend in its own process, at its best batch size."""
 
     backend: Backend
@@ -160,23 +161,24 @@ class _Peak:
         return self.worker.turn(self.precision, PEAK_S)
 
 
-def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _Entry:
-    """Start a backend, find its best batch size and warm it up."""
+def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _RunningBackend:
+    """Start a backend, find its best batch size, and warm it up."""
     worker = held.enter_context(Worker(backend.name, open_backend, backend, windows))
     batch = 1
     if backend.kind in (KERAS, XLA):
         tiles = min(TRIAL_TILES, len(windows))
         batch = best_batch(partial(worker.turn, tiles), tiles)
     worker.turn(len(windows), batch)
-    return _Entry(backend, worker, len(windows), batch)
+    return _RunningBackend(backend, worker, len(windows), batch)
 
 
 def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:
-    """Return the batch size whose turn costs the least CPU time, each after a warm-up of its own.
+    """Return the batch size whose turn takes the least CPU time, after a warm-up for each.
 
     None is larger than the number of tiles of a turn.
 
-    CPU time, as a trial is short and another program's burst would decide it.
+    CPU time is compared because trials are short, so that a burst of another program would
+    decide them on the clock.
     """
     costs = {}
     for batch in (size for size in BATCHES if size <= tiles):
@@ -186,14 +188,16 @@ def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:
 
 
 def _gmacs(backends: Sequence[Backend]) -> list[float | None]:
-    """Return the operations of each network; what is no IR has those of an IR of its source."""
-    known = {b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.kind == IR}
-    return [gmac_of(b.path) if b.kind == IR else known.get(b.source_sha256) for b in backends]
+    """Return the operations of each network; other formats use those of an IR of their source."""
+    gmac_by_source = {b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.kind == IR}
+    return [
+        gmac_of(b.path) if b.kind == IR else gmac_by_source.get(b.source_sha256) for b in backends
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What is known of a backend beside its turns."""
+    """The properties of a started backend, apart from its turns."""
 
     backend: Backend
     batch: int
@@ -212,40 +216,42 @@ def rows_of(
     tiles, width = shape
     reference = started[0].backend
     rows = []
-    for one, taken in zip(started, turns, strict=True):
-        same = one.backend.source_sha256 == reference.source_sha256
+    for contestant, taken in zip(started, turns, strict=True):
+        same = contestant.backend.source_sha256 == reference.source_sha256
         pairs = zip(_masks(taken, width), _masks(turns[0], width), strict=True)
-        found = agreement(pairs)
+        agreed = agreement(pairs)
         cpu_s = tuple(turn.cpu_s / tiles for turn in taken)
-        reached = None if one.gmac is None else 2 * one.gmac / float(np.median(cpu_s))
+        reached = None if contestant.gmac is None else 2 * contestant.gmac / float(np.median(cpu_s))
         rows.append(
             Row(
-                name=one.backend.name,
-                sha256=sha256_of(one.backend.path),
-                precision=one.backend.precision,
+                name=contestant.backend.name,
+                sha256=sha256_of(contestant.backend.path),
+                precision=contestant.backend.precision,
                 same_network=same,
-                batch=one.batch,
+                batch=contestant.batch,
                 tiles_s=tuple(tiles / turn.seconds for turn in taken),
                 ratios=tuple(
                     theirs.seconds / turn.seconds
                     for turn, theirs in zip(taken, turns[0], strict=True)
                 ),
                 cpu_s_a_tile=cpu_s,
-                start_s=one.start_s,
-                peak_bytes=one.peak_bytes,
-                agreement=found,
-                agrees=close_enough(found, same),
-                gmac=one.gmac,
-                peak_share=None if reached is None else reached / peaks[one.backend.precision],
+                start_s=contestant.start_s,
+                peak_bytes=contestant.peak_bytes,
+                agreement=agreed,
+                agrees=close_enough(agreed, same),
+                gmac=contestant.gmac,
+                peak_share=None
+                if reached is None
+                else reached / peaks[contestant.backend.precision],
             )
         )
     return tuple(rows)
 
 
-def close_enough(found: Agreement, same_network: bool) -> bool:
-    """Tell whether masks are so close to the reference's that their speed may be ranked."""
+def close_enough(agreed: Agreement, same_network: bool) -> bool:
+    """Tell whether masks are close enough to those of the reference for ranking the speed."""
     points, classes = SAME_NETWORK if same_network else OTHER_NETWORK
-    return found.density_error_points <= points and found.class_agreement >= classes
+    return agreed.density_error_points <= points and agreed.class_agreement >= classes
 
 
 def _masks(turns: Sequence[Turn], width: int) -> Iterator[Pixels]:

@@ -1,6 +1,6 @@
-"""Is this workstation fit to run gliorun? Checks that say what was found and what to do.
+"""Check whether this workstation is fit to run gliorun, and say what to do if not.
 
-Nothing heavy is imported before its own check: that it cannot be is a finding as well.
+Heavy libraries are imported only in their own checks, as a failing import is a finding too.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gliorun.errors import GlioError
 OK, WARNING, FAULT = "ok", "warning", "FAULT"
 
 LEAST_OPENSLIDE = Version("4.0.1")
-"""The library itself: two CVEs below."""
+"""Least version of the OpenSlide library; older ones have two CVEs."""
 LEAST_MEMORY_GB, GOOD_MEMORY_GB = 3.5, 7.5
 LEAST_DISK_GB, GOOD_DISK_GB = 0.5, 5.0
 GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE = 0.02, 0.5
 GOLDEN_ERROR_POINTS, GOLDEN_CORRELATION = 4.0, 0.95
-"""The model has never seen drawn tissue; a wrong kernel or damaged weights are off by far more."""
+"""The model was not trained on drawn tissue; wrong kernels or damaged weights differ far more."""
 GOLDEN_RUNS = 3
 TILES_A_100MM2 = 6944
 
@@ -51,12 +51,12 @@ class DoctorFigures:
 
     @property
     def fit(self) -> bool:
-        """Whether nothing stands against running gliorun here."""
+        """Whether gliorun can run here."""
         return all(check.verdict != FAULT for check in self.checks)
 
 
 def examine(model: Path | None, say: Callable[[str], None]) -> DoctorFigures:
-    """Look at all that gliorun needs, with a model or the shipped one; a fault is a finding."""
+    """Check everything that gliorun needs, with a given model or the shipped one."""
     machine = this_machine()
     say("versions, processor, memory, disk, caches")
     checks = [
@@ -75,37 +75,37 @@ def examine(model: Path | None, say: Callable[[str], None]) -> DoctorFigures:
 def check_versions(
     requirements: Sequence[str], installed: Callable[[str], str]
 ) -> Generator[Check]:
-    """Compare what is installed with the floors of the package, Python's included."""
+    """Compare the installed versions, Python included, with those that the package needs."""
     for text in requirements:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = installed(wanted.name)
+            installed_version = installed(wanted.name)
         except metadata.PackageNotFoundError:
-            found = ""
-        if found and wanted.specifier.contains(found, prereleases=True):
-            yield Check(wanted.name, OK, f"{found} ({wanted.specifier})")
+            installed_version = ""
+        if installed_version and wanted.specifier.contains(installed_version, prereleases=True):
+            yield Check(wanted.name, OK, f"{installed_version} ({wanted.specifier})")
         else:
             yield Check(
                 wanted.name,
                 FAULT,
-                f"{found or 'not installed'}, needs {wanted.specifier}",
+                f"{installed_version or 'not installed'}, needs {wanted.specifier}",
                 f"pip install '{text.split(';')[0].strip()}'",
             )
 
 
 def openslide_version() -> str:
-    """Return the version of the OpenSlide library that is loaded, or why none is."""
+    """Return the version of the loaded OpenSlide library, or why it cannot be loaded."""
     try:
         import openslide
-    except (ImportError, OSError) as error:  # the library itself was not found
+    except (ImportError, OSError) as error:  # the library was not found
         return str(error)
     return str(openslide.__library_version__)
 
 
 def check_openslide(version: str) -> Check:
-    """Judge the OpenSlide library, which a system may have in an older version."""
+    """Judge the version of the OpenSlide library, which a system may provide."""
     advice = "pip install -U openslide-bin"
     if not version[:1].isdigit():
         return Check("OpenSlide library", FAULT, f"cannot be loaded: {version}", advice)
@@ -122,30 +122,36 @@ def check_openslide(version: str) -> Check:
 def check_processor(machine: Machine) -> Check:
     """Judge the instruction sets: without AVX2 it is slow, without VNNI INT8 gains less."""
     sets = machine.instruction_sets
-    found = describe(machine)
+    processor = describe(machine)
     if not sets:
-        return Check("processor", OK, f"{found}; this system does not tell its instruction sets")
+        return Check(
+            "processor", OK, f"{processor}; this system does not tell its instruction sets"
+        )
     if not {"avx2", "asimd"} & set(sets):
-        return Check("processor", WARNING, found, "no AVX2: expect it to be several times slower")
+        return Check(
+            "processor", WARNING, processor, "no AVX2: expect it to be several times slower"
+        )
     if not {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"} & set(sets):
-        return Check("processor", WARNING, found, "no VNNI: INT8 is hardly faster than FP32 here")
-    return Check("processor", OK, found)
+        return Check(
+            "processor", WARNING, processor, "no VNNI: INT8 is hardly faster than FP32 here"
+        )
+    return Check("processor", OK, processor)
 
 
 def check_memory(size: int | None) -> Check:
     """Judge the memory of the machine."""
     if size is None:
         return Check("memory", OK, "this system does not tell")
-    found = f"{size / 1e9:.1f} GB"
+    memory = f"{size / 1e9:.1f} GB"
     if size < LEAST_MEMORY_GB * 1e9:
-        return Check("memory", FAULT, found, "a job takes up to 1 GB; 4 GB is the least")
+        return Check("memory", FAULT, memory, "a job takes up to 1 GB; 4 GB is the least")
     if size < GOOD_MEMORY_GB * 1e9:
-        return Check("memory", WARNING, found, "8 GB leaves room for a viewer beside it")
-    return Check("memory", OK, found)
+        return Check("memory", WARNING, memory, "8 GB leaves room for a viewer beside it")
+    return Check("memory", OK, memory)
 
 
 def check_disk(folder: Path) -> Check:
-    """Judge the folder for temporary files, which nucleus masks of a whole slide go through."""
+    """Judge the folder for temporary files, which holds the nucleus masks of a whole slide."""
     try:
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(b"gliorun")
@@ -155,16 +161,16 @@ def check_disk(folder: Path) -> Check:
             "temporary files", FAULT, f"{folder}: cannot be written ({error.strerror})",
             "set TMPDIR (Windows: TEMP) to a folder that can be",
         )  # fmt: skip
-    found = f"{free / 1e9:.1f} GB free in {folder}"
+    free_space = f"{free / 1e9:.1f} GB free in {folder}"
     if free < LEAST_DISK_GB * 1e9:
-        return Check("temporary files", FAULT, found, f"make {LEAST_DISK_GB:g} GB free")
+        return Check("temporary files", FAULT, free_space, f"make {LEAST_DISK_GB:g} GB free")
     if free < GOOD_DISK_GB * 1e9:
-        return Check("temporary files", WARNING, found, "masks of a large slide may not fit")
-    return Check("temporary files", OK, found)
+        return Check("temporary files", WARNING, free_space, "masks of a large slide may not fit")
+    return Check("temporary files", OK, free_space)
 
 
 def cache_folder() -> Path | None:
-    """Return where compiled kernels are kept, None if nowhere."""
+    """Return the folder of compiled kernels, or None."""
     try:
         from gliorun.measuring import kernels
     except ImportError:
@@ -183,8 +189,8 @@ def check_cache(folder: Path | None) -> Check:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        found = f"{folder}: cannot be written ({error.strerror})"
-        return Check("compiled kernels", WARNING, found, advice)
+        fault = f"{folder}: cannot be written ({error.strerror})"
+        return Check("compiled kernels", WARNING, fault, advice)
     return Check("compiled kernels", OK, str(folder))
 
 
@@ -216,7 +222,7 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
     begun = time.perf_counter()
     engine = open_model(model or DEFAULT_MODEL)
     opened_s = time.perf_counter() - begun
-    giant.write_giant(path, giant.Plan(GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE))
+    giant.write_giant(path, giant.GiantSpec(GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE))
     maps, rates = [], []
     for _ in range(GOLDEN_RUNS):
         clock = _Clock()
@@ -230,15 +236,17 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
         for row, column in np.ndindex(first.density.shape)
         if np.isfinite(first.density[row, column])
     ]
-    found = against_cells(cells, read_cells(giant.truth_path(path)))
-    same = all(np.array_equal(one.density, first.density, equal_nan=True) for one in maps)
+    comparison = against_cells(cells, read_cells(giant.truth_path(path)))
+    same = all(
+        np.array_equal(density_map.density, first.density, equal_nan=True) for density_map in maps
+    )
     text = (
-        f"{engine.card.name}, {engine.card.precision}: {found.cells} tiles, "
-        f"{found.mean_error_points:.2f} points from what was drawn (up to "
-        f"{GOLDEN_ERROR_POINTS:g} is usual), correlation {found.correlation:.3f}, "
+        f"{engine.card.name}, {engine.card.precision}: {comparison.cells} tiles, "
+        f"{comparison.mean_error_points:.2f} points from what was drawn (up to "
+        f"{GOLDEN_ERROR_POINTS:g} is usual), correlation {comparison.correlation:.3f}, "
         f"ready in {opened_s:.1f} s"
     )
-    check = judge_golden(text, found.mean_error_points, found.correlation, same)
+    check = judge_golden(text, comparison.mean_error_points, comparison.correlation, same)
     return [check], TILES_A_100MM2 / float(np.median(rates)) / 60
 
 
@@ -272,7 +280,7 @@ class _Clock:
 
 
 def doctor_markdown(figures: DoctorFigures) -> str:
-    """Return one line a check, and what it comes to."""
+    """Return one line per check, and a conclusion."""
     lines = []
     for check in figures.checks:
         lines.append(f"{check.verdict:>7}  {check.name}: {check.found}")

@@ -82,7 +82,7 @@ def load(path: Path) -> tuple[Envelope, dict[str, Any]]:
     return read(Envelope, values, str(path)), values
 
 
-def read(kind: type[T], values: Any, where: str) -> T:
+def read(schema_type: type[T], values: Any, where: str) -> T:
     """Build a dataclass from JSON values; entries it does not know are passed over.
 
     Raises
@@ -90,45 +90,50 @@ def read(kind: type[T], values: Any, where: str) -> T:
     GlioError
         An entry is missing or of another type.
     """
-    built = _read(kind, values, where)
-    assert isinstance(built, kind)
+    built = _read(schema_type, values, where)
+    assert isinstance(built, schema_type)
     return built
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
+def _read(schema_type: Any, value: Any, where: str) -> Any:
+    origin, inner = typing.get_origin(schema_type), typing.get_args(schema_type)
+    if schema_type is Any:
         return value
     if origin in (types.UnionType, typing.Union):
-        some = next(one for one in inner if one is not type(None))
+        some = next(item for item in inner if item is not type(None))
         return None if value is None else _read(some, value, where)
-    if is_dataclass(kind):
-        return _read_fields(kind, value, where)
+    if is_dataclass(schema_type):
+        return _read_fields(schema_type, value, where)
     if origin is tuple and isinstance(value, list):
-        return tuple(_read(inner[0], one, f"{where}[{n}]") for n, one in enumerate(value))
+        return tuple(_read(inner[0], item, f"{where}[{n}]") for n, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {key: _read(inner[1], one, f"{where}.{key}") for key, one in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return {key: _read(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+    if schema_type is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+    if (
+        origin is None
+        and isinstance(value, schema_type)
+        and isinstance(value, bool) == (schema_type is bool)
+    ):
         return value
-    raise GlioError(f"{where}: is {str(value)[:40]!r}, not {_schema(kind)}; measure again")
+    raise GlioError(f"{where}: is {str(value)[:40]!r}, not {_schema(schema_type)}; measure again")
 
 
-def _read_fields(kind: Any, value: Any, where: str) -> Any:
+def _read_fields(schema_type: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise GlioError(
-            f"{where}: is {str(value)[:40]!r}, not the entries of {kind.__name__}; measure again"
+            f"{where}: is {str(value)[:40]!r}, not the entries of {schema_type.__name__}; "
+            "measure again"
         )
-    hints = typing.get_type_hints(kind)
-    found = {}
-    for field in fields(kind):
+    hints = typing.get_type_hints(schema_type)
+    values_by_name = {}
+    for field in fields(schema_type):
         if field.name in value:
             place = f"{where}: {field.name}" if ": " not in where else f"{where}.{field.name}"
-            found[field.name] = _read(hints[field.name], value[field.name], place)
+            values_by_name[field.name] = _read(hints[field.name], value[field.name], place)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise GlioError(f"{where}: has no entry {field.name!r}; measure again")
-    return kind(**found)
+    return schema_type(**values_by_name)
 
 
 def schema(kinds: dict[str, type]) -> dict[str, Any]:
@@ -154,28 +159,28 @@ def schema(kinds: dict[str, type]) -> dict[str, Any]:
     }
 
 
-def _schema(kind: Any) -> dict[str, Any]:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
+def _schema(schema_type: Any) -> dict[str, Any]:
+    origin, inner = typing.get_origin(schema_type), typing.get_args(schema_type)
+    if schema_type is Any:
         return {}
     if origin in (types.UnionType, typing.Union):
         return {"anyOf": [_schema(one) for one in inner]}
-    if kind is type(None):
+    if schema_type is type(None):
         return {"type": "null"}
     if origin is tuple:
         return {"type": "array", "items": _schema(inner[0])}
     if origin is dict:
         return {"type": "object", "additionalProperties": _schema(inner[1])}
-    if is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+    if is_dataclass(schema_type):
+        hints = typing.get_type_hints(schema_type)
         return {
             "type": "object",
-            "description": " ".join((kind.__doc__ or "").split()),
-            "properties": {field.name: _schema(hints[field.name]) for field in fields(kind)},
+            "description": " ".join((schema_type.__doc__ or "").split()),
+            "properties": {field.name: _schema(hints[field.name]) for field in fields(schema_type)},
             "required": [
                 field.name
-                for field in fields(kind)
+                for field in fields(schema_type)
                 if field.default is MISSING and field.default_factory is MISSING
             ],
         }
-    return {"type": JSON_NAMES[kind]}
+    return {"type": JSON_NAMES[schema_type]}

@@ -1,4 +1,4 @@
-"""A slide of any size whose nuclei are known, in seconds: a few drawn tiles, over and over."""
+"""Write a slide of any size with known nuclei in seconds, by repeating a few drawn tiles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gliorun.measuring.density import classify
 
 Pixels = NDArray[np.uint8]
 Places = NDArray[np.int64]
-"""(rows, columns) of tiles: which of the distinct tiles stands at each place."""
+"""(rows, columns): the index of the distinct tile at each place."""
 
 TILE_PX = 480
 """Side of a tile of the file, and of the shipped model: each has a known density of its own."""
@@ -37,8 +37,8 @@ COLUMNS = ("minx", "miny", "width", "height", "density", "class", "tissue")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How large a slide, and how much of it is tissue.
+class GiantSpec:
+    """The size of a synthetic slide, and its share of tissue.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def places(self) -> tuple[int, int]:
-        """Rows and columns of tiles, about three to four."""
+        """Rows and columns of tiles, in a ratio of about 3 : 4."""
         tiles = self.gigapixels * 1e9 / TILE_PX**2
         columns = max(1, round((tiles * 4 / 3) ** 0.5))
         return max(1, round(tiles / columns)), columns
@@ -74,7 +74,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Giant:
-    """What was written: the true density of each tile, (rows, columns), NaN on glass."""
+    """A written slide: the true density of each tile, (rows, columns), NaN on glass."""
 
     width_px: int
     height_px: int
@@ -86,7 +86,7 @@ class Giant:
         return int(np.isfinite(self.density).sum())
 
 
-def write_giant(path: Path, plan: Plan) -> Giant:
+def write_giant(path: Path, spec: GiantSpec) -> Giant:
     """Write an Aperio-style pyramid of JPEG tiles, and `NAME.truth.csv` beside it.
 
     One rounded piece of tissue lies in the middle, its density rising from left to right with a
@@ -98,34 +98,34 @@ def write_giant(path: Path, plan: Plan) -> Giant:
     GlioError
         The folder cannot be written, or the disk is full.
     """
-    rows, columns = plan.places
+    rows, columns = spec.places
     drawn = [
-        demo.draw_tissue(np.full((TILE_PX, TILE_PX), wanted, np.float32), plan.seed + number)
+        demo.draw_tissue(np.full((TILE_PX, TILE_PX), wanted, np.float32), spec.seed + number)
         for number, wanted in enumerate((0.0, *DENSITIES))
     ]
-    places = _lay_out(rows, columns, plan.tissue_share)
+    places = _lay_out(rows, columns, spec.tissue_share)
     true = np.array([np.nan, *(tissue.nuclei.mean() for tissue in drawn[1:])])[places]
     giant = Giant(columns * TILE_PX, rows * TILE_PX, true)
     with replacing(path) as partial, replacing(truth_path(path)) as truth:
         with partial.open("r+b") as stream:
-            writer = PyramidWriter(stream, share=plan.share_bytes)
+            writer = PyramidWriter(stream, share=spec.share_bytes)
             levels = list(_levels([t.pixels for t in drawn], places))
             for number, level in enumerate(levels):
                 tiles = [_jpeg(pixels) for pixels in level.drawn]
                 writer.write(level.image, (tiles[n] for n in level.places.ravel().tolist()))
-                if number == 0:  # where Aperio has it
+                if number == 0:  # Aperio has it at this place
                     _write_thumbnail(writer, levels)
         _write_truth(truth, giant)
     return giant
 
 
 def truth_path(slide: Path) -> Path:
-    """Return where the truth of a slide is written."""
+    """Return the path of the truth of a slide."""
     return slide.with_suffix(".truth.csv")
 
 
 def _lay_out(rows: int, columns: int, tissue_share: float) -> Places:
-    """Return which tile stands where: 0 is glass, then the densities in rising order."""
+    """Return the index of the tile at each place: 0 is glass, then rising densities."""
     y, x = np.mgrid[0:rows, 0:columns]
     x, y = (x + 0.5) / columns - 0.5, (y + 0.5) / rows - 0.5
     angle = np.arctan2(y, x)
@@ -140,7 +140,7 @@ def _lay_out(rows: int, columns: int, tissue_share: float) -> Places:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Drawn:
-    """One level: its distinct tiles, and which stands where."""
+    """One level: its distinct tiles, and the index of the tile at each place."""
 
     image: Level
     drawn: list[Pixels]

@@ -1,4 +1,4 @@
-"""What machine this is; a speed means nothing without it."""
+"""Describe this machine, without which no speed can be judged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN_SETS = (
     "avx2", "f16c", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
     "asimd", "asimddp", "i8mm", "bf16",
 )  # fmt: skip
-"""Instruction sets that decide how fast a network runs, as Linux calls them."""
+"""Instruction sets that determine how fast a network runs, by their names in Linux."""
 CPUINFO = Path("/proc/cpuinfo")
 STATUS = Path("/proc/self/status")
 DEVICES = Path("/sys/devices")
@@ -65,29 +65,29 @@ def this_machine() -> Machine:
 
 def versions() -> dict[str, str]:
     """Return the version of gliorun and of each library that is installed."""
-    found = {"gliorun": __version__}
+    versions_by_name = {"gliorun": __version__}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions_by_name[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions_by_name
 
 
 def describe(machine: Machine | None = None) -> str:
     """Return a machine, this one by default, in one line."""
-    known = machine or this_machine()
-    sets = f" ({', '.join(known.instruction_sets)})" if known.instruction_sets else ""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in known.core_types.items())
-    memory = f", {known.memory_gb:.0f} GB" if known.memory_gb is not None else ""
+    described = machine or this_machine()
+    sets = f" ({', '.join(described.instruction_sets)})" if described.instruction_sets else ""
+    kinds = ", ".join(f"{count} {core_type}" for core_type, count in described.core_types.items())
+    memory = f", {described.memory_gb:.0f} GB" if described.memory_gb is not None else ""
     return (
-        f"{known.processor}{sets}, {known.cores} cores{kinds and f' ({kinds})'}{memory}, "
-        f"{known.system}, Python {known.python}"
+        f"{described.processor}{sets}, {described.cores} cores{kinds and f' ({kinds})'}{memory}, "
+        f"{described.system}, Python {described.python}"
     )
 
 
 def noise(machine: Machine) -> str:
-    """Say that other programs ran, where they did; our own work is about one process a core."""
+    """Return a note if other programs ran; our own work is about one process per core."""
     if machine.load is None or machine.load <= 1.5 * machine.cores + 1:
         return ""
     return (
@@ -97,7 +97,7 @@ def noise(machine: Machine) -> str:
 
 
 def memory_bytes() -> int | None:
-    """Return the memory of the machine, None where it cannot be known."""
+    """Return the memory of the machine in bytes; None if it is unknown."""
     if sys.platform == "win32":
         return _windows_memory()
     try:
@@ -107,7 +107,7 @@ def memory_bytes() -> int | None:
 
 
 def peak_memory_bytes() -> int | None:
-    """Return the most memory that this process has held at once, None where it is not told.
+    """Return the peak memory of this process in bytes; None if it is unknown.
 
     Linux counts the parent's memory into `ru_maxrss` of a process it has started, but not into
     VmHWM.
@@ -127,14 +127,14 @@ def _windows_memory() -> int | None:
         return None
     import ctypes
 
-    class Status(ctypes.Structure):
+    class MemoryStatus(ctypes.Structure):
         _fields_ = (
             ("length", ctypes.c_uint32),
             ("load", ctypes.c_uint32),
             *((name, ctypes.c_uint64) for name in ("total", *"abcdef")),
         )
 
-    status = Status(length=ctypes.sizeof(Status))
+    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
     if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         return None
     return int(status.total)
@@ -149,16 +149,16 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _core_types() -> dict[str, int]:
-    """Return the number of performance and efficient cores of a mixed processor (Linux tells)."""
-    found = {}
-    for kind, folder in (("performance", "cpu_core"), ("efficient", "cpu_atom")):
+    """Return the number of performance and efficient cores of a hybrid processor, on Linux."""
+    counts = {}
+    for core_type, folder in (("performance", "cpu_core"), ("efficient", "cpu_atom")):
         listed = DEVICES / folder / "cpus"
         if listed.is_file():
-            found[kind] = _count(listed.read_text(encoding="ascii"))
-    return found
+            counts[core_type] = _count(listed.read_text(encoding="ascii"))
+    return counts
 
 
 def _count(ranges: str) -> int:
-    """Return how many numbers a list such as "0-3,8" names."""
+    """Return how many numbers a list such as "0-3,8" contains."""
     ends = [part.split("-") for part in ranges.strip().split(",") if part]
     return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)

@@ -49,8 +49,8 @@ class Counts:
     @property
     def precision(self) -> float:
         """Share of the mask that is nucleus."""
-        found = self.both + self.mask_only
-        return self.both / found if found else float(self.truth_only == 0)
+        predicted = self.both + self.mask_only
+        return self.both / predicted if predicted else float(self.truth_only == 0)
 
     @property
     def recall(self) -> float:
@@ -86,7 +86,7 @@ class Score:
 def score(id_: str, patient: str, mask: Mask, truth: Mask) -> Score:
     """Compare a mask with the true one; both (H, W), not 0 = nucleus."""
     ours, true = mask != 0, truth != 0
-    found = agreement([(mask, truth)])
+    agreed = agreement([(mask, truth)])
     return Score(
         id=id_,
         patient=patient,
@@ -96,11 +96,11 @@ def score(id_: str, patient: str, mask: Mask, truth: Mask) -> Score:
             truth_only=int((~ours & true).sum()),
             neither=int((~ours & ~true).sum()),
         ),
-        dice=found.dice,
+        dice=agreed.dice,
         density=float(ours.mean()),
         true_density=float(true.mean()),
-        error_points=found.density_bias_points,
-        same_class=found.class_agreement == 1,
+        error_points=agreed.density_bias_points,
+        same_class=agreed.class_agreement == 1,
     )
 
 
@@ -175,7 +175,7 @@ def figures(scores: Sequence[Score]) -> Figures:
     error = np.array([s.error_points for s in scores])
     dice = np.array([s.dice for s in scores])
     same = np.array([s.same_class for s in scores], dtype=np.float64)
-    found = intervals_of_means(
+    intervals = intervals_of_means(
         np.stack([dice, np.abs(error), error, same], axis=1), _clusters(scores)
     )
     return Figures(
@@ -197,7 +197,7 @@ def figures(scores: Sequence[Score]) -> Figures:
         class_agreement=float(same.mean()),
         confusion=_confusion(scores),
         resampled=_resampled(scores),
-        intervals=None if found is None else Intervals(*found),
+        intervals=None if intervals is None else Intervals(*intervals),
     )
 
 
@@ -217,9 +217,9 @@ def difference(scores: Sequence[Score], baseline: Sequence[Score]) -> Difference
             for s, b in zip(scores, baseline, strict=True)
         ]
     )
-    found = intervals_of_means(gains, _clusters(scores))
+    intervals = intervals_of_means(gains, _clusters(scores))
     dice, error = gains.mean(axis=0)
-    return Difference(float(dice), float(error), *(found or (None, None)))
+    return Difference(float(dice), float(error), *(intervals or (None, None)))
 
 
 def _clusters(scores: Sequence[Score]) -> list[Hashable]:
@@ -238,6 +238,6 @@ def _resampled(scores: Sequence[Score]) -> str:
 def _confusion(scores: Sequence[Score]) -> tuple[tuple[int, ...], ...]:
     counts = np.zeros((len(CLASS_NAMES), len(CLASS_NAMES)), dtype=np.int64)
     true = classify([s.true_density for s in scores])
-    found = classify([s.density for s in scores])
-    np.add.at(counts, (true, found), 1)
+    classes = classify([s.density for s in scores])
+    np.add.at(counts, (true, classes), 1)
     return tuple(tuple(row) for row in counts.tolist())

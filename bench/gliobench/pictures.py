@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from gliobench.accuracy import Result, Shown, TileSet
+from gliobench.accuracy import SetAccuracy, Shown, TileSet
 from gliobench.plots import write_figures
 from gliorun.measuring.density import CLASS_EDGES, CLASS_NAMES
 
 TRUE, FOUND = "#00e5ff", "#ffe600"
-"""Outlines: told apart from tissue, and from one another with every common colour blindness."""
+"""Colours of outlines, distinct from tissue and from each other under common colour blindness."""
 PANEL_IN = 3.2
 LONGEST_ID = 32
 
 
-def write_pictures(folder: Path, results: list[Result]) -> list[Path]:
+def write_pictures(folder: Path, results: list[SetAccuracy]) -> list[Path]:
     """Draw `density.png`, `classes.png` and a `worst-MODEL-SET.png` for each model and set.
 
     Raises
@@ -37,7 +37,7 @@ def write_pictures(folder: Path, results: list[Result]) -> list[Path]:
     return write_figures(folder, figures)
 
 
-def draw_worst(result: Result) -> Figure:
+def draw_worst(result: SetAccuracy) -> Figure:
     """Draw the tiles of the lowest Dice: as scanned, and with the outlines of both masks."""
     columns = len(result.worst)
     figure = Figure(figsize=(max(columns, 2) * PANEL_IN, 2 * PANEL_IN + 1), layout="constrained")
@@ -75,7 +75,7 @@ def _tile(above: Axes, below: Axes, shown: Shown) -> None:
             below.contour(mask != 0, levels=[0.5], colors=colour, linewidths=0.9)
 
 
-def draw_density(results: list[Result]) -> Figure:
+def draw_density(results: list[SetAccuracy]) -> Figure:
     """Draw each image's density against the true one: a row a set, a column a model.
 
     The axes are square roots, so that the narrow classes of low density have room.
@@ -113,7 +113,7 @@ def _root(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sqrt(np.maximum(values, 0))
 
 
-def draw_classes(results: list[Result]) -> Figure:
+def draw_classes(results: list[SetAccuracy]) -> Figure:
     """Draw how many images of each true class fell into which: a row a set, a column a model."""
     figure, panels = _grid(results, "Images by density class")
     for axes, result in panels:
@@ -132,7 +132,7 @@ def draw_classes(results: list[Result]) -> Figure:
     return figure
 
 
-def _grid(results: list[Result], title: str) -> tuple[Figure, list[tuple[Axes, Result]]]:
+def _grid(results: list[SetAccuracy], title: str) -> tuple[Figure, list[tuple[Axes, SetAccuracy]]]:
     """Return a figure with a row for each set and a column for each model."""
     sets: list[TileSet] = list(dict.fromkeys(r.tiles for r in results))
     models = list(dict.fromkeys(r.model.name for r in results))

@@ -1,4 +1,4 @@
-"""Charts of what was measured: tiles/s with spread, where the time goes, scaling, trade-off."""
+"""Draw charts of measurements: tiles/s with spread, time by stage, scaling, trade-off."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gliorun.atomic import cannot_write, replacing
 
 DPI = 120
 PLAIN, WRONG = "#08519c", "#cb181d"
-"""What disagrees with the reference is red."""
+"""Colour of results that disagree with the reference."""
 STAGE_COLOURS = ("#9ecae1", "#c7e9c0", "#fdd0a2", "#08519c", "#bcbddc", "#d9d9d9")
 
 
 def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
-    """Draw what there is to draw into a folder, and return the files.
+    """Draw all possible charts into a folder, and return the files.
 
     Raises
     ------
@@ -31,14 +31,18 @@ def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
         The folder cannot be written.
     """
     figures: dict[str, Figure] = {}
-    for one in measured:
-        if isinstance(one.figures, SpeedFigures):
-            figures[_free(f"speed-{one.letter}", figures)] = draw_speed(one.envelope, one.figures)
-        elif isinstance(one.figures, CompareFigures):
-            figures[_free(f"compare-{one.letter}", figures)] = draw_compare(
-                one.envelope, one.figures
+    for measurement in measured:
+        if isinstance(measurement.figures, SpeedFigures):
+            figures[_free(f"speed-{measurement.letter}", figures)] = draw_speed(
+                measurement.envelope, measurement.figures
             )
-    some = [one for one in measured if isinstance(one.figures, CompareFigures)]
+        elif isinstance(measurement.figures, CompareFigures):
+            figures[_free(f"compare-{measurement.letter}", figures)] = draw_compare(
+                measurement.envelope, measurement.figures
+            )
+    some = [
+        measurement for measurement in measured if isinstance(measurement.figures, CompareFigures)
+    ]
     if len(some) > 1:
         figures["machines.png"] = draw_machines(some)
     against = trade_offs(measured)
@@ -48,7 +52,7 @@ def write_charts(folder: Path, measured: Sequence[Measured]) -> list[Path]:
 
 
 def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
-    """Write figures by file name into a folder, made if need be, and return the files.
+    """Write figures by file name into a folder, which is created if needed; return the files.
 
     Raises
     ------
@@ -66,7 +70,7 @@ def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
 
 
 def _free(stem: str, taken: Container[str]) -> str:
-    """Return a file name that is not taken."""
+    """Return an unused file name."""
     names = (f"{stem}{number}.png" for number in ("", *range(2, 1000)))
     return next(name for name in names if name not in taken)
 
@@ -82,10 +86,12 @@ def new_figure(width_in: float, height_in: float, title: str) -> Figure:
 def bars(
     axes: Axes, names: Sequence[str], rounds: Sequence[Sequence[float]], wrong: Sequence[bool]
 ) -> None:
-    """Draw the median of each one's rounds as a bar, every round as a dot."""
+    """Draw the median of each entry's rounds as a bar, and every round as a dot."""
     medians = [float(np.median(values)) for values in rounds]
     places = range(len(names))
-    axes.barh(places, medians, color=[WRONG if one else PLAIN for one in wrong], height=0.6)
+    axes.barh(
+        places, medians, color=[WRONG if is_wrong else PLAIN for is_wrong in wrong], height=0.6
+    )
     for place, values in zip(places, rounds, strict=True):
         axes.plot(values, [place] * len(values), "o", ms=4, mfc="white", mec="black", mew=0.8)
         text = f"{medians[place]:.1f}" + (" (disagrees)" if wrong[place] else "")
@@ -100,24 +106,24 @@ def bars(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_compare(envelope: Envelope, found: CompareFigures) -> Figure:
+def draw_compare(envelope: Envelope, figures: CompareFigures) -> Figure:
     """Draw tiles/s of every backend, and its difference to the reference against its speed."""
     title = (
-        f"{found.tiles} tiles of {found.source}, {envelope.machine.processor}, "
+        f"{figures.tiles} tiles of {figures.source}, {envelope.machine.processor}, "
         f"{envelope.machine.cores} cores"
     )
-    figure = new_figure(11, 1.6 + 0.45 * len(found.rows), title)
+    figure = new_figure(11, 1.6 + 0.45 * len(figures.rows), title)
     left, right = figure.subplots(1, 2)
-    wrong = [not row.agrees for row in found.rows]
-    names = [f"{number} {row.name}" for number, row in enumerate(found.rows, 1)]
-    bars(left, names, [row.tiles_s for row in found.rows], wrong)
+    wrong = [not row.agrees for row in figures.rows]
+    names = [f"{number} {row.name}" for number, row in enumerate(figures.rows, 1)]
+    bars(left, names, [row.tiles_s for row in figures.rows], wrong)
     trade_off(
         right,
         [str(number) for number in range(1, len(names) + 1)],
-        [float(np.median(row.tiles_s)) for row in found.rows],
-        [row.agreement.density_error_points for row in found.rows],
+        [float(np.median(row.tiles_s)) for row in figures.rows],
+        [row.agreement.density_error_points for row in figures.rows],
         wrong,
-        f"mean density difference to {found.rows[0].name}, points",
+        f"mean density difference to {figures.rows[0].name}, points",
     )
     return figure
 
@@ -144,30 +150,34 @@ def trade_off(
 
 def draw_machines(measured: Sequence[Measured]) -> Figure:
     """Draw tiles/s of every backend, a panel a machine, on one scale."""
-    longest = max(len(one.figures.rows) for one in measured)
+    longest = max(len(measurement.figures.rows) for measurement in measured)
     figure = new_figure(5.5 * len(measured), 1.6 + 0.45 * longest, "The same backends elsewhere")
     panels = figure.subplots(1, len(measured), sharex=True)
-    for axes, one in zip(panels, measured, strict=True):
-        rows = one.figures.rows
+    for axes, measurement in zip(panels, measured, strict=True):
+        rows = measurement.figures.rows
         bars(
             axes,
             [row.name for row in rows],
             [row.tiles_s for row in rows],
             [not row.agrees for row in rows],
         )
-        machine = one.envelope.machine
-        axes.set_title(f"{one.letter}: {machine.processor}, {machine.cores} cores", fontsize=8)
+        machine = measurement.envelope.machine
+        axes.set_title(
+            f"{measurement.letter}: {machine.processor}, {machine.cores} cores", fontsize=8
+        )
     panels[0].set_xlim(
-        0, 1.18 * max(max(row.tiles_s) for one in measured for row in one.figures.rows)
+        0,
+        1.18
+        * max(max(row.tiles_s) for measurement in measured for row in measurement.figures.rows),
     )
     return figure
 
 
-def draw_trade_offs(found: dict[str, list[TradeOff]]) -> Figure:
+def draw_trade_offs(trade_offs: dict[str, list[TradeOff]]) -> Figure:
     """Draw the density error on labelled tiles against speed, a panel a set."""
-    figure = new_figure(4.2 * len(found), 3.6, "Error on labelled tiles against speed")
-    panels = figure.subplots(1, len(found), squeeze=False)[0]
-    for axes, (name, points) in zip(panels, found.items(), strict=True):
+    figure = new_figure(4.2 * len(trade_offs), 3.6, "Error on labelled tiles against speed")
+    panels = figure.subplots(1, len(trade_offs), squeeze=False)[0]
+    for axes, (name, points) in zip(panels, trade_offs.items(), strict=True):
         trade_off(
             axes,
             [point.name for point in points],
@@ -184,19 +194,19 @@ def draw_trade_offs(found: dict[str, list[TradeOff]]) -> Figure:
     return figure
 
 
-def draw_speed(envelope: Envelope, found: SpeedFigures) -> Figure:
+def draw_speed(envelope: Envelope, figures: SpeedFigures) -> Figure:
     """Draw the ways, the stages and the scaling curves of a job."""
     curves = [
         (name, points)
         for name, points in (
-            ("reader threads", found.threads),
-            ("requests", found.requests),
-            ("gigapixels", found.sizes),
+            ("reader threads", figures.threads),
+            ("requests", figures.requests),
+            ("gigapixels", figures.sizes),
         )
         if points
     ]
     figure = new_figure(
-        10, 6.5 if curves else 3.8, f"{found.slide}, {envelope.machine.processor}, "
+        10, 6.5 if curves else 3.8, f"{figures.slide}, {envelope.machine.processor}, "
         f"{envelope.machine.cores} cores"
     )  # fmt: skip
     rows = figure.subfigures(
@@ -205,11 +215,11 @@ def draw_speed(envelope: Envelope, found: SpeedFigures) -> Figure:
     left, right = rows[0, 0].subplots(1, 2)
     bars(
         left,
-        [way.name for way in found.ways],
-        [way.tiles_s for way in found.ways],
-        [not way.agrees for way in found.ways],
+        [way.name for way in figures.ways],
+        [way.tiles_s for way in figures.ways],
+        [not way.agrees for way in figures.ways],
     )
-    _stages(right, found.stages)
+    _stages(right, figures.stages)
     if curves:
         panels = rows[1, 0].subplots(1, len(curves), squeeze=False)[0]
         for axes, (name, points) in zip(panels, curves, strict=True):

@@ -1,4 +1,4 @@
-"""What was measured as Markdown: one machine's figures, or several machines side by side."""
+"""Report measurements as Markdown: of one machine, or of several side by side."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gliobench.speed import BUSY, Point, SpeedFigures, Way
 
 MB = 1e6
 NEAR_PEAK = 0.6
-"""Share of the peak from which a network is said to be limited by its operations."""
+"""Share of the peak from which a network counts as limited by its operations."""
 LARGEST_SPREAD = 1.5
-"""A ratio whose rounds differ by more than so many times says nothing."""
+"""A ratio whose rounds differ by more than this factor is not stated."""
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -27,15 +27,15 @@ def spread(values: Sequence[float], digits: int) -> str:
 
 
 def ratio(values: Sequence[float]) -> str:
-    """Return a ratio as `spread` does, or that its rounds differ too much to say one."""
+    """Return a ratio as `spread` does, or a note if its rounds differ too much."""
     if values and max(values) > LARGEST_SPREAD * min(values):
         return f"worthless ({min(values):.2f}–{max(values):.2f})"
     return spread(values, 2)
 
 
 def cpu_ratio(more: Sequence[float], less: Sequence[float]) -> str:
-    """Return how many times the CPU time of `less` that of `more` is, round by round."""
-    return ratio([one / other for one, other in zip(more, less, strict=True)])
+    """Return the ratio of the CPU time of `more` to that of `less`, round by round."""
+    return ratio([value / other for value, other in zip(more, less, strict=True)])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -45,9 +45,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def compare_markdown(figures: CompareFigures) -> str:
-    """Return the figures of `gliobench compare`: speed, cost, agreement, and what limits."""
+    """Return the figures of `gliobench compare`: speed, cost, agreement and limits."""
     reference = figures.rows[0]
-    peaks = ", ".join(f"{peak:.0f} in {kind}" for kind, peak in figures.peaks.items())
+    peaks = ", ".join(f"{peak:.0f} in {precision}" for precision, peak in figures.peaks.items())
     parts = [
         f"{figures.tiles} tiles of {figures.source}, {figures.rounds} rounds in turns; median, "
         "minimum and maximum in brackets.",
@@ -73,7 +73,7 @@ def compare_markdown(figures: CompareFigures) -> str:
 
 
 def limit(figures: CompareFigures) -> str:
-    """Say what would make the fastest backend that agrees faster."""
+    """Return what would make the fastest agreeing backend faster."""
     ranked = [row for row in figures.rows if row.agrees and row.peak_share is not None]
     if not ranked:
         return ""
@@ -108,13 +108,13 @@ def _cost_row(row: Row, reference: Row) -> Sequence[str]:
 
 
 def _agreement_row(row: Row) -> Sequence[str]:
-    found = row.agreement
+    agreement = row.agreement
     return (
         _name(row) if row.same_network else f"{_name(row)} (another network)",
-        f"{found.dice:.4f}",
-        f"{found.density_error_points:.3f} points",
-        f"{found.density_worst_points:.3f}",
-        f"{found.class_agreement:.1%}",
+        f"{agreement.dice:.4f}",
+        f"{agreement.density_error_points:.3f} points",
+        f"{agreement.density_worst_points:.3f}",
+        f"{agreement.class_agreement:.1%}",
     )
 
 
@@ -148,7 +148,7 @@ def speed_markdown(figures: SpeedFigures) -> str:
 
 
 def _of_100mm2(figures: SpeedFigures) -> str:
-    """Return what 100 mm² of tissue take: in CPU seconds where others had the processors too."""
+    """Return the time for 100 mm² of tissue; in CPU seconds if other programs ran."""
     job = figures.ways[0]
     pace = f"from {spread(job.tiles_s, 1)} tiles/s, after a start of {spread(figures.start_s, 2)} s"
     if figures.busy_alone >= BUSY:
@@ -162,7 +162,7 @@ def _of_100mm2(figures: SpeedFigures) -> str:
 
 
 def _stages(stages: dict[str, float], job_s: float) -> str:
-    """Return the CPU seconds of each stage alone as a table, and beside them the whole job's."""
+    """Return a table of the CPU seconds of each stage alone, and of the whole job."""
     alone_s = sum(stages.values())
     rows = [
         (name, f"{1000 * seconds:.2f}", f"{seconds / alone_s:.1%}")

@@ -1,4 +1,4 @@
-"""What a processor can do at most, measured, and how many operations a network needs."""
+"""Measure the peak of a processor, and count the operations that a network needs."""
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ def gmac(model: Any) -> float:
     """
     total = 0
     for op in model.get_ops():
-        kind = op.get_type_name()
-        if kind in ("Convolution", "GroupConvolution", "ConvolutionBackpropData"):
+        operation = op.get_type_name()
+        if operation in ("Convolution", "GroupConvolution", "ConvolutionBackpropData"):
             weights = int(np.prod(list(op.input(1).get_shape())))
-            transposed = kind == "ConvolutionBackpropData"
+            transposed = operation == "ConvolutionBackpropData"
             image = op.input(0).get_shape() if transposed else op.output(0).get_shape()
             total += weights * image[0] * int(np.prod(list(image)[2:]))
-        elif kind == "MatMul":
+        elif operation == "MatMul":
             inner = op.input(0).get_shape()[-2 if op.get_attributes()["transpose_a"] else -1]
             total += inner * int(np.prod(list(op.output(0).get_shape())))
     return total / 1e9
 
 
 def open_peaks() -> Callable[[str, float], float]:
-    """Return what measures the peak of a precision: 10⁹ operations (two a MAC) a CPU second.
+    """Return a function that measures the peak of a precision: 10⁹ operations per CPU second.
+
+    A multiply-accumulate counts as two operations.
 
     The better of a chain of 3 × 3 convolutions and of matrix products, by OpenVINO itself, with
     everything in the cache: no network gets there. A second of CPU time is one core's, whatever

@@ -1,17 +1,17 @@
-"""What came out of `gliobench accuracy`, as Markdown and as plain values."""
+"""The results of `gliobench accuracy`, as Markdown and as plain values."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from gliobench.accuracy import Result
+from gliobench.accuracy import SetAccuracy
 from gliobench.document import seal
 from gliobench.metrics import Figures
 from gliorun.findings.bootstrap import Interval
 
 
-def as_values(results: list[Result], colour: str) -> dict[str, Any]:
+def as_values(results: list[SetAccuracy], colour: str) -> dict[str, Any]:
     """Return results as plain JSON values.
 
     Beside the entries of `gliobench.document.Envelope` there are `figures`: `colour` is the
@@ -27,7 +27,7 @@ def as_values(results: list[Result], colour: str) -> dict[str, Any]:
     }
 
 
-def _as_figures(results: list[Result], colour: str) -> dict[str, Any]:
+def _as_figures(results: list[SetAccuracy], colour: str) -> dict[str, Any]:
     baseline = results[-1].model.name
     models = {r.model.name: r.model for r in results}
     return {
@@ -57,7 +57,7 @@ def _as_figures(results: list[Result], colour: str) -> dict[str, Any]:
     }
 
 
-def markdown(results: list[Result]) -> str:
+def markdown(results: list[SetAccuracy]) -> str:
     """Return the figures as Markdown: for each set density, the paper's measures, and stress."""
     baseline = results[-1].model.name
     return "\n\n".join(
@@ -66,7 +66,7 @@ def markdown(results: list[Result]) -> str:
     )
 
 
-def _of_set(results: list[Result], baseline: str) -> str:
+def _of_set(results: list[SetAccuracy], baseline: str) -> str:
     first = results[0].figures
     share = first.nucleus_share
     lines = [
@@ -99,7 +99,7 @@ def _of_set(results: list[Result], baseline: str) -> str:
     return "\n".join(lines)
 
 
-def _headline(result: Result) -> str:
+def _headline(result: SetAccuracy) -> str:
     f, i, d = result.figures, result.figures.intervals, result.to_baseline
     return (
         f"| {result.model.name} | {result.seen} "
@@ -112,16 +112,16 @@ def _headline(result: Result) -> str:
     )
 
 
-def _five(result: Result) -> str:
+def _five(result: SetAccuracy) -> str:
     mean, pooled = asdict(result.figures.mean), asdict(result.figures.pooled)
     cells = (f"{mean[name]:.3f} / {pooled[name]:.3f}" for name in mean)
     return f"| {result.model.name} | {' | '.join(cells)} |"
 
 
-def _short(found: Figures) -> str:
+def _short(figures: Figures) -> str:
     return (
-        f"{found.mean.dice:.3f}, {found.density_error_points:.1f} "
-        f"({found.density_bias_points:+.1f})"
+        f"{figures.mean.dice:.3f}, {figures.density_error_points:.1f} "
+        f"({figures.density_bias_points:+.1f})"
     )
 
 

@@ -1,4 +1,4 @@
-"""Documents of several machines side by side, and the schema that they follow."""
+"""Compare the documents of several machines, and give the schema that they follow."""
 
 from __future__ import annotations
 
@@ -96,15 +96,15 @@ def read_all(paths: Sequence[Path]) -> list[Measured]:
     if not paths:
         raise UsageError("report needs at least one JSON file of gliobench")
     letters: dict[str, str] = {}
-    found = []
+    measured = []
     for path in paths:
         envelope, values = document.load(path)
         if envelope.kind not in KINDS:
             raise GlioError(f"{path}: is of kind {envelope.kind!r}; known: {', '.join(KINDS)}")
         figures: Any = document.read(KINDS[envelope.kind], values.get("figures"), str(path))
         letter = letters.setdefault(machine.describe(envelope.machine), _letter(len(letters)))
-        found.append(Measured(letter, envelope, figures))
-    return found
+        measured.append(Measured(letter, envelope, figures))
+    return measured
 
 
 def _letter(number: int) -> str:
@@ -116,24 +116,26 @@ def _letter(number: int) -> str:
 def report_markdown(measured: Sequence[Measured]) -> str:
     """Return all figures as Markdown: the machines, then each kind of measurement."""
     parts = ["## Machines", _machines(measured)]
-    for one in measured:
-        disturbed = machine.noise(one.envelope.machine)
+    for measurement in measured:
+        disturbed = machine.noise(measurement.envelope.machine)
         if disturbed:
-            parts.append(f"{one.letter}, {one.envelope.kind}: {disturbed}")
-    for kind, title, rows in (
+            parts.append(f"{measurement.letter}, {measurement.envelope.kind}: {disturbed}")
+    for figures_type, title, rows in (
         (DoctorFigures, "Fit", _doctor),
         (CompareFigures, "Networks", _compare),
         (SpeedFigures, "Whole jobs", _speed),
         (AccuracyFigures, "Accuracy", _accuracy),
     ):
-        some = [one for one in measured if isinstance(one.figures, kind)]
+        some = [
+            measurement for measurement in measured if isinstance(measurement.figures, figures_type)
+        ]
         if some:
             parts += [f"## {title}", rows(some)]
     return "\n\n".join(parts)
 
 
 def _machines(measured: Sequence[Measured]) -> str:
-    first = {one.letter: one.envelope for one in reversed(measured)}
+    first = {measurement.letter: measurement.envelope for measurement in reversed(measured)}
     return table(
         ("", "machine", "gliorun", "OpenVINO", "measured", "load"),
         (
@@ -155,26 +157,29 @@ def _doctor(measured: Sequence[Measured]) -> str:
         ("", "fit", "min for 100 mm²", "found"),
         (
             (
-                one.letter,
-                "yes" if one.figures.fit else "NO",
+                measurement.letter,
+                "yes" if measurement.figures.fit else "NO",
                 "–"
-                if one.figures.minutes_a_100mm2 is None
-                else f"{one.figures.minutes_a_100mm2:.1f}",
-                "; ".join(f"{c.name}: {c.found}" for c in one.figures.checks if c.advice) or "–",
+                if measurement.figures.minutes_a_100mm2 is None
+                else f"{measurement.figures.minutes_a_100mm2:.1f}",
+                "; ".join(f"{c.name}: {c.found}" for c in measurement.figures.checks if c.advice)
+                or "–",
             )
-            for one in measured
+            for measurement in measured
         ),
     )
 
 
 def _compare(measured: Sequence[Measured]) -> str:
     """Return the backends in rows; machines, in columns, show CPU time, tiles/s and the ratio."""
-    names = list(dict.fromkeys(row.name for one in measured for row in one.figures.rows))
+    names = list(
+        dict.fromkeys(row.name for measurement in measured for row in measurement.figures.rows)
+    )
     rows = []
     for name in names:
         cells = []
-        for one in measured:
-            row = next((r for r in one.figures.rows if r.name == name), None)
+        for measurement in measured:
+            row = next((r for r in measurement.figures.rows if r.name == name), None)
             if row is None:
                 cells.append("–")
             else:
@@ -183,9 +188,9 @@ def _compare(measured: Sequence[Measured]) -> str:
                 cells.append(f"{speed}{ranked}")
         rows.append((name, *cells))
     head = [
-        f"{one.letter}: CPU s a tile; tiles/s, × {one.figures.rows[0].name} "
-        f"({one.figures.tiles} tiles of {one.figures.source})"
-        for one in measured
+        f"{measurement.letter}: CPU s a tile; tiles/s, × {measurement.figures.rows[0].name} "
+        f"({measurement.figures.tiles} tiles of {measurement.figures.source})"
+        for measurement in measured
     ]
     return table(("backend", *head), rows)
 
@@ -198,16 +203,17 @@ def _speed(measured: Sequence[Measured]) -> str:
         ),
         (
             (
-                one.letter,
-                f"{one.figures.slide}, {one.figures.model}, {one.figures.precision}",
-                spread(one.figures.ways[0].cpu_s_a_tile, 3),
-                spread(one.figures.ways[0].tiles_s, 1),
-                _ratio(one.figures, "network alone"),
-                _ratio(one.figures, "Keras script"),
-                f"{one.figures.seconds_a_100mm2:.0f}",
-                one.figures.bottleneck,
+                measurement.letter,
+                f"{measurement.figures.slide}, {measurement.figures.model}, "
+                f"{measurement.figures.precision}",
+                spread(measurement.figures.ways[0].cpu_s_a_tile, 3),
+                spread(measurement.figures.ways[0].tiles_s, 1),
+                _ratio(measurement.figures, "network alone"),
+                _ratio(measurement.figures, "Keras script"),
+                f"{measurement.figures.seconds_a_100mm2:.0f}",
+                measurement.figures.bottleneck,
             )
-            for one in measured
+            for measurement in measured
         ),
     )  # fmt: skip
 
@@ -224,7 +230,7 @@ def _accuracy(measured: Sequence[Measured]) -> str:
         ("", "tiles", "model", "images", "Dice", "density error, points", "same class"),
         (
             (
-                one.letter,
+                measurement.letter,
                 f"{result.set} {result.split}",
                 result.model,
                 result.figures.images,
@@ -233,8 +239,8 @@ def _accuracy(measured: Sequence[Measured]) -> str:
                 f"({result.figures.density_bias_points:+.2f})",
                 f"{result.figures.class_agreement:.0%}",
             )
-            for one in measured
-            for result in one.figures.results
+            for measurement in measured
+            for result in measurement.figures.results
         ),
     )
 
@@ -256,27 +262,27 @@ def trade_offs(measured: Sequence[Measured]) -> dict[str, list[TradeOff]]:
     Of several ways to run one file the first one counts, so of Keras the plain `predict`.
     """
     speeds: dict[str, Row] = {}
-    for one in measured:
-        if isinstance(one.figures, CompareFigures):
-            for row in one.figures.rows:
+    for measurement in measured:
+        if isinstance(measurement.figures, CompareFigures):
+            for row in measurement.figures.rows:
                 speeds.setdefault(row.sha256, row)
-    found: dict[str, list[TradeOff]] = {}
-    for one in measured:
-        if not isinstance(one.figures, AccuracyFigures):
+    by_set: dict[str, list[TradeOff]] = {}
+    for measurement in measured:
+        if not isinstance(measurement.figures, AccuracyFigures):
             continue
-        hashes = {model.name: model.sha256 for model in one.figures.models}
-        for result in one.figures.results:
+        hashes = {model.name: model.sha256 for model in measurement.figures.models}
+        for result in measurement.figures.results:
             fast = speeds.get(hashes.get(result.model, ""))
             if fast is None:
                 continue
-            known = result.figures.intervals
-            found.setdefault(f"{result.set} {result.split}", []).append(
+            intervals = result.figures.intervals
+            by_set.setdefault(f"{result.set} {result.split}", []).append(
                 TradeOff(
                     fast.name,
                     fast.tiles_s,
                     result.figures.density_error_points,
-                    None if known is None else known.density_error_points,
+                    None if intervals is None else intervals.density_error_points,
                     fast.agrees,
                 )
             )
-    return found
+    return by_set

@@ -1,4 +1,4 @@
-"""A whole job against the network alone and a plain Keras script, and where its time goes."""
+"""Compare a whole job with the network alone and with a plain Keras script, stage by stage."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ Say = Callable[[str], None]
 
 JOB, NETWORK, READING, SCRIPT = "gliorun", "network alone", "reading alone", "Keras script"
 OTHER_SCRIPT = "Keras script with another network"
-"""Where the model was not made of the Keras file, as a distilled student was not."""
+"""Used if the model was not converted from the Keras file, as with a distilled student."""
 WARM_UP_TILES, PILOT_TILES = 2, 4
 MOST_TILES = 400
-"""Tiles a round; the network alone has them all in memory, 0.7 MB each."""
+"""Tiles per round; the network alone holds all of them in memory, 0.7 MB each."""
 SCALING_ROUNDS = 2
 SIZES_GIGAPIXELS = (0.1, 1.0, 10.0)
 TURNS_SHARE, SCALING_SHARE = 0.5, 0.5
-"""Of the time that is left when they begin."""
+"""Share of the remaining time."""
 LEAST_BUDGET_S = 30
 AREA_UM2 = 100e6
 """100 mm² of tissue, the public unit."""
 CLOSE_POINTS, OTHER_POINTS = SAME_NETWORK[0], OTHER_NETWORK[0]
 """Mean density difference, in points, up to which two ways, or two networks, are said to agree."""
 BUSY = 0.85
-"""Share of the processors' time from which they, not waiting, are the limit."""
+"""Share of the processor time from which the processors count as the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,14 @@ class SpeedFigures:
 
 
 def tiles_within(seconds: float, second_a_tile: float, most: int) -> int:
-    """Return how many tiles fit into a time, at least `PILOT_TILES` where there are so many."""
+    """Return how many tiles fit into a time, at least `PILOT_TILES` if there are as many."""
     return min(most, max(PILOT_TILES, int(seconds / second_a_tile)))
 
 
 def measure_speed(
     target: Target, *, keras_file: Path | None, rounds: int, budget_s: float, say: Say
 ) -> SpeedFigures:
-    """Measure a job; the budget decides on how many tiles, and what is left out.
+    """Measure a job; the budget determines the number of tiles and what is left out.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def measure_speed(
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; it must be at least 1")
     ends = time.monotonic() + budget_s
-    with Slide(target.slide) as slide:  # what can be wrong, before any process is started
+    with Slide(target.slide) as slide:  # report faults before any process is started
         slide.scale(target.mpp)
     card = open_model(target.model).card
     left_out: list[str] = []
@@ -184,7 +184,7 @@ def _open_ways(
 
 
 def _tiles_and_rounds(pilot: dict[str, Run], rounds: int, left_s: float) -> tuple[int, int]:
-    """Return on how many tiles, in how many rounds, all ways fit into the time left for them."""
+    """Return the number of tiles and of rounds for which all ways fit into the remaining time."""
     costs = [run.seconds / run.tiles for run in pilot.values()]
     reading = pilot[JOB].seconds / pilot[JOB].tiles / 2
     most = min(pilot[JOB].tissue_tiles, MOST_TILES)
@@ -276,8 +276,8 @@ def _scale_sizes(
         workers = []
         for gigapixels in SIZES_GIGAPIXELS:
             path = Path(folder) / f"{gigapixels:g}.svs"
-            rows, columns = giant.Plan(gigapixels).places
-            giant.write_giant(path, giant.Plan(gigapixels, min(1.0, tiles / (rows * columns))))
+            rows, columns = giant.GiantSpec(gigapixels).places
+            giant.write_giant(path, giant.GiantSpec(gigapixels, min(1.0, tiles / (rows * columns))))
             name = f"{gigapixels:g} gigapixels"
             workers.append(held.enter_context(Worker(name, open_job, Target(path, target.model))))
             workers[-1].turn(PILOT_TILES)
@@ -387,9 +387,9 @@ def _busy(way: Way) -> float:
 
 
 def bottleneck(stages: dict[str, float], busy: float, busy_alone: float) -> str:
-    """Say what limits a job: its dearest stage, or waiting.
+    """Return what limits a job: its most expensive stage, or waiting.
 
-    The network alone never waits for tiles, so what it leaves idle, other programs have taken.
+    The network alone never waits for tiles; time that it leaves idle went to other programs.
     """
     if busy < BUSY * min(busy_alone, 1.0):
         return (

@@ -1,4 +1,4 @@
-"""The runtime's way to normalise colour, and ways that it is compared with.
+"""The colour normalisation of the runtime, and other methods to compare it with.
 
 Each fits a statistic to the images of one slide and moves them to the statistic of a target. Small
 reference code in plain numpy, but for the runtime's own, which is the runtime's.
@@ -22,7 +22,7 @@ Density = NDArray[np.float64]
 Statistic = TypeVar("Statistic")
 
 SAMPLE_PX = 200_000
-"""A statistic is fitted to about so many pixels of a slide, evenly taken."""
+"""Approximate number of pixels of a slide that a statistic is fitted to, evenly spaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,10 @@ def fit_macenko(images: list[Pixels]) -> TwoStains | None:
 
 def mean_macenko(fits: Iterable[TwoStains]) -> TwoStains:
     """Return the mean of several slides' stains, of unit length again."""
-    known = list(fits)
-    stains = np.mean([fit.stains for fit in known], axis=0)
+    all_fits = list(fits)
+    stains = np.mean([fit.stains for fit in all_fits], axis=0)
     stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    return _two_stains(stains, np.mean([fit.strong for fit in known], axis=0))
+    return _two_stains(stains, np.mean([fit.strong for fit in all_fits], axis=0))
 
 
 def move_macenko(image: Pixels, source: TwoStains, target: TwoStains) -> Pixels:

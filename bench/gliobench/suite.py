@@ -1,4 +1,4 @@
-"""All measurements, one after the other, into one folder."""
+"""Run all measurements in turn, into one folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def compare_models(
     rounds: int,
     say: Say,
 ) -> CompareFigures:
-    """Compare every way to run a model and further ones; without a model, what ships.
+    """Compare every way to run a model, and further models; by default the shipped one.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def speed_of(
     with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
         if slide is None:
             slide = Path(folder) / "synthetic.svs"
-            giant.write_giant(slide, giant.Plan(0.1))
+            giant.write_giant(slide, giant.GiantSpec(0.1))
         return measure_speed(
             Target(slide, model or DEFAULT_MODEL, mpp),
             keras_file=keras_file,
@@ -105,10 +105,10 @@ def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effor
     sections: list[str] = []
     written: list[Path] = []
 
-    def keep(kind: str, values: dict[str, Any], text: str) -> None:
-        written.append(out / f"{kind}.json")
+    def keep(document_kind: str, values: dict[str, Any], text: str) -> None:
+        written.append(out / f"{document_kind}.json")
         document.write(written[-1], values)
-        sections.append(f"## {kind}\n\n{text}")
+        sections.append(f"## {document_kind}\n\n{text}")
 
     say("== doctor")
     fit = examine(None, say)

@@ -1,4 +1,4 @@
-"""A density map against the true nuclei of its slide, cell by cell."""
+"""Compare a density map with the true nuclei of its slide, cell by cell."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def against_cells(cells: list[tuple[Box, float]], truth: list[tuple[Box, float]]
     GlioError
         There are fewer than two cells, or the truth has none of one's place and size.
     """
-    known = dict(truth)
-    missing = [box for box, _ in cells if box not in known]
+    density_of_box = dict(truth)
+    missing = [box for box, _ in cells if box not in density_of_box]
     if missing:
         raise GlioError(f"the truth has no cell {missing[0]}; measure cells of one tile each")
-    return _compare(cells, np.array([known[box] for box, _ in cells]))
+    return _compare(cells, np.array([density_of_box[box] for box, _ in cells]))
 
 
 def _compare(cells: list[tuple[Box, float]], true: NDArray[np.float64]) -> Truth:

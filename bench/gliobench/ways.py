@@ -1,4 +1,4 @@
-"""The ways to measure the same tiles of a slide, each to be opened in a process of its own."""
+"""The ways to measure the same tiles of a slide; each is opened in its own process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is measured: a slide with a model (an IR)."""
+    """The slide to measure, and its model (an IR)."""
 
     slide: Path
     model: Path
@@ -62,9 +62,9 @@ class Run:
 
 
 class Part(Slide):
-    """A slide of which only what lies within a box, in level-0 px, shows on its overview.
+    """A slide whose overview shows only the part within a box, in level-0 px.
 
-    So the whole pipeline measures the tiles there and no others.
+    So the whole pipeline measures only the tiles there.
     """
 
     def __init__(self, path: Path, box: Box) -> None:
@@ -102,7 +102,7 @@ def middle_of(tissue: Sequence[TileSpec], count: int) -> Box:
 
 
 class Middle:
-    """Opens the middle of a slide, with as many tiles as asked for."""
+    """Opens the middle of a slide with a requested number of tiles."""
 
     def __init__(self, target: Target, card: ModelCard) -> None:
         self.target = target
@@ -180,10 +180,10 @@ def open_network(target: Target) -> Callable[[int], Run]:
     """Return a run of the network alone on the same tiles, normalised and in memory."""
     engine = open_model(target.model)
     middle = Middle(target, engine.card)
-    known: dict[int, Sample] = {}
+    samples: dict[int, Sample] = {}
 
     def run(tiles: int) -> Run:
-        sample = _sample(known, middle, engine, tiles)
+        sample = _sample(samples, middle, engine, tiles)
         begun, begun_cpu = time.perf_counter(), time.process_time()
         densities = {
             (tile.spec.column, tile.spec.row): float(mask.mean())
@@ -201,10 +201,10 @@ def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
     engine = open_model(target.model)
     card = engine.card
     middle = Middle(target, card)
-    known: dict[int, Sample] = {}
+    samples: dict[int, Sample] = {}
 
     def run(tiles: int) -> Run:
-        sample = _sample(known, middle, engine, tiles)
+        sample = _sample(samples, middle, engine, tiles)
         densities: dict[tuple[int, int], float] = {}
         with Slide(target.slide) as slide:
             begun, begun_cpu = time.perf_counter(), time.process_time()
@@ -220,7 +220,7 @@ def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
 
 
 def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
-    """Return what measures the CPU seconds a tile of each stage alone."""
+    """Return a function that measures the CPU seconds per tile of each stage alone."""
     engine = open_model(target.model)
     middle = Middle(target, engine.card)
 
@@ -242,8 +242,10 @@ def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
         with Slide(target.slide) as slide:
             rgba = timed("read", thread, (slide.read(spec, card.tile_px) for spec in specs))
         if limits is not None:
-            timed("quality", thread, (judge(one, shrink, sample.stain, limits) for one in rgba))
-        timed("colour", thread, (colour.normalise(one, sample.table) for one in rgba))
+            timed(
+                "quality", thread, (judge(pixels, shrink, sample.stain, limits) for pixels in rgba)
+            )
+        timed("colour", thread, (colour.normalise(pixels, sample.table) for pixels in rgba))
         masks = timed("network", process, engine.masks([t.pixels for t in sample.tiles]))
         begun = thread()
         for tile, mask in zip(sample.tiles, masks, strict=True):
@@ -256,7 +258,7 @@ def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Tiles as the job would give them to the network, and what the slide is normalised with."""
+    """Tiles as the job passes them to the network, and the colour table of the slide."""
 
     tiles: list[Tile]
     measured: SlideDensity
@@ -285,9 +287,9 @@ def sample_of(middle: Middle, engine: Engine, count: int) -> Sample:
     return Sample(kept, measured, measured.stain, table)
 
 
-def _sample(known: dict[int, Sample], middle: Middle, engine: Engine, count: int) -> Sample:
-    """Return a sample, the last one again if it is of as many tiles."""
-    if count not in known:
-        known.clear()
-        known[count] = sample_of(middle, engine, count)
-    return known[count]
+def _sample(samples: dict[int, Sample], middle: Middle, engine: Engine, count: int) -> Sample:
+    """Return a sample; the previous one is reused if it has as many tiles."""
+    if count not in samples:
+        samples.clear()
+        samples[count] = sample_of(middle, engine, count)
+    return samples[count]

@@ -1,4 +1,4 @@
-"""Contestants in processes of their own, so that time, memory and start-up are theirs alone."""
+"""Run each contestant in its own process, so that its time, memory and start-up are separate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gliobench import machine
 from gliorun.errors import GlioError
 
 Opener = Callable[..., Callable[..., Any]]
-"""Opens a contestant and returns what takes one turn; of a module, so that it can be sent."""
+"""Opens a contestant and returns a function for one turn; module-level, so it can be pickled."""
 
 READY, DONE, FAULT, BUG = "ready", "done", "fault", "bug"
 LAST_WORDS_S = 20
@@ -23,7 +23,7 @@ LAST_WORDS_S = 20
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn: how long it took, how much CPU time of all threads, and what came out."""
+    """One turn: its clock time, the CPU time of all threads, and its result."""
 
     seconds: float
     cpu_s: float
@@ -31,7 +31,7 @@ class Turn:
 
 
 class Contestant(Protocol):
-    """Anything that takes turns."""
+    """An object that can be measured in turns."""
 
     @property
     def name(self) -> str: ...
@@ -45,9 +45,9 @@ def take_turns(
     *arguments: Any,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[list[Turn]]:
-    """Give every contestant one turn a round, and return each one's turns.
+    """Give every contestant one turn per round, and return the turns of each.
 
-    A drift of the machine's speed so falls on all alike.
+    So a drift in the speed of the machine affects all alike.
     """
     turns: list[list[Turn]] = [[] for _ in contestants]
     for number in range(rounds):
@@ -106,11 +106,11 @@ class Worker:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        if error_type is None:
             self.close()
         else:
             self._kill()
@@ -127,12 +127,12 @@ class Worker:
 
     def _receive(self) -> Any:
         try:
-            kind, value = self._pipe.recv()
+            message_kind, value = self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             raise self._ended() from error
-        if kind in (FAULT, BUG):  # these are its last words
+        if message_kind in (FAULT, BUG):  # the process ends after these
             self._kill()
-            if kind == FAULT:
+            if message_kind == FAULT:
                 raise GlioError(f"{self.name}: {value}")
             raise RuntimeError(f"{self.name}:\n{value}")
         return value
@@ -158,6 +158,6 @@ def _serve(pipe: Connection, opener: Opener, arguments: tuple[Any, ...]) -> None
     except GlioError as error:
         pipe.send((FAULT, str(error)))
     except EOFError:
-        pass  # the other end is gone, so nobody listens
+        pass  # the parent process is gone
     except Exception:
         pipe.send((BUG, traceback.format_exc()))

@@ -1,6 +1,6 @@
-"""Semi-automatic ground truth: candidate nuclei for people to correct, and the way back.
+"""Semi-automatic ground truth: write candidate nuclei for people to correct, and read them back.
 
-Candidates stand apart from ground truth, so that no training takes the one for the other:
+Candidates are kept apart from ground truth, so that no training can confuse them:
 
 - `candidates.csv`, `candidates/NAME.geojson` to correct in QuPath, `candidates/NAME.png`;
 - `index.csv`, which `glioexport train` reads, and `labels/NAME.png`: what people corrected.
@@ -51,26 +51,26 @@ SPLITS = ("train", "val")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 GEOJSON_SUFFIXES = (".geojson", ".json")
 LONGEST_SIDE_PX = 5000
-"""A larger image is a slide, or too much of one for a person to correct."""
+"""Largest image; a larger one is a slide, or too large for a person to correct."""
 MOST_NUCLEI = np.iinfo(np.uint16).max
 LARGEST_NUCLEUS_UM2 = 3000.0
-"""The largest nucleus that people outlined in the training tiles has 2059 µm², the next 763. A
-larger object is the frame that nuclei were looked for in, or another region."""
+"""Largest nucleus. The largest that people outlined in the training tiles has 2059 µm², the next
+763. A larger object is a region or the frame of the annotation."""
 MOST_OUTSIDE = 0.1
-"""If a larger share of the nuclei lies outside the image, they were drawn on another one."""
+"""Largest share of nuclei outside the image; beyond it they were drawn on another image."""
 REFERENCE_CARD = Path(__file__).parent / "weights" / "reference.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where tiles come from, as the index will say.
+    """The origin of tiles, as it is written to the index.
 
     Parameters
     ----------
     set : str
         Laboratory or collection; `glioexport train --hold-out` names it.
     patient : str
-        Patient of all these tiles, who share one stain statistic; empty if not known.
+        Patient of all these tiles, which share one stain statistic; empty if unknown.
     licence : str
     mpp : float
         Micrometres per pixel.
@@ -134,7 +134,7 @@ def annotate(
         }
         rows = [r for r in rows if r["id"] != entry.id] + [row]
         _write_rows(table, rows)
-        # last, because a GeoJSON that exists is not written again
+        # last, because an existing GeoJSON is never overwritten
         with replacing(folder / f"{entry.id}.geojson") as partial:
             partial.write_text(to_geojson(labels), encoding="ascii", newline="\n")
         total += int(labels.max())
@@ -151,7 +151,7 @@ def take_corrections(
     overwrite: bool,
     say: Say,
 ) -> int:
-    """Make ground truth of corrected candidates, GeoJSON files or folders; return their nuclei.
+    """Turn corrected candidates, GeoJSON files or folders, into ground truth; count their nuclei.
 
     A file is named after the tile of `annotate` that it corrects. Its labels and its line in the
     index are written to `out`, with `split`. Objects of `further_classes` are nuclei as well.
@@ -173,8 +173,8 @@ def take_corrections(
         name, label = row["id"], out / "labels" / f"{row['id']}.png"
         if name in corrected:
             raise GlioError(f"{path}: a second GeoJSON of {name}; pass one of them")
-        known = any((r["set"], r["id"]) == (row["set"], name) for r in rows)
-        if (known or label.exists()) and not overwrite:
+        is_listed = any((r["set"], r["id"]) == (row["set"], name) for r in rows)
+        if (is_listed or label.exists()) and not overwrite:
             raise GlioError(f"{label}: is ground truth already; pass --overwrite to replace it")
         shape = _shape_of(out / row["image"])
         outlines = read_outlines(path, further_classes)
@@ -200,7 +200,7 @@ def take_corrections(
 
 
 def _listed(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
-    """Return files; of a folder those with one of `suffixes`, by name."""
+    """Return files; from a folder those with one of `suffixes`, sorted by name."""
     files: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -216,7 +216,7 @@ def _listed(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
 
 
 def _named(images: Iterable[Path]) -> dict[str, Path]:
-    """Return images by the name of their tile, which is also that of its files."""
+    """Return images by tile name, from which the names of its files follow."""
     tiles: dict[str, Path] = {}
     for path in images:
         twin = next((p for n, p in tiles.items() if n.casefold() == path.stem.casefold()), None)
@@ -245,8 +245,8 @@ def _shape_of(path: Path) -> tuple[int, int]:
 def _candidates(entries: Collection[Entry]) -> Iterator[tuple[Entry, Labels]]:
     """Yield every tile with its candidate nuclei.
 
-    Colour is normalised to the target of the model that ships: a tile's candidates are then the
-    same whichever tiles come with it, and the thresholds were chosen on that target.
+    Colour is normalised to the target of the shipped model, on which the thresholds were chosen. So
+    the candidates of a tile do not depend on the other tiles.
     """
     statistics = stain_statistics(entries)
     target = ModelCard.from_json(REFERENCE_CARD.read_bytes()).colour_target
@@ -257,7 +257,7 @@ def _candidates(entries: Collection[Entry]) -> Iterator[tuple[Entry, Labels]]:
 
 
 def _candidate_for(path: Path, candidates: Iterable[Row], out: Path) -> Row:
-    """Return the line of the tile that a GeoJSON is named after: NAME.geojson, NAME.png.geojson."""
+    """Return the index line of the tile of a GeoJSON: NAME.geojson or NAME.png.geojson."""
     for name in (path.stem, Path(path.stem).stem):
         for row in candidates:
             if row["id"] == name:

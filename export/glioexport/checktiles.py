@@ -1,4 +1,4 @@
-"""Tiles to calibrate a converted model on, and others to compare it with Keras on."""
+"""Cut tiles for calibrating a converted model, and others for comparing it with Keras."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 CALIBRATION_WINDOWS = 24
 COMPARISON_WINDOWS = 36
-"""At most; with 36, one tile that changes its class is still within the tolerance of 97 %."""
+"""Most windows to compare; with 36, one changed class is still within the tolerance of 97 %."""
 WINDOWS_A_TILE = 4
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 GREEN_OVER_RED, GREEN_OVER_BLUE = 1.1, 1.1
@@ -35,7 +35,7 @@ Of 149 tiles of six sources 147 lie above; a grey picture has 1, a brown stain l
 
 @dataclass(frozen=True, slots=True)
 class CheckTiles:
-    """Windows of the network's size, colour-normalised: to calibrate on and to compare on."""
+    """Colour-normalised windows of the network's size, for calibration and for comparison."""
 
     calibration: list[Pixels]
     comparison: list[Pixels]
@@ -71,12 +71,14 @@ def load_check_tiles(
         _check_stain(folder, entries, statistics)
 
     def cut(some: list[Entry], most: int) -> list[Pixels]:
-        found: list[Pixels] = []
+        cut_windows: list[Pixels] = []
         for entry in _spread(some, most):
             table = colour.table_between(statistics.get(entry.stain_group), card.colour_target)
             pixels, _ = colour.normalise(read_rgba(entry.image), table)
-            found += islice(windows(_at_scale(pixels, entry.mpp / card.mpp), side), WINDOWS_A_TILE)
-        return _spread(found, most)
+            cut_windows += islice(
+                windows(_at_scale(pixels, entry.mpp / card.mpp), side), WINDOWS_A_TILE
+            )
+        return _spread(cut_windows, most)
 
     return CheckTiles(
         cut(chosen[0], CALIBRATION_WINDOWS), cut(chosen[1], COMPARISON_WINDOWS), folder.name
@@ -87,7 +89,7 @@ def _entries(folder: Path, card: ModelCard) -> tuple[list[Entry], list[list[Entr
     """Return all images of a folder, and those to calibrate and to compare on."""
     if (folder / "index.csv").is_file():
         entries = read_index(folder)
-        return entries, [[e for e in entries if e.split == kind] for kind in ("train", "val")]
+        return entries, [[e for e in entries if e.split == split] for split in ("train", "val")]
     if not folder.is_dir():
         raise GlioError(f"{folder}: no such folder of tiles; check its name")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -114,7 +116,7 @@ def _like_h_and_e(statistic: StainStatistic) -> bool:
 
 
 def _at_scale(pixels: Pixels, factor: float) -> Pixels:
-    """Resample (H, W, 3) pixels by `factor`, unless it is as good as 1."""
+    """Resample (H, W, 3) pixels by `factor`, unless it is nearly 1."""
     if abs(factor - 1) <= SAME_SCALE:
         return pixels
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])

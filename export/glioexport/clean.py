@@ -1,4 +1,4 @@
-"""Automatic cleaning: which tiles of a folder are fit to train on, and why the others are not."""
+"""Find the tiles of a folder that are fit to train on, and the faults of the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNREADABLE = Quality(Status.UNREADABLE, Scores(*[math.nan] * len(fields(Scores))
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An image and what it was found to be."""
+    """An image and its quality."""
 
     entry: Entry
     quality: Quality
@@ -36,7 +36,7 @@ class Judged:
 
 
 def clean(data: Path, out: Path, limits: QualityLimits, *, mpp: float = MPP) -> list[Judged]:
-    """Judge every image of a folder as the runtime judges a tile, and write what was found.
+    """Judge every image of a folder as the runtime judges a tile, and write the results.
 
     `out`/clean.csv has a line for each image with its scores and why it is discarded; where
     `data` has an index.csv, `out`/index.csv has those of its lines whose image is kept. Images
@@ -82,25 +82,25 @@ def judge_all(entries: Sequence[Entry], limits: QualityLimits) -> list[Judged]:
     stains = {group: colour.measure(counts) for group, counts in levels.items()}
     judged = []
     for entry in entries:
-        found = UNREADABLE
+        tile_quality = UNREADABLE
         if entry.image not in unreadable:
             shrink = quality.shrink_of(entry.mpp, entry.mpp)
             stain = stains[entry.stain_group]
-            found = quality.judge(read_rgba(entry.image), shrink, stain, limits)
-        judged.append(Judged(entry, found))
+            tile_quality = quality.judge(read_rgba(entry.image), shrink, stain, limits)
+        judged.append(Judged(entry, tile_quality))
     return judged
 
 
 def summary(judged: Iterable[Judged]) -> str:
-    """Say in a line how many images are kept, and why the others are not."""
+    """Return one line with the number of kept images and of discarded ones by reason."""
     reasons = Counter(_word(image.quality) for image in judged)
     total, kept = reasons.total(), reasons.pop("", 0)
     why = ", ".join(f"{reasons[reason]} {reason}" for reason in sorted(reasons))
     return f"{kept} of {total} images kept" + (f" ({why})" if why else "")
 
 
-def _word(found: Quality) -> str:
-    return "" if found.reason is None else found.reason.name.lower()
+def _word(tile_quality: Quality) -> str:
+    return "" if tile_quality.reason is None else tile_quality.reason.name.lower()
 
 
 def _listed(data: Path, mpp: float) -> tuple[list[Entry], list[dict[str, str]]]:
@@ -123,7 +123,7 @@ def _listed(data: Path, mpp: float) -> tuple[list[Entry], list[dict[str, str]]]:
 
 
 def _check_out(data: Path, out: Path) -> None:
-    """Make the folder, unless an index.csv would be lost in it."""
+    """Create the folder, but refuse to overwrite a foreign index.csv."""
     if out.resolve() == data.resolve():
         raise UsageError(f"{out}: is the folder of the images; pass another one as --out")
     if (out / INDEX).exists() and not (out / TABLE).exists():
@@ -139,29 +139,29 @@ def _write_table(path: Path, data: Path, judged: Iterable[Judged]) -> None:
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["image", "decision", "reason", *names])
-        for one in judged:
-            image = _path_from(data, one.entry.image)
-            decision = "kept" if one.kept else "discarded"
-            scores = asdict(one.quality.scores).values()
+        for judgement in judged:
+            image = _path_from(data, judgement.entry.image)
+            decision = "kept" if judgement.kept else "discarded"
+            scores = asdict(judgement.quality.scores).values()
             shown = ["" if math.isnan(score) else f"{score:.4f}" for score in scores]
-            writer.writerow([image, decision, _word(one.quality), *shown])
+            writer.writerow([image, decision, _word(judgement.quality), *shown])
 
 
 def _write_index(path: Path, lines: list[dict[str, str]], judged: list[Judged]) -> None:
-    """Write the lines of kept images, with paths that hold from the new place."""
+    """Write the lines of kept images, with paths relative to the new index."""
     folder = path.parent.resolve()
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, lines[0].keys(), lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        for line, one in zip(lines, judged, strict=True):
-            if one.kept:
-                image = _path_from(folder, one.entry.image.resolve())
-                label = _path_from(folder, one.entry.label.resolve())
+        for line, judgement in zip(lines, judged, strict=True):
+            if judgement.kept:
+                image = _path_from(folder, judgement.entry.image.resolve())
+                label = _path_from(folder, judgement.entry.label.resolve())
                 writer.writerow({**line, "image": image, "label": label})
 
 
 def _path_from(folder: Path, file: Path) -> str:
-    """Return the way from a folder to a file, so that both can be moved together."""
+    """Return the relative path from a folder to a file, so that both can be moved together."""
     try:
         return Path(os.path.relpath(file, folder)).as_posix()
     except ValueError:  # on another drive

@@ -1,4 +1,4 @@
-"""A trained network in, a folder of checked CPU models out."""
+"""Convert a trained network into a folder of verified CPU models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import keras
 
 from glioexport import ir, onnx_model, parity
 from glioexport.checktiles import CheckTiles as CheckTiles
-from glioexport.checktiles import load_check_tiles as load_check_tiles
+from glioexport.checktiles import load_check_tiles
 from glioexport.custom import SAVED_MODEL_INSTEAD
 from glioexport.folder import replacing_folder
 from glioexport.loading import Description, Network, load_network
@@ -34,14 +34,14 @@ FILES = frozenset(
 )
 """Everything that a conversion writes."""
 STRIP_CHECKS = 4
-"""Tiles on which the stripped network is compared with the whole one, value by value."""
+"""Number of tiles on which the stripped and the original network are compared by value."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ready:
-    """A network without dropping layers: what it gives, what Keras finds, and the report on it."""
+    """A network without dropping layers: its kind of output, the masks of Keras, and its report."""
 
     logits: keras.Model
     output: str
@@ -112,7 +112,7 @@ def convert(
 
 
 def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say: Say) -> _Ready:
-    """Take the dropping layers out, run the reference, and see that nothing else changed."""
+    """Remove the dropping layers, run the reference, and verify that nothing else changed."""
     for name in network.stand_ins:
         say(f"{name} is not here (--custom FILE.py): taken to do nothing in inference, and removed")
     if network.reduced:
@@ -149,14 +149,14 @@ def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say:
 
 
 def _refuse_other_values(removed: tuple[str, ...], difference: float) -> NoReturn:
-    found = f"the network gives other values (max |Δp| {difference:.2g})"
+    effect = f"the network gives other values (max |Δp| {difference:.2g})"
     if removed:
         raise GlioError(
-            f"without {_list(removed)} {found}: one of them acts in inference too; "
+            f"without {_list(removed)} {effect}: one of them acts in inference too; "
             "give its class another name"
         )
     raise GlioError(
-        f"copied layer by layer {found}: one of its own layers keeps more than its weights; "
+        f"copied layer by layer {effect}: one of its own layers keeps more than its weights; "
         f"{SAVED_MODEL_INSTEAD}"
     )
 
@@ -204,10 +204,10 @@ def _write_all(
         def misses(model: Any) -> tuple[float, float]:
             path = _ir_path(work, "INT8")
             ir.write_ir(model, replace(card, precision="INT8"), path)
-            found = parity.parity_of(open_model(path).masks(checks.comparison), ready.expected)
-            strays = parity.excess(found.agreement, tolerance)
+            measured = parity.parity_of(open_model(path).masks(checks.comparison), ready.expected)
+            strays = parity.excess(measured.agreement, tolerance)
             say(f"  {_list(layers_in_float(model))} in float: {strays:.2f} of the tolerance")
-            return strays, found.agreement.density_error_points
+            return strays, measured.agreement.density_error_points
 
         models["INT8"], _ = quantise_within(fp32, checks.calibration, misses, in_float)
         if misses(models["INT8"])[0] > 1:
@@ -225,19 +225,19 @@ def _write_all(
         )
     parity.check(figures, tolerance)
 
-    found = {**report, **parity.values(figures)}
+    certificate = {**report, **parity.values(figures)}
     for precision, model in models.items():
-        certified = replace(card, precision=precision, parity=found)
+        certified = replace(card, precision=precision, parity=certificate)
         ir.write_ir(model, certified, _ir_path(work, precision))
-    onnx_model.add_card(work / ONNX, replace(card, precision="FP32", parity=found))
-    (work / REPORT).write_text(json.dumps(found, indent=2), encoding="utf-8")
+    onnx_model.add_card(work / ONNX, replace(card, precision="FP32", parity=certificate))
+    (work / REPORT).write_text(json.dumps(certificate, indent=2), encoding="utf-8")
     return figures
 
 
 def _controlled(
     work: Path, fp32: Any, windows: list[parity.Pixels], tolerance: Tolerance, say: Say
 ) -> Any:
-    """Return INT8 with as many layers in float as the tolerance asks for on `windows`."""
+    """Return INT8 with as many layers in float as the tolerance requires on `windows`."""
     expected = list(open_model(_ir_path(work, "FP32")).masks(windows))
 
     def misses(masks: list[parity.Pixels]) -> float:

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 PANELS = (("loss", "training loss"), ("dice ", "Dice"), ("density error ", "density error, points"))
-"""What stands at the start of a column of `history.csv`, and what its panel is called."""
+"""Prefixes of the columns of `history.csv`, with the titles of their panels."""
 
 
 def draw_curves(history: Path, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Layers that are not Keras' own: named before anything of a model file runs."""
+"""Find the custom layers of a model file before any of its code runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAVED_MODEL_INSTEAD = "export it with model.export('folder') and convert that fo
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """What to load a model with: classes by the name they are known by in the file.
+    """Custom objects for loading a model: classes by their names in the file.
 
     `stand_ins` names the dropping layers whose class is not here.
     """
@@ -33,9 +33,9 @@ class Custom:
 
 
 class StandIn(layers.Layer):
-    """Takes the place of a dropping layer whose class is not here: it passes its input on.
+    """Replaces a dropping layer whose class is unavailable, and returns its input unchanged.
 
-    It has no weights, and nothing that had any can be loaded into it.
+    It has no weights, so no layer with weights can be loaded into it.
     """
 
     @classmethod
@@ -68,7 +68,7 @@ def find_custom(config: Any, path: Path, file: Path | None) -> Custom:
     Raises
     ------
     GlioError
-        There is a Lambda layer, or a class that nobody knows.
+        There is a Lambda layer, or an unknown class.
     """
     defined = _defined_in(file) if file else {}
     objects, stand_ins, unknown = dict(defined), [], []
@@ -111,7 +111,7 @@ def _nodes(config: Any) -> Iterator[Objects]:
 def _foreign_name(node: Objects) -> str | None:
     """Return what a class or function is registered as; None for what is Keras' own."""
     name = node["class_name"]
-    if name.startswith("__"):  # a tensor, a number type
+    if name.startswith("__"):  # a tensor or a number type
         return None
     from_keras = str(node.get("module")).split(".")[0] == "keras"
     if name == "function":
@@ -134,7 +134,7 @@ def _defined_in(file: Path) -> Objects:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         raise GlioError(f"{file}: fails with {error!r}; mend it") from error
     return {
         key: value

@@ -21,7 +21,7 @@ from gliorun.reading.scale import SAME_SCALE
 MPP = 0.25
 """Micrometres per pixel that a network is trained at."""
 COARSEST_MPP = 1.0
-"""Coarser tiles show no nuclei to learn from."""
+"""Coarsest scale; coarser tiles do not show nuclei."""
 COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
 
 
@@ -48,7 +48,7 @@ class Entry:
 class LabelledTile:
     """A tile in memory: pixels (H, W, 3) uint8 RGB, nuclei (H, W) uint8 of 0 and 1.
 
-    A teacher's `nuclei` are float32, its probability of nucleus.
+    The `nuclei` of a teacher are float32, its probability of nucleus.
     """
 
     entry: Entry

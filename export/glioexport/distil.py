@@ -1,4 +1,4 @@
-"""Distillation: a small, fast student learns what a trained network says of every pixel."""
+"""Distillation: a small, fast student learns the output of a trained network at every pixel."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gliorun.model.card import ModelCard
 from gliorun.reading.windows import segment
 
 STUDENT = UnetShape(filters=32, levels=3, classes=1, stem=4)
-"""As INT8 five times as fast as the reference, with as many weights; see the model card."""
+"""Shape of the student: as INT8 five times as fast as the reference; see the model card."""
 RECIPE = Recipe(
     "adam", 3e-3, True, 0.0, True, MATCHED, crop_px=256, average=0.998, batch=8, epochs=30
 )
@@ -52,17 +52,17 @@ def student_settings(
     precision: str = "float32",
     seed: int = 1,
 ) -> TrainSettings:
-    """Return how a student is trained, with some settings, each "name=value", of its own."""
+    """Return the recipe of a student with some changed settings, each "name=value"."""
     recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs)
     return varied(TrainSettings(recipe, STUDENT, precision, seed), changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
-    """How the student is told.
+    """How the teacher and the labels teach the student.
 
     A pixel's target is the teacher's probability of nucleus, mixed with `label_share` of the true
-    label. The teacher sees a tile in `turns` positions a quarter turn apart, and the mean counts.
+    label. The teacher sees a tile in `turns` positions a quarter turn apart; the mean is used.
     """
 
     label_share: float = 0.3
@@ -122,7 +122,7 @@ def distil(
     held_out: Iterable[str] = (),
     threads: int = 1,
 ) -> Path:
-    """Teach a student what the network `path` says; return the student's `.keras` file.
+    """Teach a student the output of the network `path`; return the student's `.keras` file.
 
     It is taught on the split `train` of `data`, unlabelled regions included. The split `val` and
     the sets in `held_out` are for validation alone: neither their images nor their labels teach;
@@ -163,7 +163,7 @@ def distil(
 def ask(
     teacher: Teacher, tiles: list[LabelledTile], folder: Path, teaching: Teaching, say: Say
 ) -> list[LabelledTile]:
-    """Return the tiles with what the student shall say of them, (H, W) float32, as nuclei.
+    """Return the tiles with the target of the student, (H, W) float32, as nuclei.
 
     An answer of the teacher that lies in `folder`, named after the hash of the pixels, is not
     asked for again.

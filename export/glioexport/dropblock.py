@@ -12,7 +12,7 @@ GAMMA_RULES = ("eq3", "eq2")
 
 
 def check_drop(rate: float, block_size: int, gamma: str) -> None:
-    """Raise ValueError unless DropBlock can drop so."""
+    """Raise ValueError unless the settings of DropBlock are valid."""
     if not 0 <= rate < 1:
         raise ValueError(f"rate is {rate}; it must lie in [0, 1)")
     if block_size < 1:

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Write folders atomically: a folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gliorun.errors import GlioError
 
 @contextmanager
 def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
-    """Give an empty folder beside `folder`, and put it in its place at the end.
+    """Yield an empty folder beside `folder`, and move it into its place at the end.
 
-    After an error the temporary folder is gone and `folder` as it was. A process that is killed
-    leaves `folder` as it was too, beside a hidden folder; only between the two moves at the end
-    there is none, and the next call puts the earlier one back.
+    After an error the temporary folder is deleted and `folder` is unchanged. A killed process also
+    leaves `folder` unchanged, beside a hidden folder; only between the two moves at the end there
+    is none, and the next call restores the earlier one.
 
     Parameters
     ----------

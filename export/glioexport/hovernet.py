@@ -20,7 +20,8 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from glioexport.reference import load_model, masks_of
+from glioexport.loading import load_model
+from glioexport.reference import masks_of
 from gliorun.errors import GlioError
 
 STRIDE = 8
@@ -200,8 +201,8 @@ def load_encoder(model: keras.Model, path: Path) -> None:
     if path.suffix not in WEIGHT_SUFFIXES:
         raise GlioError(f"{path}: encoder weights are a .keras or an .h5 file")
     if path.suffix == ".keras":
-        found = {layer.name: layer.get_weights() for layer in load_model(path).layers}
-        _fill(encoder(model), found, path)
+        weights = {layer.name: layer.get_weights() for layer in load_model(path).layers}
+        _fill(encoder(model), weights, path)
         return
     try:
         with h5py.File(path) as file:
@@ -334,25 +335,25 @@ def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _fill(model: keras.Model, found: dict[str, list[Any]], path: Path) -> None:
+def _fill(model: keras.Model, weights: dict[str, list[Any]], path: Path) -> None:
     """Set the weights of `model` to those found, if there are all of them in the right shapes."""
     wanted = {layer.name: layer for layer in model.layers if layer.weights}
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in weights]
     if missing:
         raise GlioError(
             f"{path}: {len(missing)} of {len(wanted)} layers of the encoder are not in it, first "
             f"{missing[0]!r}; pass weights of a HoVer-Net encoder or of Keras' ResNet50V2"
         )
     for name, layer in wanted.items():
-        shapes = [tuple(array.shape) for array in found[name]]
+        shapes = [tuple(array.shape) for array in weights[name]]
         needed = [tuple(weight.shape) for weight in layer.weights]
         if shapes != needed:
             raise GlioError(
                 f"{path}: layer {name!r} holds {shapes}, the encoder needs {needed}; "
                 "width must be what it was saved with"
             )
-        if any(array.dtype.kind != "f" for array in found[name]):
+        if any(array.dtype.kind != "f" for array in weights[name]):
             raise GlioError(f"{path}: layer {name!r} does not hold floats; save it in float32")
-    arrays = {name: [np.asarray(array) for array in found[name]] for name in wanted}
+    arrays = {name: [np.asarray(array) for array in weights[name]] for name in wanted}
     for name, layer in wanted.items():
         layer.set_weights(arrays[name])

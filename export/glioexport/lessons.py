@@ -1,4 +1,4 @@
-"""What a training learns from and is validated on: tiles in one colour, and how masks compare."""
+"""Choose the tiles of a training and of its validation, and compare masks with labels."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ MEANS = ("dice", "density_error_points", "density_bias_points", "class_agreement
 """Figures of `gliorun.findings.agreement` that are means over tiles."""
 WORST = 5
 FREE_LICENCES = r"(CC0|CC BY(-SA)?|PDDL|ODC-BY|MIT|Apache)\b(?!-N)"
-"""Licences that do not keep a model from commercial use; one not known is none of them."""
+"""Licences that allow commercial use of a model; an unknown licence does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The lines of an index to train on and to validate on, and the colour of their slides."""
+    """The index entries for training and for validation, and the colour of their slides."""
 
     train: list[Entry]
     val: list[Entry]
     statistics: dict[str, colour.StainStatistic]
 
     def fingerprint(self) -> str:
-        """Return a hash of all that is taught and validated on: lines, images and labels."""
-        found = sha256()
+        """Return a hash of all training and validation data: entries, images and labels."""
+        digest = sha256()
         for role, entries in (("train", self.train), ("val", self.val)):
             for entry in sorted(entries, key=lambda e: (e.set, e.id)):
                 files = (sha256_of(path) for path in (entry.image, entry.label))
                 line = (role, entry.set, entry.id, entry.patient, entry.licence, entry.mpp, *files)
-                found.update(repr(line).encode())
-        return found.hexdigest()
+                digest.update(repr(line).encode())
+        return digest.hexdigest()
 
     def mean_colour(self) -> colour.StainStatistic:
         """Return the mean over the slides that are trained on."""
@@ -83,7 +83,7 @@ class Lessons:
 
 
 def intended_use(sources: Iterable[Any]) -> str:
-    """Return what a model may be used for: no more than the tiles that it was taught on.
+    """Return the permitted use of a model, which the licences of its training tiles limit.
 
     `sources` are as a card has them; one without a licence does not allow more than research.
     """
@@ -103,11 +103,11 @@ def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
     """
     held_out = set(held_out)
     entries = read_index(data)
-    known = {e.set for e in entries}
-    if not held_out <= known:
-        unknown = ", ".join(sorted(held_out - known))
+    names = {e.set for e in entries}
+    if not held_out <= names:
+        unknown = ", ".join(sorted(held_out - names))
         raise UsageError(
-            f"{data}: has no set {unknown} to hold out; it has {', '.join(sorted(known))}"
+            f"{data}: has no set {unknown} to hold out; it has {', '.join(sorted(names))}"
         )
     train = [e for e in entries if e.split == "train" and e.set not in held_out]
     val = [e for e in entries if e.split == "val" or e.set in held_out]
@@ -126,7 +126,7 @@ def load_lessons(chosen: Chosen, target: colour.StainStatistic | None) -> Lesson
 
 
 def otsu_baseline(checks: list[LabelledTile], say: Callable[[str], None]) -> dict[str, Agreement]:
-    """Compare the haematoxylin threshold, what one would otherwise use, with the labels.
+    """Compare the haematoxylin threshold, the simple alternative, with the labels.
 
     It sees a tile in its own colour, and like its label at the scale that networks see it in.
     """
@@ -155,22 +155,28 @@ def validate(tiles: Iterable[LabelledTile], segment_tile: SegmentTile) -> dict[s
     With the figures of `compare_by_set` come `intervals`, 95 % bootstrap intervals of the means
     over tiles, drawn by patient (None of a single tile), and `worst`, the tiles of lowest Dice.
     """
-    found: dict[str, dict[str, Any]] = {}
+    report: dict[str, dict[str, Any]] = {}
     for name, of_set in _pairs_by_set(tiles, segment_tile).items():
         singles = [(entry, agreement([pair])) for entry, pair in of_set]
-        values = np.array([[getattr(one, figure) for figure in MEANS] for _, one in singles])
+        values = np.array(
+            [[getattr(tile_score, figure) for figure in MEANS] for _, tile_score in singles]
+        )
         drawn_with = clusters([(entry.patient, entry.id) for entry, _ in singles])
         intervals = intervals_of_means(values, drawn_with)
         worst = sorted(singles, key=lambda single: single[1].dice)[:WORST]
-        found[name] = {
+        report[name] = {
             **asdict(agreement(pair for _, pair in of_set)),
             "intervals": None if intervals is None else dict(zip(MEANS, intervals, strict=True)),
             "worst": [
-                {"id": entry.id, "dice": one.dice, "density_bias_points": one.density_bias_points}
-                for entry, one in worst
+                {
+                    "id": entry.id,
+                    "dice": tile_score.dice,
+                    "density_bias_points": tile_score.density_bias_points,
+                }
+                for entry, tile_score in worst
             ],
         }
-    return found
+    return report
 
 
 def _pairs_by_set(
@@ -184,7 +190,7 @@ def _pairs_by_set(
 
 
 def mask_of_tile(model: keras.Model) -> SegmentTile:
-    """Return what segments a tile, colour-normalised already, of any size."""
+    """Return a function that segments a colour-normalised tile of any size."""
     predict = mask_predictor(model)
     side = model.input_shape[1]
     return lambda tile: segment(tile.pixels, predict, side)

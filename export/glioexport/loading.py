@@ -1,4 +1,4 @@
-"""A trained network from whatever file people have, as one Keras model of a known shape."""
+"""Load a trained network from any supported file, as a Keras model of a known shape."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import sha256_of
 
 PIXEL_RANGES = {"0..255": (1.0, 0.0), "0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0)}
-"""What a network expects of a pixel, and the factor and offset that make it of 0 to 255."""
+"""Pixel ranges that a network may expect, with the factor and offset that map 0 to 255 to each."""
 WEIGHTS_SUFFIX = ".weights.h5"
 H5_SUFFIXES = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the user says about a model beyond its file.
+    """Information about a model that is not in its file.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A trained network as it was given.
+    """A trained network as it was loaded.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Network:
         Of its file: "keras", "h5", "weights" or "SavedModel".
     sha256 : str
     stand_ins : tuple of str
-        Classes of dropping layers that were not here and are taken for nothing in inference.
+        Classes of unavailable dropping layers, which are skipped in inference.
     reduced : tuple of str
         Precisions, such as "bfloat16", that some layers were set to; all now work in float32.
     """
@@ -111,15 +111,15 @@ def load_network(path: Path, description: Description | None = None) -> Network:
     description = description or Description()
     if not path.exists():
         raise GlioError(f"{path}: no such file; check its name")
-    kind = _kind_of(path)
-    if description.unet and kind != "weights":
+    format_name = _kind_of(path)
+    if description.unet and format_name != "weights":
         raise UsageError(f"{path}: holds its own architecture; --unet is for NAME{WEIGHTS_SUFFIX}")
-    if description.custom and kind in ("SavedModel", "weights"):
+    if description.custom and format_name in ("SavedModel", "weights"):
         raise UsageError(f"{path}: needs no --custom; leave it out")
     stand_ins: tuple[str, ...] = ()
-    if kind == "SavedModel":
+    if format_name == "SavedModel":
         model = load_saved_model(path, description.tile_px)
-    elif kind == "weights":
+    elif format_name == "weights":
         model = _load_weights(path, description)
     else:
         model, stand_ins = _load_whole(path, description)
@@ -127,7 +127,7 @@ def load_network(path: Path, description: Description | None = None) -> Network:
     model = _fit(model, path, description)
     output = _output(model, path, description.output)
     sha256 = sha256_of_folder(path) if path.is_dir() else sha256_of(path)
-    return Network(model, model.input_shape[1], output, kind, sha256, stand_ins, reduced)
+    return Network(model, model.input_shape[1], output, format_name, sha256, stand_ins, reduced)
 
 
 def load_model(path: Path, custom: Path | None = None) -> keras.Model:
@@ -147,7 +147,7 @@ def load_model(path: Path, custom: Path | None = None) -> keras.Model:
 
 
 def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
-    """Return our U-net's shape with some settings, each "name=value", of its own.
+    """Return the shape of our U-net with some changed settings, each "name=value".
 
     Raises
     ------
@@ -161,8 +161,8 @@ def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
     for change in changes:
         name, given, text = change.partition("=")
         if not given or name not in asdict(shape):
-            known = ", ".join(field.name for field in fields(shape))
-            raise UsageError(f"--unet {change}: no such setting; known, as name=value: {known}")
+            names = ", ".join(field.name for field in fields(shape))
+            raise UsageError(f"--unet {change}: no such setting; known, as name=value: {names}")
         values[name] = typed(f"--unet {change}", text, getattr(shape, name))
     try:
         return replace(shape, **values)
@@ -217,14 +217,14 @@ def _way_out_of_keras_2(path: Path) -> str:
             with zipfile.ZipFile(path) as archive:
                 version = str(json.loads(archive.read("metadata.json"))["keras_version"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return ""  # a file that says nothing of it
+        return ""  # the file does not state it
     if not version.startswith("2."):
         return ""
     return f"; it is of Keras {version}: load it there, {SAVED_MODEL_INSTEAD}"
 
 
 def _configuration(path: Path) -> Any:
-    """Return the JSON in a `.keras` or `.h5` file that says what the network is made of."""
+    """Return the JSON configuration of the network in a `.keras` or `.h5` file."""
     if path.suffix in H5_SUFFIXES:
         with h5py.File(path) as file:
             if "model_config" not in file.attrs:
@@ -270,15 +270,15 @@ def _stored_shapes(path: Path) -> list[tuple[int, ...]]:
 
 
 def _to_float32(model: keras.Model) -> tuple[str, ...]:
-    """Let every layer compute in float32; return the other precisions that were there."""
-    found = set()
+    """Make every layer compute in float32; return the other precisions that were in use."""
+    dtypes = set()
     for layer in model._flatten_layers():
         if layer.compute_dtype != "float32" and not isinstance(layer, layers.InputLayer):
-            found.add(layer.compute_dtype)
+            dtypes.add(layer.compute_dtype)
             layer.dtype_policy = "float32"
             if isinstance(layer, layers.Normalization):
                 _make_state_anew(layer)
-    return tuple(sorted(found))
+    return tuple(sorted(dtypes))
 
 
 def _make_state_anew(layer: layers.Normalization) -> None:
@@ -317,25 +317,25 @@ def _fit(model: keras.Model, path: Path, description: Description) -> keras.Mode
 
 
 def _output(model: keras.Model, path: Path, given: str | None) -> str:
-    """Return what the network gives, by its last layer or else by what the user says."""
-    found = output_of(model)
+    """Return the kind of output of the network, by its last layer or else by the user."""
+    actual = output_of(model)
     channels = model.output_shape[-1]
-    if "softmax" in (given, found) and channels == 1:
+    if "softmax" in (given, actual) and channels == 1:
         raise GlioError(f"{path}: a softmax over one channel is always 1; train with a sigmoid")
     if given is not None:
-        if found in ("softmax", "sigmoid") and found != given:
-            raise UsageError(f"{path}: ends in a {found}; leave --output {given} out")
+        if actual in ("softmax", "sigmoid") and actual != given:
+            raise UsageError(f"{path}: ends in a {actual}; leave --output {given} out")
         return given
-    if found is None and channels == 1:
+    if actual is None and channels == 1:
         raise GlioError(
             f"{path}: does not say whether its one channel is a probability; "
             "pass --output sigmoid or --output logits"
         )
-    return found or ARGMAX
+    return actual or ARGMAX
 
 
 def _side_of(model: keras.Model, path: Path, tile_px: int | None) -> int:
-    """Return the side of the input in px, after a look at its shape."""
+    """Check the shape of the input, and return its side in px."""
     if not isinstance(model, (Functional, keras.Sequential)):
         raise GlioError(
             f"{path}: is a subclassed model ({type(model).__name__}), whose layers cannot be seen; "
@@ -365,9 +365,9 @@ def _side_of(model: keras.Model, path: Path, tile_px: int | None) -> int:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the line of an error that says most: Keras puts the cause after a preamble."""
+    """Return the most informative line of an error; Keras puts the cause after a preamble."""
     text = re.sub(r"\x1b\[\d+m", "", str(error)).rpartition("Exception encountered: ")[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     preamble = ("Exception encountered when calling", "A total of")
-    told = [line for line in lines if not line.startswith(preamble)]
-    return (told or lines or [repr(error)])[0].split(". ")[0][:200]
+    messages = [line for line in lines if not line.startswith(preamble)]
+    return (messages or lines or [repr(error)])[0].split(". ")[0][:200]

@@ -56,7 +56,7 @@ class UnetShape:
 
     @property
     def name(self) -> str:
-        """What to call it: "U-net+DropBlock, 16 filters"."""
+        """Name of the network, such as "U-net+DropBlock, 16 filters"."""
         stem = f", stem {self.stem}" if self.stem > 1 else ""
         return f"U-net{'+DropBlock' if self.drop_rate else ''}, {self.filters} filters{stem}"
 
@@ -137,7 +137,7 @@ class _Layers:
         return maps
 
     def probability(self, maps: Any) -> Any:
-        """Return the output: logits of each pixel, and what makes probabilities of them."""
+        """Return the output layers: logits of each pixel, and their activation."""
         shape = self.shape
         logits = layers.Conv2D(
             shape.stem**2 * shape.classes,

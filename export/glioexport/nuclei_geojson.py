@@ -1,8 +1,8 @@
-"""Nuclei as GeoJSON that people correct in QuPath: from labels, and back to labels.
+"""Convert labels of nuclei to GeoJSON that people correct in QuPath, and back.
 
 Coordinates are px of the image, origin top left, x right, y down. Outlines run along the edges of
 the pixels, and a pixel belongs to an outline that its centre lies in, as QuPath draws masks. So
-labels come back as they were, pixel for pixel.
+a round trip reproduces labels pixel for pixel.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ Polygon = list[Ring]
 
 NUCLEUS = "Nucleus"
 GREEN = [0, 170, 0]
-"""Seen on haematoxylin and eosin alike."""
+"""Colour of the outlines, visible on both haematoxylin and eosin."""
 OUTLINED = ("annotation", "detection", "cell", "unknown")
 """Types of QuPath objects that may be nuclei; the others are tiles and cores of arrays."""
 FARTHEST_PX = 1e7
-"""No image is so large; a coordinate beyond is no pixel."""
+"""Largest coordinate; no image is larger."""
 LONGEST_NAME = 80
-"""What is shown of a name in a file that anyone may have written."""
+"""Longest name that is shown, as anyone may have written the file."""
 AGAIN = "export it from QuPath again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outlines:
-    """What a GeoJSON file holds.
+    """The content of a GeoJSON file.
 
     Parameters
     ----------
     nuclei : list of list of Polygon
         The polygons of each nucleus, mostly one.
     ignored : Counter of str
-        Number of other objects, by what they are.
+        Number of other objects, by description.
     """
 
     nuclei: list[list[Polygon]]
@@ -78,7 +78,7 @@ def read_outlines(path: Path, further_classes: Collection[str] = ()) -> Outlines
 
     An annotation, detection or cell is a nucleus if it has no class, the class "Nucleus" or one of
     `further_classes`; capital letters and what follows a colon ("Nucleus: Positive") do not
-    matter. Of a cell the nucleus is taken, not the cell. All else is ignored, and counted.
+    matter. For a cell its nucleus is used. All other objects are ignored, and counted.
 
     Raises
     ------
@@ -93,15 +93,15 @@ def read_outlines(path: Path, further_classes: Collection[str] = ()) -> Outlines
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise GlioError(f"{where} is no Feature; export the objects from QuPath as GeoJSON")
         properties = _object(feature, "properties", where)
-        kind = properties.get("objectType", "unknown")
-        if kind not in OUTLINED:
-            outlines.ignored[f"objects of type {kind}"] += 1
+        object_type = properties.get("objectType", "unknown")
+        if object_type not in OUTLINED:
+            outlines.ignored[f"objects of type {object_type}"] += 1
             continue
         name = _class_name(properties.get("classification"), where)
         if name and name.casefold() not in wanted:
             outlines.ignored[f"of class {name}"] += 1
             continue
-        is_cell = kind == "cell" or "nucleusGeometry" in feature
+        is_cell = object_type == "cell" or "nucleusGeometry" in feature
         shape = _object(feature, "nucleusGeometry" if is_cell else "geometry", where)
         if shape.get("type") not in ("Polygon", "MultiPolygon"):
             what = "cell" if is_cell else shape.get("type", "no geometry")
@@ -200,10 +200,10 @@ def _features(path: Path) -> list[Any]:
         raise GlioError(f"{path}: not GeoJSON, or cut short ({error}); {AGAIN}") from error
     if isinstance(value, list):
         return value
-    kind = value.get("type") if isinstance(value, dict) else None
-    if kind == "Feature":
+    object_type = value.get("type") if isinstance(value, dict) else None
+    if object_type == "Feature":
         return [value]
-    if kind == "FeatureCollection" and isinstance(value.get("features"), list):
+    if object_type == "FeatureCollection" and isinstance(value.get("features"), list):
         return list(value["features"])
     raise GlioError(f"{path}: no GeoJSON of objects; export them from QuPath as GeoJSON")
 

@@ -1,4 +1,4 @@
-"""The only module that writes or runs ONNX."""
+"""Write and run ONNX models; the only module that does so."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_onnx(model: keras.Model, output: str, path: Path) -> None:
     traced = levels_of.get_concrete_function()
     check_no_dropping(op_kinds(traced.graph))
     tensors = [t.name for t in traced.inputs[1:] if t.dtype != tf.resource]
-    if tensors:  # tf2onnx would make them inputs of the network
+    if tensors:  # otherwise tf2onnx makes them inputs of the network
         raise GlioError(
             f"cannot be written as ONNX: layer {_layer_of(*tensors)!r} computes with a tensor that "
             "is none of its weights; make it one with add_weight, or a NumPy array"
@@ -114,7 +114,7 @@ def _name_by_place(graph: Any) -> None:
 
 
 def _from_input_to_output(graph: Any) -> list[Any]:
-    """Return the nodes in an order that their names have no say in: each after what it takes."""
+    """Return the nodes in topological order, independent of their names."""
     maker = {name: node for node in graph.node for name in node.output}
     ordered: list[Any] = []
     placed: set[str] = set()
@@ -135,7 +135,7 @@ def _from_input_to_output(graph: Any) -> list[Any]:
 def _layer_of(*names: str) -> str:
     """Return the Keras layer in the first name that has one: "network_1/LAYER_1/operation".
 
-    tf2onnx gives a convolution that took up others a name without it, but its weights keep theirs.
+    tf2onnx names a fused convolution without its layer, but its weights keep the name.
     """
     for name in names:
         parts = name.split("/")
@@ -147,11 +147,13 @@ def _layer_of(*names: str) -> str:
 def add_card(path: Path, card: ModelCard) -> None:
     """Put the card into the metadata of an ONNX file.
 
-    Comes after the IR is made of it: OpenVINO would copy the metadata into the IR.
+    Call it after the IR was made from the file, as OpenVINO would copy the metadata.
     """
     graph = onnx.load(os.fspath(path))
     graph.metadata_props.append(onnx.StringStringEntryProto(key=CARD_KEY, value=card.to_json()))
-    with replacing(path) as partial:  # a model that was read from it may still use its weights
+    with replacing(
+        path
+    ) as partial:  # a model that was read from the file may still use its weights
         onnx.save(graph, os.fspath(partial))
 
 

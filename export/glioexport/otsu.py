@@ -1,4 +1,4 @@
-"""Nuclei by thresholds on the haematoxylin channel: the plain baseline, and candidates."""
+"""Find nuclei by thresholds on the haematoxylin channel, as a baseline and as candidates."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ OPENING_PX = 3
 SIGMA_UM = 0.375
 OPENING_UM = 0.75
 SURROUNDINGS_UM = 7.5
-"""Sigma of the Gaussian that a faint nucleus is compared with: about one nucleus across."""
+"""Sigma of the Gaussian background of a faint nucleus; about the width of one nucleus."""
 FAINT_SHARE = 0.75
 FAINT_MARGIN = 0.12
 """A faint nucleus reaches `FAINT_SHARE` of Otsu's threshold, and stands out from its
 surroundings by `FAINT_MARGIN` of it."""
 LEAST_HAEMATOXYLIN = 0.04
-"""Otsu's threshold splits the noise of an empty tile; below this there is no stain to split."""
+"""Least threshold: on an empty tile Otsu's threshold would split the noise."""
 HOLE_UM2 = 12.0
 """Smaller holes are pale chromatin inside a nucleus and are filled."""
 APART_UM = 2.5
-"""Centres of nuclei that touch are at least so far apart."""
+"""Least distance of the centres of touching nuclei."""
 
 
 def haematoxylin_otsu(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -49,8 +49,8 @@ def candidate_nuclei(pixels: NDArray[np.uint8], mpp: float) -> NDArray[np.int32]
 
     Otsu's threshold finds the dark nuclei, a local threshold the faint ones; nuclei that touch
     are split by a watershed from the peaks of the distance to the background (Vincent, Soille
-    1991). All sizes are in µm, so that tiles of any `mpp` give the same nuclei. It rather finds
-    too much: to delete an object is less work than to draw one.
+    1991). All sizes are in µm, so that tiles of any `mpp` give the same nuclei. It finds
+    too many rather than too few, as deleting an object is less work than drawing one.
     """
     haematoxylin = gaussian(rgb2hed(pixels)[..., 0], SIGMA_UM / mpp)
     threshold = max(float(threshold_otsu(haematoxylin)), LEAST_HAEMATOXYLIN)

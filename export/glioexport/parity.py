@@ -1,4 +1,4 @@
-"""The converted models beside Keras, on the same tiles."""
+"""Compare the converted models with Keras on the same tiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Values = NDArray[np.float32]
 Predictor = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 
 NUCLEUS_SHARE = (0.001, 0.99)
-"""Bounds of the nucleus area over all tiles between which a comparison says something."""
+"""Bounds of the total nucleus share between which a comparison is meaningful."""
 
 
 WAY_OUT = "pass tiles that are like your slides, or a wider limit"
@@ -49,7 +49,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """One converted model beside Keras.
+    """The agreement of one converted model with Keras.
 
     `tiles_near_edge` counts the tiles whose density by Keras lies within this model's worst
     density difference of an edge of the six classes: only they can change their class.
@@ -61,12 +61,12 @@ class Parity:
 
 def parity_of(masks: Iterable[Pixels], expected: list[Pixels]) -> Parity:
     """Compare masks with those of Keras."""
-    found = agreement(zip(masks, expected, strict=True))
+    agreed = agreement(zip(masks, expected, strict=True))
     density = np.array([np.count_nonzero(mask) / mask.size for mask in expected])
     inner = np.array(CLASS_EDGES[1:-1])
     distance_points = 100 * np.abs(density[:, None] - inner).min(axis=1)
-    near = distance_points <= found.density_worst_points + 1e-9  # 0.10 - 0.08 is not quite 0.02
-    return Parity(found, int(near.sum()))
+    near = distance_points <= agreed.density_worst_points + 1e-9  # 0.10 - 0.08 is not quite 0.02
+    return Parity(agreed, int(near.sum()))
 
 
 def largest_difference(values: Iterable[Values], others: Iterable[Values]) -> float:
@@ -76,7 +76,7 @@ def largest_difference(values: Iterable[Values], others: Iterable[Values]) -> fl
 
 
 def check_reference(expected: list[Pixels]) -> None:
-    """Raise GlioError if Keras finds nucleus hardly anywhere, or nearly everywhere."""
+    """Raise GlioError if Keras finds almost no nuclei, or nuclei almost everywhere."""
     share = float(np.mean([np.count_nonzero(mask) / mask.size for mask in expected]))
     low, high = NUCLEUS_SHARE
     if not low <= share <= high:
@@ -86,11 +86,11 @@ def check_reference(expected: list[Pixels]) -> None:
         )
 
 
-def excess(found: Agreement, tolerance: Tolerance) -> float:
-    """Tell how far a model strays, in tolerances: above 1 it fails."""
-    missed = 1 - found.class_agreement
+def excess(agreed: Agreement, tolerance: Tolerance) -> float:
+    """Return the deviation of a model in tolerances; above 1 it fails."""
+    missed = 1 - agreed.class_agreement
     return max(
-        found.density_error_points / max(tolerance.density_points, 1e-9),
+        agreed.density_error_points / max(tolerance.density_points, 1e-9),
         missed / max(1 - tolerance.class_agreement, 1e-9),
     )
 
@@ -98,15 +98,15 @@ def excess(found: Agreement, tolerance: Tolerance) -> float:
 def check(figures: Mapping[str, Parity], tolerance: Tolerance) -> None:
     """Raise GlioError, naming the figure, if a model strays too far."""
     for name, parity in figures.items():
-        found = parity.agreement
-        if found.density_error_points > tolerance.density_points:
+        agreed = parity.agreement
+        if agreed.density_error_points > tolerance.density_points:
             raise GlioError(
-                f"{name}: mean density difference to Keras is {found.density_error_points:.3f} "
+                f"{name}: mean density difference to Keras is {agreed.density_error_points:.3f} "
                 f"points, more than {tolerance.density_points:g}; {WAY_OUT}"
             )
-        if found.class_agreement < tolerance.class_agreement:
+        if agreed.class_agreement < tolerance.class_agreement:
             raise GlioError(
-                f"{name}: {found.class_agreement:.1%} of the tiles keep their density class, "
+                f"{name}: {agreed.class_agreement:.1%} of the tiles keep their density class, "
                 f"fewer than {tolerance.class_agreement:.0%}; {WAY_OUT}"
             )
 

@@ -1,4 +1,4 @@
-"""INT8 by NNCF: plain, and with the layers left in float that accuracy needs."""
+"""Quantise models to INT8 with NNCF, and keep layers in float where accuracy needs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_IN_FLOAT = 3
 """Layers that `quantise_within` may leave in float."""
 
 HEADROOM = 0.7
-"""Share of the limit to stay within on the tiles it judges on, as it must keep it on others."""
+"""Share of the limit that is used on the tiles for the choice, as others must stay within it."""
 WEIGHTED = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
 
 
@@ -64,16 +64,16 @@ def _level_operations(model: Any) -> list[str]:
 
 def _operations_of(model: Any, layers: set[str]) -> list[str]:
     """Return the names of the weighted operations of some layers."""
-    found = {
+    layer_of = {
         op.get_friendly_name(): _layer_of(op)
         for op in model.get_ordered_ops()
         if op.get_type_name() in WEIGHTED
     }
-    unknown = layers - set(found.values())
+    unknown = layers - set(layer_of.values())
     if unknown:
-        known = ", ".join(dict.fromkeys(found.values()))
-        raise UsageError(f"no layer {', '.join(sorted(unknown))} to leave in float; known: {known}")
-    return [name for name, layer in found.items() if layer in layers]
+        names = ", ".join(dict.fromkeys(layer_of.values()))
+        raise UsageError(f"no layer {', '.join(sorted(unknown))} to leave in float; known: {names}")
+    return [name for name, layer in layer_of.items() if layer in layers]
 
 
 def quantise_within(
@@ -90,10 +90,10 @@ def quantise_within(
     windows : list of (H, W, 3) uint8
         To calibrate on.
     misses : callable
-        Takes an INT8 model and tells how far it is off: in tolerances, 1 being the limit, and,
-        to tell equals apart, by its mean density difference.
+        Takes an INT8 model and returns its deviation in tolerances, 1 being the limit, and, as a
+        tie-break, its mean density difference.
     in_float : iterable of str
-        Layers that stay in float whatever comes.
+        Layers that stay in float in any case.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def quantise_with_control(model: Any, windows: list[Pixels], misses: MissesOfMas
     windows : list of (H, W, 3) uint8
         To calibrate on, and to judge on.
     misses : callable
-        Takes the masks of all `windows` and tells how far they are off, 1 being the limit.
+        Takes the masks of all `windows` and returns their deviation, 1 being the limit.
     """
     nncf, calibration = _calibration(windows)
 
@@ -149,15 +149,15 @@ def quantise_with_control(model: Any, windows: list[Pixels], misses: MissesOfMas
 
 def layers_in_float(model: Any) -> list[str]:
     """Return the layers of a model whose weights stayed in float, in order."""
-    found = []
+    layers = []
     for op in model.get_ordered_ops():
         if op.get_type_name() in WEIGHTED:
             weights = op.input_value(1).get_node()
             while weights.get_type_name() in ("Reshape", "Convert"):
                 weights = weights.input_value(0).get_node()
             if weights.get_type_name() == "Constant" and weights.get_element_type().is_real():
-                found.append(_layer_of(op))
-    return found
+                layers.append(_layer_of(op))
+    return layers
 
 
 def _layer_of(op: Any) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glioexport.loading import WEIGHTS_SUFFIX
-from glioexport.loading import load_model as load_model
 from glioexport.scores import ARGMAX, nucleus, output_of
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard

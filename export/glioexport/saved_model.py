@@ -1,4 +1,4 @@
-"""The only module that reads TensorFlow's SavedModel: a folder that `model.export()` writes."""
+"""Read a TensorFlow SavedModel, the folder that `model.export()` writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gliorun.model.card import sha256_of
 
 SIGNATURE = "serving_default"
 PROGRAM_OPS = ("Assign", "ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc")
-"""How operations begin that do more than compute an output; "Assign" comes of training mode."""
+"""Prefixes of operations that do more than compute an output; "Assign" is from training mode."""
 
 
 class SavedLayer(keras.layers.Layer):
@@ -26,7 +26,7 @@ class SavedLayer(keras.layers.Layer):
         self, loaded: Any, signature: Any, input_name: str, name: str = "saved_model"
     ) -> None:
         super().__init__(name=name)
-        self.loaded = loaded  # its variables live as long as it does
+        self.loaded = loaded  # keeps the variables of the SavedModel alive
         self.signature = signature
         self.input_name = input_name
 
@@ -35,7 +35,7 @@ class SavedLayer(keras.layers.Layer):
         return values
 
     def get_config(self) -> dict[str, Any]:
-        """Return what a copy is made of; it shares the graph, and cannot be saved."""
+        """Return the configuration for a copy; it shares the graph, and cannot be saved."""
         return {
             "loaded": self.loaded,
             "signature": self.signature,
@@ -74,7 +74,9 @@ def load_saved_model(folder: Path, side_px: int | None) -> keras.Model:
         check_no_dropping(op_kinds(signature.graph))
     except GlioError as error:
         raise GlioError(f"{folder}: {error}; export the model for inference") from error
-    more = sorted(kind for kind in op_kinds(signature.graph) if kind.startswith(PROGRAM_OPS))
+    more = sorted(
+        op_type for op_type in op_kinds(signature.graph) if op_type.startswith(PROGRAM_OPS)
+    )
     if more:
         raise GlioError(
             f"{folder}: does more than compute an output ({', '.join(more)}); "

@@ -1,4 +1,4 @@
-"""What the last values of a network mean, and which pixels they call nucleus."""
+"""Interpret the output values of a network, and decide which pixels are nucleus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MEANING = {
 
 
 def output_of(model: keras.Model) -> str | None:
-    """Return what the last layer of a network gives, one of `OUTPUTS`, or None if it says not."""
+    """Return the kind of output of a network, one of `OUTPUTS`; None if it is not stated."""
     last, _ = _last_layer(model)
     if isinstance(last, layers.Softmax):
         return "softmax"
@@ -30,10 +30,10 @@ def output_of(model: keras.Model) -> str | None:
 
 
 def up_to_logits(model: keras.Model, output: str) -> tuple[keras.Model, str]:
-    """Return a network without the softmax or sigmoid at its end, and what it gives then.
+    """Return a network without the softmax or sigmoid at its end, and its new kind of output.
 
-    Takes a network that nobody else needs (`glioexport.strip` gives one): its last layer may
-    change. One that does not end in them comes back as it is.
+    The last layer may be changed in place, so pass a copy, such as that of `glioexport.strip`. A
+    network without them is returned unchanged.
     """
     if output_of(model) not in ("softmax", "sigmoid"):
         return model, output
@@ -45,7 +45,7 @@ def up_to_logits(model: keras.Model, output: str) -> tuple[keras.Model, str]:
 
 
 def nucleus(values: Any, output: str) -> Any:
-    """Tell which pixels are nucleus: values (N, H, W, 1 or 2), NumPy's or TensorFlow's, to bool.
+    """Return which pixels are nucleus, as bool; values (N, H, W, 1 or 2) of NumPy or TensorFlow.
 
     Of two channels the second is nucleus, where it is the larger one; a single one is nucleus
     above a probability of 1/2.
@@ -78,7 +78,7 @@ def levels(values: Any, output: str) -> Any:
 
 
 def _last_layer(model: keras.Model) -> tuple[keras.Layer, Any]:
-    """Return the layer that gives the output, inside nested networks too, and what it takes."""
+    """Return the output layer, also inside nested networks, and its input."""
     while True:
         last, call, _ = model.outputs[0]._keras_history
         if not isinstance(last, (Functional, keras.Sequential)):

@@ -1,4 +1,4 @@
-"""DropBlock out: the same network without the layers that only act while training."""
+"""Copy a network without DropBlock and other layers that act only in training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from glioexport.dropblock import DropBlock2D
 from gliorun.errors import GlioError
 
 DROPPING_OPS = ("Random", "StatelessRandom", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
-"""How operations begin, in TensorFlow, ONNX and OpenVINO, that inference must not hold."""
+"""Prefixes of operations in TensorFlow, ONNX and OpenVINO that inference must not contain."""
 DROPPING = (
     DropBlock2D,
     layers.Dropout,
@@ -24,26 +24,26 @@ DROPPING = (
     layers.GaussianNoise,
 )
 DROPPING_NAMES = ("dropblock", "dropout", "droppath", "stochasticdepth")
-"""What the class name of somebody else's dropping layer holds, in small letters, without "_"."""
+"""Parts of class names of foreign dropping layers, in lower case and without "_"."""
 FACTOR = "_factor"
-"""What a layer that multiplies by the kept share is called, after the layer it comes from."""
+"""Suffix of the name of a layer that multiplies by the kept share."""
 LINEAR = (layers.Conv2D, layers.Conv2DTranspose, layers.DepthwiseConv2D)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stripped:
-    """A network for inference, and what left it; layers are named with their class.
+    """A network for inference, and the layers removed from it, named with their class.
 
     Parameters
     ----------
     model : keras.Model
-        Without nested networks: their layers stand in it.
+        Contains no nested networks; their layers are part of it.
     removed : tuple of str
-        Layers that were taken out.
+        Layers that were removed.
     folded : tuple of str
-        Those of them that left a factor behind: DropBlock without rescaling.
+        Removed layers that became a factor: DropBlock without rescaling.
     inactive : tuple of str
-        Dropping layers that stayed, as another layer holds them or as they have weights.
+        Dropping layers that remain, because another layer contains them or they have weights.
     """
 
     model: keras.Model
@@ -53,8 +53,8 @@ class Stripped:
 
 
 def check_no_dropping(kinds: Iterable[str]) -> None:
-    """Raise GlioError if a graph's kinds of operation hold a random one, a dropout or a branch."""
-    left = sorted(kind for kind in set(kinds) if kind.startswith(DROPPING_OPS))
+    """Raise GlioError if a graph contains a random operation, a dropout or a branch."""
+    left = sorted(op_type for op_type in set(kinds) if op_type.startswith(DROPPING_OPS))
     if left:
         raise GlioError(
             f"the graph still holds {', '.join(left)}, which would act in inference too; "
@@ -63,15 +63,15 @@ def check_no_dropping(kinds: Iterable[str]) -> None:
 
 
 def drops_by_name(class_name: str) -> bool:
-    """Tell whether a class is named like a layer that drops values while training."""
+    """Return whether a class is named like a layer that drops values in training."""
     name = class_name.lower().replace("_", "")
     return any(word in name for word in DROPPING_NAMES)
 
 
 def is_dropping(layer: keras.Layer) -> bool:
-    """Tell whether a layer only drops values while training, by its class or its class's name.
+    """Return whether a layer only drops values in training, by its class or class name.
 
-    A layer with weights of its own does more than that.
+    A layer with weights does more than that.
     """
     if any("seed" not in weight.path for weight in layer.weights):
         return False
@@ -93,7 +93,7 @@ def strip_dropping(model: keras.Model) -> Stripped:
         DropBlock without rescaling stands inside another layer, where no factor can follow it.
     """
     draft = _Copy()
-    drafted = draft.of(model)  # with a layer for each factor, to see which of them can be folded
+    drafted = draft.of(model)  # first with a layer per factor, to find which can be folded
     linear = {
         factor.name: before
         for factor in draft.factors
@@ -131,9 +131,9 @@ class _Copy:
         return keras.Model(start, self._run(model, start, ""), name="network")
 
     def take_state(self) -> None:
-        """Give every copy the state of its layer, as Keras does where it loads a file.
+        """Copy the state of every layer, as Keras does when it loads a file.
 
-        That is more than the weights: Normalization makes of them what it computes with.
+        Weights are not enough: Normalization derives further values from them.
         """
         for layer, copy in self.copies.items():
             parts = zip(layer._flatten_layers(), copy._flatten_layers(), strict=True)
@@ -161,7 +161,7 @@ class _Copy:
         return network._run_through_graph(inputs, call_fn=call)
 
     def _name(self, layer: keras.Layer, prefix: str) -> str:
-        """Return a name for a layer that no other one has."""
+        """Return an unused name for a layer."""
         if layer not in self.names:
             name, others = layer.name, set(self.names.values())
             if name in others:
@@ -179,7 +179,7 @@ class _Copy:
         return self.copies[layer]
 
     def _note_inside(self, layer: keras.Layer, name: str) -> None:
-        """Note dropping layers that cannot be taken out, as code that is not ours calls them."""
+        """List dropping layers that cannot be removed, because foreign code calls them."""
         if drops_by_name(type(layer).__name__):
             self.inactive.append(f"{name} ({type(layer).__name__})")
         for part in layer._flatten_layers(include_self=False):
@@ -193,13 +193,13 @@ class _Copy:
                     )
 
     def _leave_out(self, layer: keras.Layer, name: str, maps: Any) -> Any:
-        known = f"{name} ({type(layer).__name__})"
-        if known not in self.removed:
-            self.removed.append(known)
+        described = f"{name} ({type(layer).__name__})"
+        if described not in self.removed:
+            self.removed.append(described)
         if not isinstance(layer, DropBlock2D) or layer.normalize or not layer.rate:
             return maps
         factor = f"{name}{FACTOR}"
-        while factor in self.factor_names:  # the layer stands in several places
+        while factor in self.factor_names:  # the layer is used in several places
             factor += "_"
         self.factor_names.append(factor)
         if factor in self.folded:
@@ -221,7 +221,7 @@ def _layer_before(factor: keras.Layer) -> str | None:
 
 
 def _multiply(layer: keras.Layer, factor: float) -> None:
-    """Multiply what a linear layer gives."""
+    """Multiply the output of a linear layer by a factor."""
     if isinstance(layer, layers.BatchNormalization):
         weights = [layer.gamma, layer.beta]
     else:

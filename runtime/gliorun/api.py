@@ -34,15 +34,15 @@ from gliorun.model.engine import Compute, Engine
 from gliorun.reading.scale import Scale
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
-from gliorun.writers import Look
+from gliorun.writers import Appearance
 
 __all__ = [
     "CLASS_EDGES",
     "CLASS_NAMES",
+    "Appearance",
     "Compute",
     "Engine",
     "HotSpot",
-    "Look",
     "ModelCard",
     "QualityLimits",
     "Scale",
@@ -167,10 +167,10 @@ class SlideMap:
         """The run record, as plain JSON values: what a `.json` output holds."""
         return self._result.run
 
-    def write(self, *outputs: AnyPath, look: Look | None = None) -> None:
+    def write(self, *outputs: AnyPath, appearance: Appearance | None = None) -> None:
         """Write outputs, whose suffixes say what, as `--out` does; all are replaced, or none.
 
-        `look` is how figures are drawn.
+        `appearance` is how figures are drawn.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class SlideMap:
                         f"{path}: needs the masks of nuclei; measure with nuclei=True, and write "
                         "before the map is closed"
                     )
-        writers.write(paths, self._result, look or Look())
+        writers.write(paths, self._result, appearance or Appearance())
 
     @property
     def _map(self) -> DensityMap:

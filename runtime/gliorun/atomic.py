@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write files atomically: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ WAYS_OUT = {
 ANOTHER_PLACE = "name a folder that you may write to"
 HELD = "close it where it is open, then run again"
 HELD_S, NAP_S = 2.0, 0.05
-"""Seconds for which a file that may not be renamed is tried again, and those between two tries."""
+"""Seconds for which a refused rename is retried, and the pause between two tries."""
 HIDDEN = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}(?P<suffix>(\.[^.]+)?)")
-"""Names that `_beside` gives."""
+"""Pattern of the names that `_beside` returns."""
 
 
 @contextmanager
 def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
-    """Give a temporary path beside `path`, of its suffix, and move it there at the end.
+    """Yield a temporary path beside `path`, with its suffix, and move it there at the end.
 
-    What was written is on the disk before it gets its name, so that a power cut does no harm.
-    After an error, or with `keep=False`, the temporary file is gone and `path` as it was.
+    The content is synced to the disk before it gets its name, so that a power cut does no harm.
+    After an error, or with `keep=False`, the temporary file is deleted and `path` is unchanged.
 
     Raises
     ------
@@ -52,12 +52,12 @@ def replacing(path: Path, *, keep: bool = True) -> Generator[Path]:
 
 @contextmanager
 def replacing_all(paths: Sequence[Path], *, keep: bool = True) -> Generator[list[Path]]:
-    """Do for several files what `replacing` does for one: all of them are replaced, or none.
+    """Replace several files as `replacing` does one: all of them, or none.
 
     Raises
     ------
     GlioError
-        As `replacing` does; an OSError from inside the block comes out as it is.
+        As for `replacing`; an OSError from inside the block is not converted.
     """
     partials: list[Path] = []
     try:
@@ -74,27 +74,29 @@ def replacing_all(paths: Sequence[Path], *, keep: bool = True) -> Generator[list
             move_all(partials, paths)
     finally:
         for partial in partials:
-            with suppress(OSError):  # must not hide what went wrong
+            with suppress(OSError):  # must not hide the first error
                 partial.unlink(missing_ok=True)
 
 
 def move_all(made: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Give files that are made their names, in place of earlier ones: all of them, or none.
+    """Move new files to their final names, over earlier files: all of them, or none.
 
-    Of several, each earlier file is set aside first. After an error the earlier files are back,
-    and those that were made are where they were made; only the death of the process in the middle
-    leaves some of either.
+    With several files, each earlier file is first moved to a backup. After an error the earlier
+    files are restored, and the new ones stay at their temporary paths; only if the process dies in
+    the middle can a mixture remain.
 
     Raises
     ------
     GlioError
-        One cannot be replaced: Windows refuses that of a file that is open.
+        A file cannot be replaced: Windows refuses this for a file that is open.
     """
-    if len(paths) == 1:  # replaced in one step
+    if len(paths) == 1:  # one file is replaced in one step
         with _named(paths[0], HELD):
             rename(made[0], paths[0])
         return
-    moves: list[tuple[Path, Path]] = []  # noted before they are made: an interrupt may come between
+    moves: list[
+        tuple[Path, Path]
+    ] = []  # each is listed before it is made, in case an interrupt comes between
     backups: list[Path] = []
     try:
         for new, path in zip(made, paths, strict=True):
@@ -108,18 +110,18 @@ def move_all(made: Sequence[Path], paths: Sequence[Path]) -> None:
                 rename(*moves[-1])
     except BaseException:
         for before, after in reversed(moves):
-            with suppress(OSError):  # it was not moved; or whatever it is, the others go back
+            with suppress(OSError):  # not moved yet, or cannot be undone; restore the others
                 rename(after, before)
         raise
     for backup in backups:
-        with suppress(OSError):  # `remove_leftovers` knows its name
+        with suppress(OSError):  # `remove_leftovers` deletes it later
             backup.unlink()
 
 
 def rename(path: Path, target: Path) -> None:
-    """Rename a file over another, or a folder, and try for a while where that is not permitted.
+    """Rename a file over another, or a folder, and retry for a while if that is refused.
 
-    Windows does not permit it of a file that is open, be it to a virus scanner for a moment.
+    Windows refuses it while any program has the file open, such as a virus scanner for a moment.
     """
     until_s = time.monotonic() + HELD_S
     while True:
@@ -138,13 +140,13 @@ def _check_no_folder(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """Return a hidden name beside a file that no other file has."""
+    """Return an unused hidden name beside a file."""
     return path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
 
 
 @contextmanager
 def _named(path: Path, way_out: str = ANOTHER_PLACE) -> Generator[None]:
-    """Turn what the file system refuses into a GlioError."""
+    """Turn an OSError on a path into a GlioError."""
     try:
         yield
     except OSError as error:
@@ -152,19 +154,19 @@ def _named(path: Path, way_out: str = ANOTHER_PLACE) -> Generator[None]:
 
 
 def cannot_write(path: Path, error: OSError, way_out: str = ANOTHER_PLACE) -> GlioError:
-    """Return what to say of a file or folder that cannot be written; `way_out` if none is known."""
+    """Return the error for an unwritable file or folder; `way_out` is the default advice."""
     way_out = WAYS_OUT.get(error.errno or 0, way_out)
     return GlioError(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
 
 
 def remove_leftovers(*paths: Path) -> None:
-    """Remove the hidden files that were beside files of one folder when a process was killed.
+    """Remove the hidden temporary files that a killed process left beside some files.
 
-    Only for one who knows that no other process is writing them.
+    Call it only while no other process can be writing them.
     """
     names = {(path.stem, path.suffix) for path in paths}
     for folder in {path.parent for path in paths}:
-        with suppress(OSError):  # no result depends on it
+        with suppress(OSError):  # only tidying: no result depends on it
             for file in list(folder.iterdir()):
                 hidden = HIDDEN.fullmatch(file.name)
                 if hidden and (hidden["stem"], hidden["suffix"]) in names:

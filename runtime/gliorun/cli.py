@@ -16,8 +16,8 @@ app = typer.Typer()
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
-MANY_SLIDES = "Many slides (all of it goes with --out-dir)"
-MACHINE = "This machine (each follows from it where you do not say)"
+MANY_SLIDES = "Many slides (all options here need --out-dir)"
+MACHINE = "This machine (defaults are chosen for it)"
 MANY = "gliorun scans/ --out-dir maps/"
 DEMO = "gliorun --demo --out heatmap.png"
 EXAMPLES = f"""\
@@ -60,18 +60,19 @@ def main(
             "'scans/**/*.svs'."
         ),
     ] = None,
-    # `readable=False`: whether a path may be read typer need not look, as we say it in one line
+    # `readable=False` keeps typer from checking the path; we report a bad one in one line
     out: Annotated[
         list[Path] | None,
         typer.Option(
-            readable=False, help=f"File to write; its suffix says what. Repeats. {OUTPUTS}"
+            readable=False,
+            help=f"File to write; its suffix chooses the output. May be repeated. {OUTPUTS}",
         ),
     ] = None,
     out_dir: Annotated[
         Path | None,
         typer.Option(
             readable=False,
-            help="Folder for their outputs, summary.csv and index.html.",
+            help="Folder for the outputs of all slides, summary.csv and index.html.",
             rich_help_panel=MANY_SLIDES,
         ),
     ] = None,
@@ -79,7 +80,7 @@ def main(
         str | None,
         typer.Option(
             "--format",
-            help=f"Outputs of every slide, as suffixes; {FORMATS} if not said.",
+            help=f"Outputs of every slide, as suffixes; default {FORMATS}.",
             rich_help_panel=MANY_SLIDES,
         ),
     ] = None,
@@ -87,15 +88,15 @@ def main(
         bool,
         typer.Option(
             "--watch",
-            help="Go on with what arrives, until stopped.",
+            help="Keep running and measure new slides as they arrive, until stopped.",
             rich_help_panel=MANY_SLIDES,
         ),
     ] = False,
     settle_s: Annotated[
         float | None,
         typer.Option(
-            help="With --watch: a file unchanged for so many seconds is whole; "
-            f"{SETTLE_S:g} if not said.",
+            help="With --watch: seconds without a change after which a file is complete; "
+            f"default {SETTLE_S:g}.",
             rich_help_panel=MANY_SLIDES,
         ),
     ] = None,
@@ -103,13 +104,11 @@ def main(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Dask scheduler, as tcp://HOST:8786, whose workers see the same folders.",
+            help="Dask scheduler, as tcp://HOST:8786; its workers must see the same folders.",
             rich_help_panel=MANY_SLIDES,
         ),
     ] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
-    ] = None,
+    mpp: Annotated[float | None, typer.Option(help="Overrides the slide's scale (µm/px).")] = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -119,97 +118,104 @@ def main(
         ),
     ] = None,
     cell_px: Annotated[
-        int | None, typer.Option(help="Side of a map cell in model pixels; divides the tile.")
+        int | None, typer.Option(help="Side of a map cell in model pixels; must divide the tile.")
     ] = None,
     palette: Annotated[
-        str, typer.Option(help="Colours: cold-hot, paper-like or continuous.")
+        str, typer.Option(help="Colours of the map: cold-hot, paper-like or continuous.")
     ] = "cold-hot",
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Draw the map over the slide, not beside it.")
     ] = False,
-    hot_spots: Annotated[int, typer.Option(help="Densest fields to find.")] = 5,
-    hot_spot_mm2: Annotated[float, typer.Option(help="Area of such a field in mm².")] = 1.0,
+    hot_spots: Annotated[int, typer.Option(help="Number of hot spots, the densest fields.")] = 5,
+    hot_spot_mm2: Annotated[float, typer.Option(help="Area of a hot spot in mm².")] = 1.0,
     max_bad_tiles: Annotated[
-        float, typer.Option(help="Share of unreadable tiles past which the slide fails.")
+        float, typer.Option(help="Share of unreadable tiles above which the slide fails.")
     ] = 0.05,
     tissue_mask: Annotated[
         Path | None,
         typer.Option(
             readable=False,
-            help="Image in the shape of the slide, or of what QuPath shows of it, above 0 on "
-            "tissue, to use instead.",
+            help="Image above 0 on tissue, in the shape of the slide or of what QuPath "
+            "shows of it; replaces the tissue that gliorun finds.",
         ),
     ] = None,
     any_quality: Annotated[
         bool,
-        typer.Option("--any-quality", help="Measure blurred, folded and inked tiles as well."),
+        typer.Option("--any-quality", help="Also measure blurred, folded and inked tiles."),
     ] = False,
     device: Annotated[
         str,
-        typer.Option(help="OpenVINO's name: CPU, GPU, NPU, AUTO …", rich_help_panel=MACHINE),
+        typer.Option(
+            help="Device by OpenVINO's name: CPU, GPU, NPU, AUTO …", rich_help_panel=MACHINE
+        ),
     ] = "CPU",
     threads: Annotated[
-        int | None, typer.Option(help="Reader threads.", rich_help_panel=MACHINE)
+        int | None, typer.Option(help="Number of threads that read tiles.", rich_help_panel=MACHINE)
     ] = None,
     requests: Annotated[
-        int | None, typer.Option(help="Inferences under way at once.", rich_help_panel=MACHINE)
+        int | None,
+        typer.Option(help="Number of inferences submitted at once.", rich_help_panel=MACHINE),
     ] = None,
     streams: Annotated[
         int | None,
-        typer.Option(help="Inferences computed side by side.", rich_help_panel=MACHINE),
+        typer.Option(help="Number of inferences computed in parallel.", rich_help_panel=MACHINE),
     ] = None,
     network_threads: Annotated[
         int | None,
-        typer.Option(help="Processor threads of the network.", rich_help_panel=MACHINE),
+        typer.Option(help="Number of processor threads for the network.", rich_help_panel=MACHINE),
     ] = None,
     cores: Annotated[
         str,
         typer.Option(
-            help="Of a hybrid processor: any, performance or efficiency.", rich_help_panel=MACHINE
+            help="Cores of a hybrid processor to use: any, performance or efficiency.",
+            rich_help_panel=MACHINE,
         ),
     ] = "any",
     precision: Annotated[
         str,
         typer.Option(
-            help="Of layers that are not INT8: f32, bf16, or auto.", rich_help_panel=MACHINE
+            help="Precision of the layers that are not INT8: f32, bf16 or auto.",
+            rich_help_panel=MACHINE,
         ),
     ] = "auto",
     memory: Annotated[
-        float, typer.Option(help="Bound on the buffers in MB.", rich_help_panel=MACHINE)
+        float, typer.Option(help="Upper bound on the buffers in MB.", rich_help_panel=MACHINE)
     ] = 128,
     checkpoint: Annotated[
         float,
         typer.Option(
-            help="Seconds between checkpoints, from which a stopped run goes on; 0 for none.",
+            help="Seconds between checkpoints, from which a stopped run resumes; 0 for none.",
             rich_help_panel=MACHINE,
         ),
     ] = 10,
     timeout: Annotated[
         float,
         typer.Option(
-            help="Seconds after which an inference that hangs is given up.",
+            help="Seconds after which a hanging inference is given up.",
             rich_help_panel=MACHINE,
         ),
     ] = 120,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Run on a synthetic slide written for the occasion.")
+        bool, typer.Option("--demo", help="Measure a synthetic slide that is made for this run.")
     ] = False,
     quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet", help="Warnings, but no progress; of many slides also faults and the total."
+            "--quiet",
+            help="Show warnings but no progress; for many slides also faults and the total.",
         ),
     ] = False,
     json_lines: Annotated[
         bool,
         typer.Option(
             "--json-lines",
-            help="Every event as a JSON object a line, on stdout.",
+            help="Write every event to stdout as one line of JSON.",
             rich_help_panel=MANY_SLIDES,
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Say what was chosen for this machine and slide.")
+        bool,
+        typer.Option("--verbose", help="Show the automatic choices for this machine and slide."),
     ] = False,
     version: Annotated[
         bool,
@@ -240,7 +246,7 @@ def main(
     from gliorun.measuring.quality import QualityLimits
     from gliorun.model.engine import Compute
     from gliorun.settings import Settings
-    from gliorun.writers import Look
+    from gliorun.writers import Appearance
 
     limits = None if any_quality else QualityLimits()
     settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits, tissue_mask, memory)
@@ -258,7 +264,7 @@ def main(
         job.model_path(model),
         settings,
         compute,
-        Look(palette, overlay),
+        Appearance(palette, overlay),
         hot_spots,
         hot_spot_mm2,
         checkpoint,
@@ -268,11 +274,11 @@ def main(
             from gliorun.batch import command
 
             settle_s = SETTLE_S if settle_s is None else settle_s
-            wish = command.Wish(slides, out_dir, formats or FORMATS, settle_s, cluster)
-            voice = command.Voice(quiet, json_lines, verbose)
+            request = command.Request(slides, out_dir, formats or FORMATS, settle_s, cluster)
+            output_mode = command.OutputMode(quiet, json_lines, verbose)
             if watch:
-                command.watch(wish, plan, voice)
-            elif not command.run(wish, plan, voice):
+                command.watch(request, plan, output_mode)
+            elif not command.run(request, plan, output_mode):
                 raise typer.Exit(1)
         elif slides:
             typer.echo(job.run(Path(slides[0]), plan, quiet, verbose))
@@ -286,7 +292,7 @@ def main(
 def _check_usage(
     slides: list[str] | None, out: list[Path] | None, out_dir: Path | None, *, demo: bool
 ) -> None:
-    """Refuse a command that names no slide, no output, or more than one kind of them."""
+    """Refuse a command without a slide or an output, or with contradicting ones."""
     if demo == bool(slides):
         raise UsageError(f"name one slide, or --demo. Example: {EXAMPLE}")
     if demo and not out:
@@ -300,7 +306,7 @@ def _check_usage(
 
 
 def _check_many(out_dir: Path | None, given: dict[str, bool], tissue_mask: Path | None) -> None:
-    """Refuse what is for many slides with one, and the other way round."""
+    """Refuse options for many slides with one slide, and the reverse."""
     for name, was_given in given.items():
         if was_given and out_dir is None:
             raise UsageError(f"{name} goes with --out-dir. Example: {MANY}")
@@ -309,8 +315,8 @@ def _check_many(out_dir: Path | None, given: dict[str, bool], tissue_mask: Path 
 
 
 def run() -> None:
-    """Run gliorun; a service that is told to end stops as on Ctrl-C."""
-    for name in ("SIGTERM", "SIGBREAK"):  # the second is Windows' own
+    """Run gliorun; a service manager stops it as Ctrl-C does."""
+    for name in ("SIGTERM", "SIGBREAK"):  # SIGBREAK exists on Windows only
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.default_int_handler)
     commandline.run(app, "gliorun")

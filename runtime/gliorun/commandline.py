@@ -1,4 +1,4 @@
-"""What the three commands share: how a fault leaves them."""
+"""Error handling of the three commands: one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import typer
 from gliorun.errors import GlioError, StalledError, UsageError
 
 FAULT, WRONG_USAGE = 1, 2
-"""Exit codes; the second is also that of what typer itself refuses."""
+"""Exit codes; typer exits with the second one as well."""
 EXIT_CODES = (
     f"Exit code 0: done. {FAULT}: a file, a model or this machine cannot be used. "
     f"{WRONG_USAGE}: wrong usage."
 )
 NUMBA_THREADS = "NUMBA_NUM_THREADS"
 EXPORT = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "nncf", "skimage", "scipy")
-"""What the extra `export` installs."""
+"""Packages that the extra `export` installs."""
 
 
 def run(app: typer.Typer, name: str) -> None:
-    """Run a command; a fault the user can act on is one line and exit code 1, or 2 if typed."""
+    """Run a command; a GlioError prints one line and exits with 1, a UsageError with 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal cannot show
+        if isinstance(
+            stream, TextIOWrapper
+        ):  # a file name may hold characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
         _check_environment()
@@ -43,14 +45,14 @@ def run(app: typer.Typer, name: str) -> None:
     except GlioError as error:
         typer.echo(f"{name}: {error}", err=True)
         if isinstance(error, StalledError):
-            os._exit(FAULT)  # the thread that hangs would keep the interpreter from ending
+            os._exit(FAULT)  # the hanging thread would keep the interpreter alive
         raise SystemExit(WRONG_USAGE if isinstance(error, UsageError) else FAULT) from error
 
 
 def _check_environment() -> None:
-    """Refuse a number of threads with which numba cannot be imported, or not without a traceback.
+    """Refuse a NUMBA_NUM_THREADS with which importing numba fails.
 
-    Our kernels have one thread each, so it changes nothing else.
+    Our kernels are serial, so its value has no other effect.
     """
     threads = os.environ.get(NUMBA_THREADS, "1")
     if not threads.strip().isdecimal() or int(threads) < 1:

@@ -1,4 +1,4 @@
-"""A synthetic glioma-like slide with known nuclei, for a first look and for tests."""
+"""A synthetic glioma-like slide with known nuclei, for first tries and for tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Field = NDArray[np.float32]
 DEMO_SIZE_PX = (4800, 3360)
 MPP = 0.25
 HOT_SPOT_MM2 = 0.04
-"""Area of its hot spots: the slide has no room for more than one of 1 mm²."""
+"""Area of its hot spots: the slide is too small for several of 1 mm²."""
 SPACING_PX = 28
 """Nuclei stand on a jittered lattice of this spacing, so that they seldom overlap."""
 REACH_PX = 12
-"""How far a nucleus may reach out of its square."""
+"""How far a nucleus may reach beyond its lattice square."""
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29], dtype=np.float32)
 EOSIN = np.array([0.12, 0.95, 0.28], dtype=np.float32)
 
@@ -117,7 +117,7 @@ def write_slide(
 ) -> None:
     """Write (H, W, 3) uint8 pixels as a pyramidal, Aperio-style JPEG .svs.
 
-    Without `mpp` the slide names no scale. Each level is a quarter of the side of the last one.
+    Without `mpp` the slide states no scale. Each level has a quarter of the previous width.
     """
     height, width = pixels.shape[:2]
     scale = f"|AppMag = {10 / mpp:g}|MPP = {mpp:g}" if mpp else ""

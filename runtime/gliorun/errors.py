@@ -1,4 +1,4 @@
-"""What can go wrong that is not a bug."""
+"""The errors that are not bugs."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ class GlioError(Exception):
 
 
 class UsageError(GlioError):
-    """What was typed is wrong: a value out of range, unknown, named twice or at odds with others.
+    """A wrong option or argument: out of range, unknown, repeated or contradicting another.
 
-    A file, folder, slide, model or machine that is missing, cannot be used or does not say enough
-    is no such fault, though another word may be the way out. Commands exit with 2, not with 1.
+    A missing or unusable file, folder, slide, model or machine is a plain GlioError, even if
+    another option would help. Commands exit with 2 instead of 1.
     """
 
 
 class TileReadError(GlioError):
-    """One tile could not be read; the slide goes on without it."""
+    """A tile could not be read; the slide is measured without it."""
 
 
 class DamagedSlideError(GlioError):
-    """A slide holds too little that can be measured; there is no use in going on with it."""
+    """A slide has too few measurable tiles, so that its run ends."""
 
 
 class StalledError(GlioError):
-    """An inference does not come back; the process cannot be trusted to end by itself."""
+    """An inference hangs; the process may be unable to end by itself."""

@@ -1,6 +1,6 @@
-"""What a result depends on: the one list, for the checkpoint of a run and the record of a slide.
+"""List everything that a result depends on, for checkpoints and for the records of slides.
 
-What changes no byte is not on it: threads, memory, streams, and which kind of cores computes.
+Settings that change no byte are left out: threads, memory, streams and the kind of cores.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from gliorun.model.card import sha256_of
 from gliorun.model.engine import Compute
 from gliorun.reading.files import fingerprint_of, stamp_of
 from gliorun.settings import Settings
-from gliorun.writers.palette import Look
+from gliorun.writers.palette import Appearance
 
 Values = dict[str, Any]
 """Plain JSON values, by name."""
 
 
 def of_map(model: Path, compute: Compute, settings: Settings) -> Values:
-    """Return what the map of a slide depends on besides the slide.
+    """Return everything besides the slide that its map depends on.
 
     Parameters
     ----------
     model : Path
         The IR (.xml) with its weights (.bin) beside it; both are hashed.
     compute : Compute
-        With the precision that it came to, as `engine.compute_here` or an `Engine` tells.
+        With the precision in use, as `engine.compute_here` or an `Engine` gives it.
     settings : Settings
 
     Raises
@@ -55,19 +55,21 @@ def of_map(model: Path, compute: Compute, settings: Settings) -> Values:
     )
 
 
-def of_outputs(map_values: Values, look: Look, hot_spots: int, hot_spot_mm2: float) -> Values:
-    """Return what the outputs depend on besides the slide: the map, and what is shown of it."""
-    shown = {"look": asdict(look), "hot_spots": [hot_spots, hot_spot_mm2]}
+def of_outputs(
+    map_values: Values, appearance: Appearance, hot_spots: int, hot_spot_mm2: float
+) -> Values:
+    """Return everything besides the slide that the outputs depend on."""
+    shown = {"look": asdict(appearance), "hot_spots": [hot_spots, hot_spot_mm2]}
     return map_values | _plain(shown)
 
 
 def of_slide(path: Path) -> Values:
-    """Return what changes when a slide does: place, size, time and samples of all of its files.
+    """Return values that change with the slide: place, size, time and samples of its files.
 
     Raises
     ------
     GlioError
-        One of them cannot be read.
+        A file of the slide cannot be read.
     """
     try:
         return {
@@ -83,7 +85,7 @@ def of_slide(path: Path) -> Values:
 
 
 def key_of(*parts: Any) -> str:
-    """Return a name for all that decides a result: equal parts, equal name."""
+    """Return a hash of everything that a result depends on; equal parts give equal hashes."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -97,5 +99,5 @@ def _sha256(file: Path) -> str:
 
 
 def _plain(values: Values) -> Values:
-    """Return values as they come back from JSON, so that they compare with those of a record."""
+    """Return values as JSON gives them back, so that they can be compared with a record."""
     return dict(json.loads(json.dumps(values)))

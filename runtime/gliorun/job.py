@@ -1,4 +1,4 @@
-"""One job of the command line: open, measure, write, and say what came out."""
+"""Run one slide: open it, measure it, write the outputs and summarise the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.survey import tile_grid
 from gliorun.model import shipped
 from gliorun.model.engine import Compute, Engine, compute_here, open_model
-from gliorun.progress import Course, EveryMinute, goes_on, plain, tiles, warnings_in_words
+from gliorun.progress import EveryMinute, RunProgress, goes_on, plain, tiles, warnings_in_words
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
@@ -41,12 +41,12 @@ DEFAULT_MODEL = shipped.MODEL
 
 
 def model_path(named: Path | None) -> Path:
-    """Return the IR for what `--model` says: a file, or the name of a model that ships.
+    """Return the IR that `--model` names: a file, or a model that ships with gliorun.
 
     Raises
     ------
     GlioError
-        It is neither.
+        No shipped model has that name, and it is not a file name.
     """
     if named is None:
         return DEFAULT_MODEL
@@ -60,18 +60,18 @@ def model_path(named: Path | None) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to write, with which model and settings.
+    """The outputs to write, and the model and settings for them.
 
-    Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. How far the run has come is
-    kept every `checkpoint_s` seconds; 0 keeps nothing. It is dropped once the outputs are in
-    place, but not with `keeps_checkpoint`, for one who has yet to move them.
+    Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. A checkpoint is saved every
+    `checkpoint_s` seconds, or never if that is 0. It is deleted once the outputs are in place,
+    unless `keeps_checkpoint` is set because the caller still has to move them.
     """
 
     outputs: list[Path]
     model: Path
     settings: Settings
     compute: Compute = field(default_factory=Compute)
-    look: writers.Look = field(default_factory=writers.Look)
+    appearance: writers.Appearance = field(default_factory=writers.Appearance)
     hot_spots: int = COUNT
     hot_spot_mm2: float = FIELD_MM2
     checkpoint_s: float = 10.0
@@ -85,7 +85,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a slide: a summary, notes for the user, and the run record as plain values."""
+    """The result of a slide: a summary, notes for the user, and the run record as plain values."""
 
     summary: str
     warnings: tuple[str, ...]
@@ -94,7 +94,7 @@ class Outcome:
 
 
 def settled(plan: Plan) -> Plan:
-    """Return a plan with the precision that its model gets on this machine.
+    """Return the plan with the precision that its model has on this machine.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def settled(plan: Plan) -> Plan:
 
 
 def made_with(plan: Plan) -> identity.Values:
-    """Return what the outputs of a plan depend on besides the slide.
+    """Return everything besides the slide that the outputs of a plan depend on.
 
     Raises
     ------
@@ -113,29 +113,29 @@ def made_with(plan: Plan) -> identity.Values:
         The model cannot be read.
     """
     of_map = identity.of_map(plan.model, settled(plan).compute, plan.settings)
-    return identity.of_outputs(of_map, plan.look, plan.hot_spots, plan.hot_spot_mm2)
+    return identity.of_outputs(of_map, plan.appearance, plan.hot_spots, plan.hot_spot_mm2)
 
 
 def open_engine(plan: Plan) -> Engine:
-    """Read and compile the model of a plan; it serves one slide after another.
+    """Read and compile the model of a plan; the engine is reused from slide to slide.
 
     Raises
     ------
     UsageError
-        Its tiles cannot be cut into the cells of the plan.
+        The cells of the plan do not divide the tiles of the model.
     GlioError
-        It cannot be used.
+        The model cannot be used.
     """
     engine = open_model(plan.model, plan.compute)
-    check_cells(plan.settings.cell_px, engine.card.tile_px)  # before a slide is opened
+    check_cells(plan.settings.cell_px, engine.card.tile_px)  # fail before a slide is opened
     return engine
 
 
 def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     """Measure a slide, write the outputs and return a summary line.
 
-    `quiet` keeps back how far the run is and hints, never a warning: a map is not to be read
-    without. The summary, the last line of a run, says how many there are.
+    `quiet` hides progress and hints, but never warnings, without which a map must not be read. The
+    summary, the last line of a run, states the number of warnings.
 
     Raises
     ------
@@ -149,12 +149,12 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     waits = pipeline.Waits()
-    with _progress(console, path, waits) as progress:
+    with _shown_progress(console, path, waits) as progress:
         outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
     name = plain(path.name)
     for warning in outcome.warnings:
-        told = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
-        always.print(told, soft_wrap=True)
+        line = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
+        always.print(line, soft_wrap=True)
     if outcome.hint:
         console.print(Text(f"{name}: {outcome.hint}"), soft_wrap=True)
     summary = outcome.summary
@@ -272,7 +272,7 @@ def measure(
 ) -> Outcome:
     """Measure a slide with the engine that `engine_of` gives and write the outputs.
 
-    `waits` is filled as the run goes, `say` gets a line on each thing that was chosen for it.
+    `waits` is updated during the run, and `say` receives one line per automatic choice.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def measure(
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
         engine = engine_of()
         journal = held.enter_context(_checkpoint(plan, slide, engine, keeps_masks))
-        if journal is not None:  # no other process is at this run, but one may have been killed
+        if journal is not None:  # the checkpoint is locked, so leftovers are from a killed process
             remove_leftovers(*plan.outputs)
         masks = None
         if keeps_masks:
@@ -301,7 +301,7 @@ def measure(
         )  # fmt: skip
         result = slide_run.result(progress, counts_nuclei=writers.NUCLEI in suffixes)
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
-        writers.write(plan.outputs, result, plan.look)
+        writers.write(plan.outputs, result, plan.appearance)
         if journal is not None:
             journal.finished = not plan.keeps_checkpoint
     measured, spots = result.measured, result.hot_spots
@@ -330,7 +330,7 @@ def check_sources_stay(outputs: list[Path], sources: list[Path]) -> None:
         for source in sources:
             try:
                 is_same = output.samefile(source)
-            except OSError:  # one is not there, or out of reach, which is told where it is opened
+            except OSError:  # missing or unreachable: reported when it is opened
                 continue
             if is_same:
                 raise UsageError(f"{output}: is read by this run; name another file to write")
@@ -339,7 +339,7 @@ def check_sources_stay(outputs: list[Path], sources: list[Path]) -> None:
 def _checkpoint(
     plan: Plan, slide: Slide, engine: Engine, keeps_masks: bool
 ) -> AbstractContextManager[Checkpoint | None]:
-    """Return the checkpoint of a run: its key covers all that decides its map and masks."""
+    """Return the checkpoint of a run; its key covers all that its map and masks depend on."""
     if not plan.checkpoint_s:
         return nullcontext()
     key = identity.key_of(
@@ -364,7 +364,7 @@ def _tell(
     engine: Engine,
     journal: Checkpoint | None,
 ) -> None:
-    """Say what was chosen for this machine and slide."""
+    """Report the automatic choices for this machine and slide."""
     card, settings = engine.card, plan.settings
     scale = slide.scale(settings.mpp)
     say(f"model: {card.name} {card.precision}, {card.tile_px} px at {card.mpp} µm/px")
@@ -393,7 +393,7 @@ def _densest(spots: tuple[HotSpot, ...]) -> str:
 
 
 def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
-    """Write the synthetic slide to a temporary folder and run on it; its hot spots are small."""
+    """Write the synthetic slide to a temporary folder and measure it, with small hot spots."""
     plan = replace(plan, hot_spot_mm2=min(plan.hot_spot_mm2, demo.HOT_SPOT_MM2))
     writers.check_outputs(plan.outputs)
     with tempfile.TemporaryDirectory(prefix="gliorun-") as folder:
@@ -403,8 +403,10 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
 
 
 @contextmanager
-def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[pipeline.Progress]:
-    """Give what shows the tiles of a slide: a bar, or a line a minute on what is no terminal."""
+def _shown_progress(
+    console: Console, path: Path, waits: pipeline.Waits
+) -> Generator[pipeline.Progress]:
+    """Yield a function that shows the progress of a slide: a bar, or a line a minute in a log."""
     bar = Progress(
         TextColumn("tiles"),
         BarColumn(),
@@ -414,9 +416,9 @@ def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[
         console=console,
     )
     task = bar.add_task("tiles", total=None, pace="")
-    course = Course({})
-    course.start(path)
-    minutes = EveryMinute(course)
+    progress = RunProgress({})
+    progress.start(path)
+    minutes = EveryMinute(progress)
     with ExitStack() as shown:
 
         def tell(line: str) -> None:
@@ -425,7 +427,7 @@ def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[
             )
 
         def show(done: int, total: int) -> None:
-            is_first = course.step(done, total)
+            is_first = progress.step(done, total)
             if is_first and done:
                 tell(goes_on(done, total))
             if not console.is_terminal:
@@ -435,7 +437,7 @@ def _progress(console: Console, path: Path, waits: pipeline.Waits) -> Generator[
                 return
             if is_first:
                 shown.enter_context(bar)
-            pace = f"{course.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
+            pace = f"{progress.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
             bar.update(task, completed=done, total=total, pace="writing" if done == total else pace)
 
         yield show

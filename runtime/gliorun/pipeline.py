@@ -1,4 +1,4 @@
-"""One slide, on one page: slide -> grid -> tissue -> tiles -> masks -> density map."""
+"""Measure one slide: slide -> grid -> tissue -> tiles -> masks -> density map."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A tile that is not measured, and why."""
+    """A tile that is not measured, and the reason."""
 
     spec: TileSpec
     reason: Status
@@ -47,7 +47,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlideDensity:
-    """What one run of one slide gives."""
+    """The result of measuring one slide."""
 
     density: DensityMap
     scale: Scale
@@ -60,29 +60,29 @@ class SlideDensity:
 T = TypeVar("T")
 Predict = Callable[[Iterable[Tile]], Generator[tuple[Tile, NDArray[np.uint8]]]]
 Progress = Callable[[int, int], None]
-"""Called with tiles done and tiles in all: once before the first tile, then after each."""
+"""Called with tiles done and total tiles: once before the first tile, then after each."""
 KeepMask = Callable[[TileSpec, NDArray[np.uint8], NDArray[np.uint8]], None]
-"""Called with a tile's place, mask and valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
+"""Called with a tile, its mask and its valid pixels, both (tile_px, tile_px) uint8, not 0 = yes."""
 
 
 class Journal(Protocol):
-    """Keeps how far a run has come, so that another one can go on from there."""
+    """Keeps the map of an unfinished run, so that a later run can resume it."""
 
     def restore(self, density: DensityMap) -> None:
-        """Fill a map with what an earlier run has measured, if one has."""
+        """Fill a map with the tiles that an earlier run has measured, if there was one."""
 
     def note(self, density: DensityMap) -> None:
-        """Take note of a map that has grown, called after every tile, measured or left out."""
+        """Called after every tile, measured or left out; may save the map."""
 
     def save(self, density: DensityMap) -> None:
-        """Keep the map now."""
+        """Save the map now."""
 
 
 @dataclass(slots=True)
 class Waits:
     """Seconds that a run has waited so far for tiles to be read and for the network.
 
-    `masks_s` is what it has waited for the next mask, reading included.
+    `masks_s` is the time spent waiting for the next mask, reading included.
     """
 
     reading_s: float = 0.0
@@ -94,16 +94,16 @@ class Waits:
         return self.masks_s - self.reading_s
 
     def add_reading(self, seconds: float) -> None:
-        """Count a wait for a tile."""
+        """Add the seconds of a wait for a tile."""
         self.reading_s += seconds
 
     def add_masks(self, seconds: float) -> None:
-        """Count a wait for a mask."""
+        """Add the seconds of a wait for a mask."""
         self.masks_s += seconds
 
     @property
     def bottleneck(self) -> str:
-        """What the run waits for most: "reading" or "network"."""
+        """The stage that the run waits for most: "reading" or "network"."""
         return "reading" if self.reading_s > self.network_s else "network"
 
 
@@ -119,8 +119,8 @@ def measure(
 ) -> SlideDensity:
     """Measure the nucleus density of a slide.
 
-    `keep` gets every tile's mask and valid pixels, `journal` keeps how far the run has come and
-    `waits` is filled as it goes.
+    `keep` receives the mask and valid pixels of every tile, `journal` makes the run resumable, and
+    `waits` is updated during the run.
 
     Raises
     ------
@@ -128,23 +128,23 @@ def measure(
         The slide has no usable scale, no tissue, too many tiles that cannot be read, or none
         that is fit to be measured.
     """
-    found = survey(slide, card, settings)
-    density = _empty_map(found, card, settings)
+    surveyed = survey(slide, card, settings)
+    density = _empty_map(surveyed, card, settings)
     if journal is not None:
         journal.restore(density)
-    todo = [spec for spec in found.chosen if not density.knows(spec)]
+    todo = [spec for spec in surveyed.chosen if not density.knows(spec)]
     waits = waits or Waits()
-    read = tile_reader(slide, card, found.scale, settings.quality, found.white)
-    stain = _stain_of(read, card, predict, found, settings)
+    read = tile_reader(slide, card, surveyed.scale, settings.quality, surveyed.white)
+    stain = _stain_of(read, card, predict, surveyed, settings)
     load = _loader(read, stain, card)
     ahead = settings.tiles_ahead(card.tile_px)
     loaded = map_ahead(load, todo, threads=settings.readers, ahead=ahead)
-    progress(density.known_tiles(), len(found.chosen))
+    progress(density.known_tiles(), len(surveyed.chosen))
 
     def tell() -> None:
         if journal is not None:
             journal.note(density)
-        progress(density.known_tiles(), len(found.chosen))
+        progress(density.known_tiles(), len(surveyed.chosen))
 
     def fit() -> Generator[Tile]:
         for tile in _timed(loaded, waits.add_reading):
@@ -152,7 +152,7 @@ def measure(
                 yield tile
             else:
                 density.leave_out(tile.spec, tile.reason)
-                _check_bad_tiles(slide, density, len(found.chosen), settings.max_bad_tiles)
+                _check_bad_tiles(slide, density, len(surveyed.chosen), settings.max_bad_tiles)
                 tell()
 
     try:
@@ -169,36 +169,38 @@ def measure(
             journal.save(density)
         raise
     left_out = density.left_out()
-    if left_out.total() == len(found.chosen):
+    if left_out.total() == len(surveyed.chosen):
         raise DamagedSlideError(
-            f"{slide.path}: none of {len(found.chosen)} tiles can be measured "
+            f"{slide.path}: none of {len(surveyed.chosen)} tiles can be measured "
             f"({_counted(left_out)}); --any-quality measures what can be read"
         )
     warnings = (
-        *found.warnings,
+        *surveyed.warnings,
         *_without_colour(stain, card),
-        *_without_value(left_out, len(found.chosen)),
+        *_without_value(left_out, len(surveyed.chosen)),
     )
-    return SlideDensity(density, found.scale, found.tissue, found.overview, stain, warnings)
+    return SlideDensity(
+        density, surveyed.scale, surveyed.tissue, surveyed.overview, stain, warnings
+    )
 
 
-def _empty_map(found: Survey, card: ModelCard, settings: Settings) -> DensityMap:
+def _empty_map(surveyed: Survey, card: ModelCard, settings: Settings) -> DensityMap:
     cell_px = card.tile_px if settings.cell_px is None else settings.cell_px
-    density = DensityMap(found.grid, card.tile_px, cell_px)
-    shares = found.tissue.shares(*density.cell_edges_l0)
+    density = DensityMap(surveyed.grid, card.tile_px, cell_px)
+    shares = surveyed.tissue.shares(*density.cell_edges_l0)
     if density.cells_a_tile > 1:
         density.tissue = shares >= MIN_SHARE
-    if found.stained is not found.tissue:
-        # a mask that was drawn may hold a part of the tissue: what lies beside it is no glass
-        shares = np.maximum(shares, found.stained.shares(*density.cell_edges_l0))
+    if surveyed.stained is not surveyed.tissue:
+        # A hand-drawn mask may cover only part of the tissue; do not count the rest as glass.
+        shares = np.maximum(shares, surveyed.stained.shares(*density.cell_edges_l0))
     density.tissue_share = shares
     return density
 
 
 def _stain_of(
-    read: ReadTile, card: ModelCard, predict: Predict, found: Survey, settings: Settings
+    read: ReadTile, card: ModelCard, predict: Predict, surveyed: Survey, settings: Settings
 ) -> colour.StainStatistic | None:
-    """Return the stain of a slide if a model or a look for folds needs it and there is enough."""
+    """Return the stain of a slide, or None if nothing needs it or too little tissue shows it."""
     if card.colour_target is None and settings.quality is None:
         return None
 
@@ -211,13 +213,13 @@ def _stain_of(
             for _, mask in predictions:
                 yield mask
 
-    return slide_stain(read, found.chosen, segment, card.colour_target, found.white)
+    return slide_stain(read, surveyed.chosen, segment, card.colour_target, surveyed.white)
 
 
 def _loader(
     read: ReadTile, stain: colour.StainStatistic | None, card: ModelCard
 ) -> Callable[[TileSpec], Tile | LeftOut]:
-    """Return what the reader threads do: read a tile, judge it, normalise its colour."""
+    """Return the function of the reader threads: read a tile, judge it, normalise its colour."""
     table = colour.table_between(stain, card.colour_target)
 
     def load(spec: TileSpec) -> Tile | LeftOut:
@@ -230,7 +232,7 @@ def _loader(
 
 
 def _timed(items: Iterable[T], add: Callable[[float], None]) -> Generator[T]:
-    """Yield items, and add up the seconds that each took to come."""
+    """Yield items, and pass the seconds that each one took to `add`."""
     asked = time.monotonic()
     for item in items:
         add(time.monotonic() - asked)

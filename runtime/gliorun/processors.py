@@ -1,4 +1,4 @@
-"""How many processors there are to use."""
+"""Count the processors that this process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 GROUPS = Path("sys/fs/cgroup")
-"""Where Linux shows the control groups that a container, say, is limited by."""
+"""Where Linux mounts the control groups, which limit a container, for example."""
 
 
 def processors() -> int:
@@ -17,18 +17,17 @@ def processors() -> int:
 
 
 def permitted() -> int:
-    """Return the number of processors that this process may run on, whatever its time on them."""
-    if hasattr(os, "sched_getaffinity"):  # not on Windows
+    """Return the number of processors that this process may run on, regardless of time limits."""
+    if hasattr(os, "sched_getaffinity"):  # missing on Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def quota(root: Path = Path("/")) -> int | None:
-    """Return to the time of how many processors this process is limited, None if to none.
+    """Return the limit on processor time, in processors rounded up; None if there is no limit.
 
-    `docker --cpus 1.5` is such a limit, and counts as 2. It is the least of the control groups
-    that the process is in, of version 1 or 2; each holds for all groups inside it. `root` is
-    where the file system begins.
+    `docker --cpus 1.5` sets such a limit, which counts as 2. The smallest limit of all control
+    groups around the process applies, of version 1 or 2. `root` is the root of the file system.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -39,14 +38,16 @@ def quota(root: Path = Path("/")) -> int | None:
 
 
 def _folders(line: str, root: Path) -> Generator[Path]:
-    """Yield the folders of the group that a line of /proc/self/cgroup names, and of those around.
+    """Yield the folders of the group in a line of /proc/self/cgroup, and of the groups around it.
 
-    A container may see its own group only, and as the outermost one.
+    A container may see only its own group, as if it were the outermost one.
     """
     _, controllers, group = line.split(":", 2)
     if controllers and "cpu" not in controllers.split(","):
         return
-    outermost = root / GROUPS / "cpu" if controllers else root / GROUPS  # version 1, or 2
+    outermost = (
+        root / GROUPS / "cpu" if controllers else root / GROUPS
+    )  # first version 1, then version 2
     folder = outermost / group.lstrip("/")
     yield from (inside for inside in (folder, *folder.parents) if outermost in inside.parents)
     yield outermost
@@ -63,5 +64,5 @@ def _limit(folder: Path) -> float:
                 for name in ("quota", "period")
             )
         return math.inf if quota_us in ("max", "-1") else int(quota_us) / int(period_us)
-    except (OSError, ValueError, ZeroDivisionError):  # no such group here, or no such limit
+    except (OSError, ValueError, ZeroDivisionError):  # the group or its limit does not exist
         return math.inf

@@ -1,4 +1,4 @@
-"""What a user, a log file or another program sees of a run over many slides."""
+"""Report the progress of a run over many slides to a user, a log file or another program."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ from gliorun.batch.ledger import Record
 from gliorun.reading.files import title
 
 ROOMY, NAME = 120, 20
-"""Columns of a terminal that has room for a bar, and those that a slide's name may take in it."""
+"""Columns of a terminal from which a bar is drawn, and columns for the slide's name beside it."""
 EVENT_S = 2.0
-"""Seconds between two events of the same slide."""
+"""Least seconds between two progress events of the same slide."""
 LINE_S = 60.0
-"""Seconds between two lines on the same slide where no bar can be drawn."""
+"""Seconds between two progress lines of the same slide where no bar can be drawn."""
 SHOWN = 5
-"""Slides that are named in a list of those that are waited for."""
+"""Most slides that are named in a list of waiting slides."""
 
 
 class Reporter(Protocol):
-    """Is told what happens."""
+    """Receives the events of a run."""
 
     def started(self, path: Path) -> None:
-        """A slide is being measured."""
+        """The measurement of a slide begins."""
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        """Tiles of that slide are done; the first call tells where an earlier run had come."""
+        """Some tiles of that slide are done; the first call counts those of an earlier run."""
 
     def ended(self, record: Record, summary: str) -> None:
         """A slide is done or has failed."""
 
     def skipped(self, path: Path, record: Record) -> None:
-        """A slide need not be measured, as its record tells."""
+        """A slide is skipped, because its record shows that it need not be measured."""
 
     def complain(self, line: str) -> None:
-        """Something is amiss that is no fault of a slide."""
+        """A fault occurred that is not the fault of one slide."""
 
     def watching(self, line: str) -> None:
         """A watch begins."""
 
     def waiting(self, reasons: dict[Path, str]) -> None:
-        """A watch waits for slides, and why for each."""
+        """A watch waits for some slides; `reasons` says why for each."""
 
     def back(self, line: str) -> None:
-        """Something that a watch complained of is over."""
+        """A fault that a watch reported is over."""
 
     def say(self, line: str) -> None:
-        """Something was chosen for the machine or the slide."""
+        """A setting was chosen automatically for the machine or the slide."""
 
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
-        """The run is over; `index` shows what came of it."""
+        """The run is over; `index` is the page with its results."""
 
 
-class Course:
-    """How far a run is, how fast, and how long it will take.
+class RunProgress:
+    """Tracks how far a run is, how fast it is, and how long it will still take.
 
     Parameters
     ----------
     sizes : dict of Path to int
-        Bytes of every slide; empty where it is not known what will come.
+        Size of every slide in bytes; empty if the slides are not known in advance.
     """
 
     def __init__(self, sizes: dict[Path, int]) -> None:
@@ -84,13 +84,13 @@ class Course:
         self.with_warnings = 0
 
     def start(self, path: Path) -> None:
-        """Note that a slide is being measured."""
+        """Record that the measurement of a slide begins."""
         self._path, self._tiles, self.resumed_tiles = path, (0, 0), None
 
     def step(self, done: int, total: int) -> bool:
-        """Note that tiles are done; return whether this is the first step of the slide.
+        """Record how many tiles are done; return whether this is the first call for the slide.
 
-        Its clock starts there, and what is done by then is an earlier run's.
+        The clock of the slide starts at that call; the tiles done by then are from an earlier run.
         """
         is_first = self.resumed_tiles is None
         if is_first:
@@ -100,19 +100,19 @@ class Course:
 
     @property
     def slide_tiles(self) -> int:
-        """Tiles of the slide that this run has done."""
+        """Number of tiles of the slide that this run has done."""
         return self._tiles[0] - (self.resumed_tiles or 0)
 
     def skip(self, path: Path) -> None:
-        """Note that a slide is not measured."""
+        """Record that a slide is not measured."""
         self.ended += 1
         self._left_bytes -= self._sizes.get(path, 0)
 
     def end(self, record: Record) -> None:
-        """Note that a slide has ended."""
+        """Record that a slide is done or has failed."""
         path = Path(record.slide)
         self.skip(path)
-        if record.state == "done":  # how soon a damaged one fails tells nothing of the others
+        if record.state == "done":  # a failed slide says nothing about the pace
             self._spent_bytes += self._sizes.get(path, 0)
         self._path, self._tiles, self.resumed_tiles = None, (0, 0), None
         self.with_warnings += record.state == "done" and bool(record.warnings)
@@ -121,24 +121,24 @@ class Course:
 
     @property
     def slide(self) -> Path | None:
-        """The slide that is being measured."""
+        """Path of the slide that is being measured."""
         return self._path
 
     @property
     def slide_tiles_per_s(self) -> float:
-        """Pace of the slide that is being measured."""
+        """Tiles per second of the slide that is being measured."""
         elapsed_s = time.monotonic() - self._tile_s
         return self.slide_tiles / elapsed_s if self.slide_tiles and elapsed_s > 0 else 0.0
 
     @property
     def slide_left_s(self) -> float | None:
-        """Seconds until the tiles of the slide are done."""
+        """Estimated seconds until all tiles of the slide are done."""
         pace = self.slide_tiles_per_s
         return (self._tiles[1] - self._tiles[0]) / pace if pace else None
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until all is done, as long as a byte takes what it took; None if unknown."""
+        """Estimated seconds until the run is done, at the pace so far in bytes; None if unknown."""
         if not self.slides:
             return None
         bytes_a_tile = 0.0
@@ -162,66 +162,66 @@ class Course:
 
     @property
     def bottleneck(self) -> str:
-        """The stage that was waited for most; empty before the first tile."""
+        """The stage that the run waited for most; empty before the first tile."""
         return max(self._waited_s, key=self._waited_s.__getitem__, default="")
 
 
 def goes_on(done: int, total: int) -> str:
-    """Return what to say of a run that goes on where an earlier one had come."""
+    """Return the text for a run that resumes an earlier one."""
     return f"goes on from tile {done:,} of {total:,}"
 
 
 class EveryMinute:
-    """Tells how far a slide is where no bar can be drawn: once a minute, in a line.
+    """Writes the progress of a slide as one line a minute, for logs that cannot show a bar.
 
     Parameters
     ----------
-    course : Course
-        Told of every step before this is.
+    progress : RunProgress
+        Must be updated before each call of `line`.
     """
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
-        self._told_s = 0.0
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
+        self._reported_s = 0.0
 
     def line(self, done: int, total: int, bottleneck: str, *, is_first: bool) -> str | None:
-        """Return the line that is due after a step, if one is."""
+        """Return the progress line, or None if it is not due yet."""
         now_s = time.monotonic()
         if is_first:
-            self._told_s = now_s
-        if now_s - self._told_s < LINE_S:
+            self._reported_s = now_s
+        if now_s - self._reported_s < LINE_S:
             return None
-        self._told_s = now_s
-        return f"{done:,} of {total:,} tiles, {', '.join(pace(self._course, bottleneck))}"
+        self._reported_s = now_s
+        return f"{done:,} of {total:,} tiles, {', '.join(pace(self._progress, bottleneck))}"
 
 
-def pace(course: Course, bottleneck: str) -> list[str]:
-    """Return how fast a slide and the run are, how long they take, and what they wait for."""
-    parts = [f"{course.slide_tiles_per_s:.1f} tiles/s"]
-    if course.slide_left_s is not None:
-        parts.append(f"{duration(course.slide_left_s)} left")
-    if course.slides > 1 and course.left_s is not None:
-        parts.append(f"{duration(course.left_s)} for all")
+def pace(progress: RunProgress, bottleneck: str) -> list[str]:
+    """Return text parts: the pace, the time left for the slide and the run, and the bottleneck."""
+    parts = [f"{progress.slide_tiles_per_s:.1f} tiles/s"]
+    if progress.slide_left_s is not None:
+        parts.append(f"{duration(progress.slide_left_s)} left")
+    if progress.slides > 1 and progress.left_s is not None:
+        parts.append(f"{duration(progress.left_s)} for all")
     parts.append(f"{bottleneck}-bound")
     return parts
 
 
 class Lines:
-    """One line a slide on stdout; on stderr a bar, or a line a minute where it is no terminal.
+    """Writes one line per slide to stdout, and a bar, or a line a minute in a log, to stderr.
 
     Parameters
     ----------
-    course : Course
+    progress : RunProgress
     quiet : bool
-        Only faults, warnings and the total are told.
+        Report only faults, warnings and the total.
     verbose : bool
-        What was chosen is told.
+        Report automatic choices as well.
     dated : bool
-        Every line begins with the time.
+        Begin every line with the time.
     """
 
-    def __init__(self, course: Course, *, quiet: bool, verbose: bool, dated: bool) -> None:
-        self._course = course
+    def __init__(self, progress: RunProgress, *, quiet: bool, verbose: bool, dated: bool) -> None:
+        self._progress = progress
         self._quiet = quiet
         self._verbose = verbose
         self._dated = dated
@@ -229,21 +229,21 @@ class Lines:
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._minutes = EveryMinute(course)
+        self._minutes = EveryMinute(progress)
 
     def _line(self, text: str, console: Console) -> None:
         stamp = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} "
         console.print(plain(f"{stamp if self._dated else ''}{text}"))
 
     def _count(self, number: int) -> str:
-        slides = self._course.slides
+        slides = self._progress.slides
         return f"[{number}/{slides}] " if slides else ""
 
     def started(self, path: Path) -> None:
-        self._course.start(path)
+        self._progress.start(path)
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        is_first = self._course.step(done, total)
+        is_first = self._progress.step(done, total)
         if self._quiet:
             return
         if is_first and done:
@@ -254,14 +254,14 @@ class Lines:
                 self._of_slide(line)
             return
         bar = self._open_bar()
-        parts = [f"{done}/{total} tiles", *pace(self._course, bottleneck)]
+        parts = [f"{done}/{total} tiles", *pace(self._progress, bottleneck)]
         bar.update(self._task, completed=done, total=total, pace=", ".join(parts))
 
     def _of_slide(self, text: str) -> None:
-        """Tell something of the slide that is being measured."""
-        course = self._course
-        name = course.slide.name if course.slide is not None else ""
-        self._line(f"{self._count(course.ended + 1)}{name}: {text}", self._err)
+        """Print a line about the slide that is being measured."""
+        progress = self._progress
+        name = progress.slide.name if progress.slide is not None else ""
+        self._line(f"{self._count(progress.ended + 1)}{name}: {text}", self._err)
 
     def _open_bar(self) -> Progress:
         if self._bar is None:
@@ -274,9 +274,9 @@ class Lines:
                 transient=True,
                 redirect_stdout=self._out.is_terminal,
             )
-            course = self._course
-            name = plain(course.slide.name) if course.slide is not None else ""
-            count = self._count(course.ended + 1)
+            progress = self._progress
+            name = plain(progress.slide.name) if progress.slide is not None else ""
+            count = self._count(progress.ended + 1)
             short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
             self._task = self._bar.add_task(f"{count}{short}", total=None, pace="")
             self._bar.start()
@@ -289,10 +289,10 @@ class Lines:
 
     def ended(self, record: Record, summary: str) -> None:
         self._close_bar()
-        self._course.end(record)
+        self._progress.end(record)
         path = Path(record.slide)
         named = "" if record.name == title(path) else f" (as {record.name})"
-        label = f"{self._count(self._course.ended)}{path.name}{named}"
+        label = f"{self._count(self._progress.ended)}{path.name}{named}"
         if record.state == "failed":
             reason = record.reason.removeprefix(f"{path}: ")
             self._line(f"{label}: failed: {reason}", self._err)
@@ -306,13 +306,13 @@ class Lines:
         parts.append(f"{record.pace['bottleneck']}-bound")
         if record.warnings:
             parts.append(warnings_in_words(len(record.warnings)))
-        left_s = self._course.left_s
+        left_s = self._progress.left_s
         if left_s:
             parts.append(f"{duration(left_s)} left")
         self._line(", ".join(parts), self._out)
 
     def skipped(self, path: Path, record: Record) -> None:
-        self._course.skip(path)
+        self._progress.skip(path)
 
     def complain(self, line: str) -> None:
         self._line(f"gliorun: {line}", self._err)
@@ -340,64 +340,64 @@ class Lines:
 
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
         self._close_bar()
-        course = self._course
-        doubtful = f" ({course.with_warnings} with warnings)" if course.with_warnings else ""
+        progress = self._progress
+        doubtful = f" ({progress.with_warnings} with warnings)" if progress.with_warnings else ""
         parts = [f"{done} done{doubtful}, {failed} failed, {skipped} as they were"]
-        if course.measured_tiles:
-            parts.append(f"{tiles(course.measured_tiles)}, {course.tiles_per_s:.1f} tiles/s")
-            parts.append(f"{course.bottleneck}-bound")
-        parts += [duration(course.elapsed_s), f"see {index}"]
+        if progress.measured_tiles:
+            parts.append(f"{tiles(progress.measured_tiles)}, {progress.tiles_per_s:.1f} tiles/s")
+            parts.append(f"{progress.bottleneck}-bound")
+        parts += [duration(progress.elapsed_s), f"see {index}"]
         self._line("; ".join(parts), self._out)
 
 
 class JsonLines:
-    """One JSON object a line on stdout, for another program.
+    """Writes every event as one line of JSON to stdout, for another program.
 
     `event` is "watching", "waiting", "back", "started", "choice", "tiles", "slide" (done or
-    failed), "skipped", "warning" or "total"; `time` is when, ISO 8601, UTC.
+    failed), "skipped", "warning" or "total"; `time` is ISO 8601 in UTC.
     """
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
         self._out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self._told_s = float("-inf")
+        self._reported_s = float("-inf")
 
     def _tell(self, event: str, **values: Any) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self._out.out(json.dumps({"event": event, "time": now, **values}), highlight=False)
 
     def _where(self) -> dict[str, Any]:
-        course = self._course
+        progress = self._progress
         return {
-            "ended": course.ended,
-            "slides": course.slides or None,
-            "left_s": _rounded(course.left_s),
+            "ended": progress.ended,
+            "slides": progress.slides or None,
+            "left_s": _rounded(progress.left_s),
         }
 
     def started(self, path: Path) -> None:
-        self._course.start(path)
-        self._told_s = float("-inf")
+        self._progress.start(path)
+        self._reported_s = float("-inf")
         self._tell("started", slide=str(path))
 
     def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        course = self._course
-        course.step(done, total)
-        if time.monotonic() - self._told_s >= EVENT_S:
-            self._told_s = time.monotonic()
+        progress = self._progress
+        progress.step(done, total)
+        if time.monotonic() - self._reported_s >= EVENT_S:
+            self._reported_s = time.monotonic()
             self._tell(
                 "tiles",
-                slide=str(course.slide),
+                slide=str(progress.slide),
                 done=done,
                 of=total,
-                resumed=course.resumed_tiles,
-                tiles_per_s=round(course.slide_tiles_per_s, 2),
-                slide_left_s=_rounded(course.slide_left_s),
+                resumed=progress.resumed_tiles,
+                tiles_per_s=round(progress.slide_tiles_per_s, 2),
+                slide_left_s=_rounded(progress.slide_left_s),
                 bottleneck=bottleneck,
                 **self._where(),
             )
 
     def ended(self, record: Record, summary: str) -> None:
-        self._course.end(record)
+        self._progress.end(record)
         self._tell(
             "slide",
             slide=record.slide,
@@ -413,7 +413,7 @@ class JsonLines:
         )
 
     def skipped(self, path: Path, record: Record) -> None:
-        self._course.skip(path)
+        self._progress.skip(path)
         self._tell(
             "skipped", slide=str(path), name=record.name, state=record.state, **self._where()
         )
@@ -435,23 +435,23 @@ class JsonLines:
         self._tell("choice", text=line)
 
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
-        course = self._course
+        progress = self._progress
         self._tell(
             "total",
             done=done,
-            with_warnings=course.with_warnings,
+            with_warnings=progress.with_warnings,
             failed=failed,
             skipped=skipped,
-            tiles=course.measured_tiles,
-            tiles_per_s=round(course.tiles_per_s, 2),
-            bottleneck=course.bottleneck or None,
-            seconds=round(course.elapsed_s, 1),
+            tiles=progress.measured_tiles,
+            tiles_per_s=round(progress.tiles_per_s, 2),
+            bottleneck=progress.bottleneck or None,
+            seconds=round(progress.elapsed_s, 1),
             index=str(index),
         )
 
 
 def plain(text: str) -> str:
-    """Return text for one line: what cannot be printed, as in a hostile file name, is escaped."""
+    """Return text for one line, with every unprintable character of, say, a file name escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -1,4 +1,4 @@
-"""How a slide is measured: one set of settings, checked once and passed whole."""
+"""The settings by which a slide is measured; they are checked once and passed whole."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from gliorun.reading.files import check_file
 from gliorun.reading.scale import check_mpp
 
 BYTES_A_PIXEL = 9
-"""Of a tile under way: 4 as it was read, 3 normalised, 1 valid, 1 mask."""
+"""Memory of a tile in the pipeline: 4 as read, 3 normalised, 1 valid, 1 mask."""
 LEAST_MEMORY_MB = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a slide is measured.
+    """The settings by which a slide is measured.
 
     Parameters
     ----------
     mpp : float, optional
-        Micrometres per level-0 pixel, before what the slide says.
+        Micrometres per level-0 pixel; overrides the scale of the slide.
     cell_px : int, optional
-        Side of a cell of the map in model px; one tile by default.
+        Side of a map cell in model px; by default that of a tile.
     threads : int, optional
-        Reader threads; half the processors by default, the network needs the rest.
+        Reader threads; by default half the processors, as the network needs the rest.
     max_bad_tiles : float
-        Share of unreadable tiles past which the slide fails.
+        Share of unreadable tiles above which the slide fails.
     quality : QualityLimits, optional
-        Which tiles are not measured as they are blurred or show artefacts; None measures all.
+        Limits beyond which a blurred or spoilt tile is left out; None measures every tile.
     tissue_mask : Path, optional
-        Image whose pixels above 0 are tissue, instead of what is found on the overview.
+        Image whose pixels above 0 are tissue; replaces the tissue found on the overview.
     memory_mb : float
-        Bound on the buffers: half for what is decoded of the file, half for tiles under way.
+        Bound on the buffers: half for decoded parts of the file, half for tiles in the pipeline.
     """
 
     mpp: float | None = None
@@ -67,7 +67,7 @@ class Settings:
 
     @property
     def cache_mb(self) -> float:
-        """Bound on the decoded pixels that are kept for neighbouring tiles."""
+        """Bound on the decoded pixels that are cached for neighbouring tiles, in MB."""
         return self.memory_mb / 2
 
     def tiles_ahead(self, tile_px: int) -> int:

@@ -154,17 +154,19 @@ def test_a_change_comes_before_colour_is_measured(drawn):
 
 
 def test_stress_gives_figures_for_each_change_and_a_model_suffers(drawn):
-    found = run(drawn, Segmenter("a", dark), stress=True)[0]
-    assert list(found.stress) == list(CHANGES)
-    assert found.stress["both stains × 0.7"].mean.dice < found.figures.mean.dice - 0.1
+    set_accuracy = run(drawn, Segmenter("a", dark), stress=True)[0]
+    assert list(set_accuracy.stress) == list(CHANGES)
+    assert set_accuracy.stress["both stains × 0.7"].mean.dice < set_accuracy.figures.mean.dice - 0.1
     assert run(drawn, Segmenter("a", dark))[0].stress == {}
 
 
 def test_the_worst_tiles_come_first(drawn):
-    found = run(drawn, Segmenter("a", lambda image: dark(image) * (image.shape[0] != 100)))[0]
-    dices = [shown.score.dice for shown in found.worst]
+    set_accuracy = run(drawn, Segmenter("a", lambda image: dark(image) * (image.shape[0] != 100)))[
+        0
+    ]
+    dices = [shown.score.dice for shown in set_accuracy.worst]
     assert dices == sorted(dices)
-    assert found.worst[0].tile.entry.id == "g3"
+    assert set_accuracy.worst[0].tile.entry.id == "g3"
 
 
 def test_no_colour_is_the_tile_as_it_is(drawn):

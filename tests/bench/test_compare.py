@@ -87,10 +87,10 @@ def test_another_network_may_stray_further_than_another_way_to_run_the_same():
     reference = masks(0.5)
     near = reference.copy()
     near[:, 10, :4] = True  # 4 of 400 px: 1 point
-    found = agreement(zip(near, reference, strict=True))
-    assert found.density_error_points == pytest.approx(1)
-    assert not close_enough(found, same_network=True)
-    assert close_enough(found, same_network=False)
+    agreed = agreement(zip(near, reference, strict=True))
+    assert agreed.density_error_points == pytest.approx(1)
+    assert not close_enough(agreed, same_network=True)
+    assert close_enough(agreed, same_network=False)
     far = agreement(zip(masks(0.6), reference, strict=True))
     assert not close_enough(far, same_network=False)
 

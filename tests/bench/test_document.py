@@ -118,14 +118,14 @@ def test_a_file_that_is_missing_or_binary_is_refused(tmp_path):
 
 
 def test_the_schema_names_every_entry_with_its_type():
-    found = document.schema({"test": Figures})["oneOf"][0]
-    assert found["properties"]["kind"] == {"const": "test"}
-    figures = found["properties"]["figures"]
+    json_schema = document.schema({"test": Figures})["oneOf"][0]
+    assert json_schema["properties"]["kind"] == {"const": "test"}
+    figures = json_schema["properties"]["figures"]
     assert figures["required"] == ["name", "good", "parts", "by_name"]
     inner = figures["properties"]["parts"]["items"]["properties"]
     assert inner["values"] == {"type": "array", "items": {"type": "number"}}
     assert inner["peak"] == {"anyOf": [{"type": "integer"}, {"type": "null"}]}
-    assert "machine" in found["required"]
+    assert "machine" in json_schema["required"]
 
 
 def test_a_machine_is_described_with_its_core_types():

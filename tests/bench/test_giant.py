@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from gliobench.giant import DENSITIES, TILE_PX, Plan, truth_path, write_giant
+from gliobench.giant import DENSITIES, TILE_PX, GiantSpec, truth_path, write_giant
 from gliorun.errors import GlioError
 from gliorun.pipeline import measure
 from gliorun.reading.slide import Slide
@@ -16,7 +16,7 @@ from gliorun.settings import Settings
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     path = tmp_path_factory.mktemp("giant") / "small.svs"
-    return path, write_giant(path, Plan(0.03, tissue_share=0.4))
+    return path, write_giant(path, GiantSpec(0.03, tissue_share=0.4))
 
 
 def rows_of(path):
@@ -72,20 +72,20 @@ def test_the_truth_of_each_tile_follows_from_its_pixels(written):
 
 def test_the_true_densities_are_about_those_wanted(written):
     _, giant = written
-    found = np.unique(giant.density[np.isfinite(giant.density)])
-    assert np.abs(found[:, None] - DENSITIES).min(axis=1).max() < 0.05
+    densities = np.unique(giant.density[np.isfinite(giant.density)])
+    assert np.abs(densities[:, None] - DENSITIES).min(axis=1).max() < 0.05
 
 
 @pytest.mark.parametrize(("gigapixels", "share"), [(0.01, 1.0), (0.1, 0.1), (1.0, 0.35)])
 def test_size_and_tissue_share_are_as_asked(tmp_path, gigapixels, share):
-    giant = write_giant(tmp_path / "a.svs", Plan(gigapixels, share))
+    giant = write_giant(tmp_path / "a.svs", GiantSpec(gigapixels, share))
     assert giant.width_px * giant.height_px == pytest.approx(gigapixels * 1e9, rel=0.1)
     assert giant.tissue_tiles == round(share * giant.density.size)
 
 
 def test_ten_gigapixels_take_megabytes_and_show_tissue_where_the_truth_has_it(tmp_path):
     path = tmp_path / "a.svs"
-    giant = write_giant(path, Plan(10))
+    giant = write_giant(path, GiantSpec(10))
     assert giant.width_px * giant.height_px == pytest.approx(1e10, rel=0.01)
     assert path.stat().st_size < 50e6
     with Slide(path) as slide:
@@ -102,7 +102,7 @@ def test_ten_gigapixels_take_megabytes_and_show_tissue_where_the_truth_has_it(tm
 
 def test_copies_hold_the_same_pixels_in_more_bytes(tmp_path, written):
     path, giant = written
-    again = write_giant(tmp_path / "b.svs", Plan(0.03, tissue_share=0.4, share_bytes=False))
+    again = write_giant(tmp_path / "b.svs", GiantSpec(0.03, tissue_share=0.4, share_bytes=False))
     assert np.array_equal(again.density, giant.density, equal_nan=True)
     assert (tmp_path / "b.svs").stat().st_size > 2 * path.stat().st_size
     with Slide(path) as one, Slide(tmp_path / "b.svs") as other:
@@ -111,7 +111,7 @@ def test_copies_hold_the_same_pixels_in_more_bytes(tmp_path, written):
 
 def test_another_seed_draws_other_nuclei(tmp_path, written):
     _, giant = written
-    other = write_giant(tmp_path / "c.svs", Plan(0.03, tissue_share=0.4, seed=7))
+    other = write_giant(tmp_path / "c.svs", GiantSpec(0.03, tissue_share=0.4, seed=7))
     assert not np.array_equal(other.density, giant.density, equal_nan=True)
 
 
@@ -137,13 +137,13 @@ def test_a_perfect_network_measures_the_truth(written):
         for row, column in np.ndindex(density.density.shape)
         if np.isfinite(density.density[row, column])
     ]
-    found = against_cells(cells, read_cells(truth_path(path)))
-    assert giant.tissue_tiles <= found.cells <= 1.4 * giant.tissue_tiles
-    assert found.correlation > 0.95
+    comparison = against_cells(cells, read_cells(truth_path(path)))
+    assert giant.tissue_tiles <= comparison.cells <= 1.4 * giant.tissue_tiles
+    assert comparison.correlation > 0.95
 
 
 @pytest.mark.parametrize(
-    ("plan", "message"),
+    ("spec", "message"),
     [
         ({"gigapixels": 11}, "gigapixels is 11"),
         ({"gigapixels": 0}, "gigapixels is 0"),
@@ -152,11 +152,11 @@ def test_a_perfect_network_measures_the_truth(written):
         ({"gigapixels": 1, "tissue_share": 1.5}, "tissue is 1.5"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(plan, message):
+def test_a_spec_that_cannot_be_is_refused(spec, message):
     with pytest.raises(GlioError, match=message):
-        Plan(**plan)
+        GiantSpec(**spec)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(GlioError, match="cannot be written"):
-        write_giant(tmp_path / "none" / "a.svs", Plan(0.01))
+        write_giant(tmp_path / "none" / "a.svs", GiantSpec(0.01))

@@ -32,16 +32,16 @@ def scored(points, patients=None, truth=20):
 
 
 def test_one_image_worked_out_by_hand():
-    found = score("a", "", mask(0, 1, 2, 3), mask(2, 3, 4))
-    assert found.counts == Counts(both=2, mask_only=2, truth_only=1, neither=5)
-    assert found.counts.accuracy == pytest.approx(0.7)
-    assert found.counts.precision == pytest.approx(2 / 4)
-    assert found.counts.recall == pytest.approx(2 / 3)
-    assert found.counts.f1 == pytest.approx(4 / 7)
-    assert found.dice == pytest.approx(4 / 7)
-    assert (found.density, found.true_density) == (0.4, 0.3)
-    assert found.error_points == pytest.approx(10)
-    assert found.same_class  # 30 % and 40 % are both of the highest class
+    tile_score = score("a", "", mask(0, 1, 2, 3), mask(2, 3, 4))
+    assert tile_score.counts == Counts(both=2, mask_only=2, truth_only=1, neither=5)
+    assert tile_score.counts.accuracy == pytest.approx(0.7)
+    assert tile_score.counts.precision == pytest.approx(2 / 4)
+    assert tile_score.counts.recall == pytest.approx(2 / 3)
+    assert tile_score.counts.f1 == pytest.approx(4 / 7)
+    assert tile_score.dice == pytest.approx(4 / 7)
+    assert (tile_score.density, tile_score.true_density) == (0.4, 0.3)
+    assert tile_score.error_points == pytest.approx(10)
+    assert tile_score.same_class  # 30 % and 40 % are both of the highest class
 
 
 @pytest.mark.parametrize(
@@ -56,55 +56,57 @@ def test_one_image_worked_out_by_hand():
 def test_a_share_of_nothing_is_one_if_that_is_right_and_else_zero(
     ours, truth, precision, recall, dice
 ):
-    found = score("a", "", ours, truth)
-    assert found.counts.precision == precision
-    assert found.counts.recall == recall
-    assert found.counts.f1 == found.dice == dice
+    tile_score = score("a", "", ours, truth)
+    assert tile_score.counts.precision == precision
+    assert tile_score.counts.recall == recall
+    assert tile_score.counts.f1 == tile_score.dice == dice
 
 
 def test_f1_is_dice_on_every_image():
     random = np.random.default_rng(0)
     for density in np.repeat([0, 0.01, 0.2, 1], 50):
         ours, truth = (random.random((2, 5, 7)) < density).astype(np.uint8)
-        found = score("a", "", ours, truth)
-        assert found.counts.f1 == pytest.approx(found.dice)
+        tile_score = score("a", "", ours, truth)
+        assert tile_score.counts.f1 == pytest.approx(tile_score.dice)
 
 
 def test_all_background_is_accurate_and_worthless():
-    found = figures([score("a", "", mask(size=100), mask(0, 1, 2, 3, size=100))])
-    assert found.mean.accuracy == 0.96
-    assert found.mean.dice == 0
+    set_figures = figures([score("a", "", mask(size=100), mask(0, 1, 2, 3, size=100))])
+    assert set_figures.mean.accuracy == 0.96
+    assert set_figures.mean.dice == 0
 
 
 def test_means_are_over_images_and_pooled_values_over_pixels():
     small = score("a", "", mask(0, 1), mask(0))  # precision 1/2, recall 1, Dice 2/3
     large = score("b", "", mask(*range(8), size=30), mask(*range(6, 16), size=30))  # 2/8, 2/10
-    found = figures([small, large])
-    assert found.images == 2
-    assert found.mean.precision == pytest.approx((1 / 2 + 2 / 8) / 2)
-    assert found.mean.recall == pytest.approx((1 + 2 / 10) / 2)
-    assert found.mean.dice == pytest.approx((2 / 3 + 4 / 18) / 2)
-    assert found.mean.accuracy == pytest.approx((9 / 10 + 16 / 30) / 2)
-    assert found.pooled.precision == pytest.approx(3 / 10)
-    assert found.pooled.recall == pytest.approx(3 / 11)
-    assert found.pooled.dice == pytest.approx(6 / 21)
-    assert found.pooled.accuracy == pytest.approx(25 / 40)
-    assert found.nucleus_share == pytest.approx(11 / 40)
+    set_figures = figures([small, large])
+    assert set_figures.images == 2
+    assert set_figures.mean.precision == pytest.approx((1 / 2 + 2 / 8) / 2)
+    assert set_figures.mean.recall == pytest.approx((1 + 2 / 10) / 2)
+    assert set_figures.mean.dice == pytest.approx((2 / 3 + 4 / 18) / 2)
+    assert set_figures.mean.accuracy == pytest.approx((9 / 10 + 16 / 30) / 2)
+    assert set_figures.pooled.precision == pytest.approx(3 / 10)
+    assert set_figures.pooled.recall == pytest.approx(3 / 11)
+    assert set_figures.pooled.dice == pytest.approx(6 / 21)
+    assert set_figures.pooled.accuracy == pytest.approx(25 / 40)
+    assert set_figures.nucleus_share == pytest.approx(11 / 40)
 
 
 def test_density_errors_worked_out_by_hand():
-    found = figures(scored([4, -2, 0, 6]))
-    assert found.density_error_points == pytest.approx(3)
-    assert found.density_bias_points == pytest.approx(2)
-    assert found.density_worst_points == pytest.approx(6)
-    assert found.density_p95_points == pytest.approx(4 + 0.85 * 2)  # between the 3rd and the 4th
+    set_figures = figures(scored([4, -2, 0, 6]))
+    assert set_figures.density_error_points == pytest.approx(3)
+    assert set_figures.density_bias_points == pytest.approx(2)
+    assert set_figures.density_worst_points == pytest.approx(6)
+    assert set_figures.density_p95_points == pytest.approx(
+        4 + 0.85 * 2
+    )  # between the 3rd and the 4th
 
 
 def test_rows_of_the_confusion_are_the_true_classes():
-    found = figures(scored([0, -1, -5, -20]))  # 20, 19, 15 and 0 % where 20 % is true
-    assert found.confusion[5] == (1, 0, 0, 1, 1, 1)
-    assert all(row == (0,) * 6 for row in found.confusion[:5])
-    assert found.class_agreement == 0.25
+    set_figures = figures(scored([0, -1, -5, -20]))  # 20, 19, 15 and 0 % where 20 % is true
+    assert set_figures.confusion[5] == (1, 0, 0, 1, 1, 1)
+    assert all(row == (0,) * 6 for row in set_figures.confusion[:5])
+    assert set_figures.class_agreement == 0.25
 
 
 def test_nothing_to_sum_up_is_refused():
@@ -127,9 +129,9 @@ def test_one_image_has_no_interval():
 
 
 def test_equal_images_have_an_interval_of_no_width():
-    found = figures(scored([2, 2, 2]))
-    assert found.intervals.density_error_points == pytest.approx((2, 2))
-    assert found.intervals.class_agreement == (1, 1)
+    set_figures = figures(scored([2, 2, 2]))
+    assert set_figures.intervals.density_error_points == pytest.approx((2, 2))
+    assert set_figures.intervals.class_agreement == (1, 1)
 
 
 def test_the_same_scores_give_the_same_interval():
@@ -139,11 +141,11 @@ def test_the_same_scores_give_the_same_interval():
 
 def test_a_difference_is_taken_image_by_image():
     baseline, better = scored([-18, -10, 0, 8]), scored([-17, -9, 0, 7])
-    found = difference(better, baseline)
-    assert found.density_error_points == pytest.approx(-0.75)
-    low, high = found.density_error_interval
+    gain = difference(better, baseline)
+    assert gain.density_error_points == pytest.approx(-0.75)
+    low, high = gain.density_error_interval
     assert -1.001 < low < high <= 0  # far narrower than the errors themselves, 0 to 18
-    assert found.dice == pytest.approx(
+    assert gain.dice == pytest.approx(
         np.mean([s.dice for s in better]) - np.mean([s.dice for s in baseline])
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliobench.accuracy import Result, Shown, TileSet
+from gliobench.accuracy import SetAccuracy, Shown, TileSet
 from gliobench.backends import Segmenter
 from gliobench.metrics import figures, score
 from gliobench.pictures import draw_density, draw_worst, write_pictures
@@ -18,10 +18,10 @@ def result(name, pairs, of_set="gliomas"):
     for number, (mask, truth) in enumerate(pairs):
         entry = Entry(of_set, f"{number}", "", "val", "", None, None)
         pixels = np.full((*truth.shape, 3), 200, np.uint8)
-        found = score(entry.id, "", mask, truth)
-        shown.append(Shown(LabelledTile(entry, pixels, truth), mask, found))
+        tile_score = score(entry.id, "", mask, truth)
+        shown.append(Shown(LabelledTile(entry, pixels, truth), mask, tile_score))
     scores = [one.score for one in shown]
-    return Result(
+    return SetAccuracy(
         model=Segmenter(name, lambda image: image),
         tiles=TileSet(of_set, "val"),
         seen="no",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gliobench.accuracy import Result, TileSet
+from gliobench.accuracy import SetAccuracy, TileSet
 from gliobench.backends import Segmenter
 from gliobench.metrics import difference, figures, score
 from gliobench.scorecard import as_values, markdown
@@ -24,7 +24,7 @@ def results(count=4, stress=True):
     """Return a perfect network and a shifted baseline, each on two sets."""
     perfect, baseline = scores(0, count), scores(3, count)
     return [
-        Result(
+        SetAccuracy(
             model=Segmenter(name, lambda image: image, card, "ab" if card else ""),
             tiles=of_set,
             seen="no",

@@ -152,8 +152,8 @@ def test_doctor_and_accuracy_are_summed_up(write):
 
 
 def test_accuracy_against_speed_joins_models_by_their_hash(write):
-    found = trade_offs(read_all([write("accuracy", ACCURACY), write("compare", COMPARE)]))
-    (point,) = found["gliomas val"]
+    points_by_set = trade_offs(read_all([write("accuracy", ACCURACY), write("compare", COMPARE)]))
+    (point,) = points_by_set["gliomas val"]
     assert (point.name, point.tiles_s, point.error_points) == ("INT8", (8.0, 10.0), 1.3)
     assert point.interval == (0.9, 1.8)
     other = copy.deepcopy(ACCURACY)
@@ -201,8 +201,8 @@ def test_nothing_other_kinds_and_damaged_figures_are_refused(write, tmp_path):
 
 
 def test_the_schema_has_every_kind():
-    found = sidebyside.schema()["oneOf"]
-    assert [one["title"] for one in found] == ["doctor", "compare", "speed", "accuracy"]
-    for one in found:
+    schemas = sidebyside.schema()["oneOf"]
+    assert [one["title"] for one in schemas] == ["doctor", "compare", "speed", "accuracy"]
+    for one in schemas:
         assert {"format", "kind", "made", "machine", "versions", "figures"} == set(one["required"])
-    json.dumps(found)
+    json.dumps(schemas)

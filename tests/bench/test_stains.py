@@ -55,17 +55,17 @@ def degrees_between(ours, theirs):
 
 def test_macenko_finds_the_stains_that_a_picture_was_drawn_with():
     image = levels_of_density(amounts() @ STAINS)
-    found = fit_macenko([image])
-    assert degrees_between(found.stains, STAINS).max() < 2
-    assert found.strong == pytest.approx((1.39, 1.39), abs=0.05)
+    fit = fit_macenko([image])
+    assert degrees_between(fit.stains, STAINS).max() < 2
+    assert fit.strong == pytest.approx((1.39, 1.39), abs=0.05)
 
 
 def test_macenko_finds_stains_between_those_of_drawn_tissue():
     # nuclei lie under eosin and no place is without haematoxylin, so the pure ones are not there
-    found = fit_macenko([tissue()])
+    fit = fit_macenko([tissue()])
     pure = unit(demo.HAEMATOXYLIN, demo.EOSIN)
-    assert degrees_between(found.stains, pure).max() < 15
-    assert degrees_between(found.stains, pure[::-1]).min() > 15
+    assert degrees_between(fit.stains, pure).max() < 15
+    assert degrees_between(fit.stains, pure[::-1]).min() > 15
 
 
 def test_macenko_redraws_a_picture_in_other_stains():
@@ -90,9 +90,9 @@ def test_reinhard_gives_a_picture_the_moments_of_another():
     image, target = tissue(0), levels_of_density(1.2 * DENSITY_OF_LEVEL[tissue(1)] + 0.05)
     wanted = fit_reinhard([target])
     moved = move_reinhard(image, fit_reinhard([image]), wanted)
-    found = fit_reinhard([moved])
-    assert found.mean == pytest.approx(wanted.mean, abs=0.01)
-    assert found.deviation == pytest.approx(wanted.deviation, abs=0.01)
+    fit = fit_reinhard([moved])
+    assert fit.mean == pytest.approx(wanted.mean, abs=0.01)
+    assert fit.deviation == pytest.approx(wanted.deviation, abs=0.01)
 
 
 def test_ratio_brings_the_channel_means_of_the_tissue_to_the_target():

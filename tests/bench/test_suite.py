@@ -54,32 +54,32 @@ def test_everything_is_written_and_in_the_report(measured):
 
 @pytest.mark.slow
 def test_every_backend_stands_beside_the_reference_and_agrees(measured):
-    found = figures(measured[0], "compare", CompareFigures)
-    names = [row.name for row in found.rows]
+    compare_figures = figures(measured[0], "compare", CompareFigures)
+    names = [row.name for row in compare_figures.rows]
     assert names[0] == "Keras predict"
     assert {"ONNX Runtime", "OpenVINO FP32", "OpenVINO BF16", "OpenVINO INT8"} <= set(names)
-    assert "Keras XLA" in names or any("XLA" in why for why in found.left_out)
+    assert "Keras XLA" in names or any("XLA" in why for why in compare_figures.left_out)
     assert names[-1] == "models/student.xml, INT8"
-    for row in found.rows:
+    for row in compare_figures.rows:
         assert len(row.tiles_s) == 2
         assert row.start_s > 0
         if row.same_network:
             assert row.agrees
             assert row.agreement.dice > 0.95
-            assert row.gmac == found.rows[0].gmac > 1
+            assert row.gmac == compare_figures.rows[0].gmac > 1
 
 
 @pytest.mark.slow
 def test_every_way_of_a_job_finds_the_same_densities(measured):
-    found = figures(measured[0], "speed", SpeedFigures)
-    names = [way.name for way in found.ways]
+    speed_figures = figures(measured[0], "speed", SpeedFigures)
+    names = [way.name for way in speed_figures.ways]
     assert names[:2] == ["gliorun", "network alone"]
     script = "Keras script with another network"  # the reference, beside the student that ships
-    assert script in names or any("Keras script" in why for why in found.left_out)
-    assert all(way.agrees and len(way.tiles_s) == 2 for way in found.ways)
-    assert list(found.stages) == ["read", "quality", "colour", "network", "map"]
-    assert found.stages["network"] > found.stages["colour"]
-    assert (found.slide, found.tissue_tiles) == ("small.svs", 11)
+    assert script in names or any("Keras script" in why for why in speed_figures.left_out)
+    assert all(way.agrees and len(way.tiles_s) == 2 for way in speed_figures.ways)
+    assert list(speed_figures.stages) == ["read", "quality", "colour", "network", "map"]
+    assert speed_figures.stages["network"] > speed_figures.stages["colour"]
+    assert (speed_figures.slide, speed_figures.tissue_tiles) == ("small.svs", 11)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -20,13 +20,13 @@ def mask():
 
 
 def test_errors_are_points_of_the_same_pixels(mask):
-    found = against_truth([((0, 0, 10, 10), 0.4), ((10, 0, 20, 10), 0.02)], mask)
-    assert found.cells == 2
-    assert found.mean_error_points == pytest.approx(6)
-    assert found.bias_points == pytest.approx(-4)
-    assert found.worst_points == pytest.approx(10)
-    assert found.correlation == pytest.approx(1)
-    assert found.class_agreement == 0.5  # 2 % belongs to the second class
+    comparison = against_truth([((0, 0, 10, 10), 0.4), ((10, 0, 20, 10), 0.02)], mask)
+    assert comparison.cells == 2
+    assert comparison.mean_error_points == pytest.approx(6)
+    assert comparison.bias_points == pytest.approx(-4)
+    assert comparison.worst_points == pytest.approx(10)
+    assert comparison.correlation == pytest.approx(1)
+    assert comparison.class_agreement == 0.5  # 2 % belongs to the second class
 
 
 def test_cells_without_a_value_and_outside_the_box_are_left_out(tmp_path):
@@ -96,10 +96,10 @@ def test_a_mask_that_is_cut_in_its_header_or_beyond_memory_is_one_line(tmp_path)
 
 def test_cells_are_compared_with_true_cells_of_the_same_place():
     truth = [((0, 0, 10, 10), 0.5), ((10, 0, 20, 10), 0.0), ((20, 0, 30, 10), 0.9)]
-    found = against_cells([((10, 0, 20, 10), 0.02), ((0, 0, 10, 10), 0.4)], truth)
-    assert (found.cells, found.class_agreement) == (2, 0.5)
-    assert found.mean_error_points == pytest.approx(6)
-    assert found.bias_points == pytest.approx(-4)
+    comparison = against_cells([((10, 0, 20, 10), 0.02), ((0, 0, 10, 10), 0.4)], truth)
+    assert (comparison.cells, comparison.class_agreement) == (2, 0.5)
+    assert comparison.mean_error_points == pytest.approx(6)
+    assert comparison.bias_points == pytest.approx(-4)
 
 
 def test_a_cell_that_the_truth_does_not_have_is_named():

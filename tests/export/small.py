@@ -45,9 +45,9 @@ def undecided_unet(seed: int = 5) -> keras.Model:
     model = build_unet(UnetShape(SIDE, SIDE, 4, 2), seed=seed)
     logits = model.get_layer("logits")
     scores = keras.Model(model.inputs, logits.output)
-    found = scores.predict_on_batch(np.stack(drawn_windows()).astype(np.float32))
+    output = scores.predict_on_batch(np.stack(drawn_windows()).astype(np.float32))
     kernel, bias = logits.get_weights()
-    bias[1] -= np.quantile(found[..., 1] - found[..., 0], 0.75)
+    bias[1] -= np.quantile(output[..., 1] - output[..., 0], 0.75)
     logits.set_weights([kernel, bias])
     return model
 

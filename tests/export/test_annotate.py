@@ -116,8 +116,8 @@ def test_writes_labels_geojson_and_a_line_for_every_tile(images: Path, tmp_path:
 
 def test_candidates_agree_with_what_was_drawn(annotated: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
-        found = read_nuclei(annotated / "candidates" / f"{name}.png")
-        assert dice(found, tissue(seed).nuclei) > 0.8
+        nuclei = read_nuclei(annotated / "candidates" / f"{name}.png")
+        assert dice(nuclei, tissue(seed).nuclei) > 0.8
 
 
 def test_candidates_are_not_ground_truth(annotated: Path) -> None:

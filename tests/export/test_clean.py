@@ -150,9 +150,9 @@ def test_further_columns_and_their_order_are_kept(labelled: Path, tmp_path: Path
     ]
     write_index(labelled, rows)
     clean(labelled, tmp_path / "out", LIMITS)
-    found = read_rows(tmp_path / "out")
-    assert list(found[0]) == list(rows[0])
-    assert [row["note"] for row in found] == ["n, 0", "n, 2", "n, 3", "n, 5"]
+    kept_rows = read_rows(tmp_path / "out")
+    assert list(kept_rows[0]) == list(rows[0])
+    assert [row["note"] for row in kept_rows] == ["n, 0", "n, 2", "n, 3", "n, 5"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights on Windows")

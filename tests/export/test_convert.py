@@ -22,9 +22,9 @@ from glioexport import ir, onnx_model, parity
 from glioexport.checktiles import load_check_tiles
 from glioexport.convert import FILES, convert
 from glioexport.dropblock import DropBlock2D
-from glioexport.loading import Description
+from glioexport.loading import Description, load_model
 from glioexport.parity import Tolerance
-from glioexport.reference import load_model, mask_predictor
+from glioexport.reference import mask_predictor
 from glioexport.strip import check_no_dropping
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import agreement
@@ -149,21 +149,21 @@ def test_the_card_travels_in_the_metadata_of_onnx(converted: Converted) -> None:
 
 @slow
 def test_parity_json_holds_the_figures_that_were_returned(converted: Converted) -> None:
-    found = json.loads((converted.out / "parity.json").read_text(encoding="utf-8"))
+    certificate = json.loads((converted.out / "parity.json").read_text(encoding="utf-8"))
     for name, figures in converted.figures.items():
-        assert found[name]["dice"] == figures.agreement.dice
-        assert found[name]["images"] == 6
-        assert found[name]["tiles_near_class_edge"] == figures.tiles_near_edge
-    assert found["source"] == {"kind": "keras", "output": "softmax", "pixel_range": "0..255"}
-    assert len(found["stripped"]["removed"]) == 5
+        assert certificate[name]["dice"] == figures.agreement.dice
+        assert certificate[name]["images"] == 6
+        assert certificate[name]["tiles_near_class_edge"] == figures.tiles_near_edge
+    assert certificate["source"] == {"kind": "keras", "output": "softmax", "pixel_range": "0..255"}
+    assert len(certificate["stripped"]["removed"]) == 5
 
 
 @slow
 def test_the_stripped_network_is_keras_inference_to_the_last_digits_and_says_so(
     converted: Converted,
 ) -> None:
-    found = json.loads((converted.out / "parity.json").read_text(encoding="utf-8"))
-    difference = found["stripped"]["max_probability_difference"]
+    certificate = json.loads((converted.out / "parity.json").read_text(encoding="utf-8"))
+    difference = certificate["stripped"]["max_probability_difference"]
     assert difference < 1e-5
     (line,) = [line for line in converted.said if "max |Δp|" in line]
     assert f"{difference:.1e} on 4 tiles" in line
@@ -254,9 +254,9 @@ def test_a_model_damaged_on_purpose_fails_the_gate(converted: Converted, tmp_pat
     ir.write_ir(model, card, tmp_path / "fp32.xml")
     windows = drawn_windows(seed=11)
     expected = list(mask_predictor(load_model(converted.source))(windows))
-    found = parity.parity_of(open_model(tmp_path / "fp32.xml").masks(windows), expected)
+    agreed_parity = parity.parity_of(open_model(tmp_path / "fp32.xml").masks(windows), expected)
     with pytest.raises(GlioError, match=r"FP32: mean density difference to Keras is \d"):
-        parity.check({"FP32": found}, Tolerance())
+        parity.check({"FP32": agreed_parity}, Tolerance())
     whole = parity.parity_of(open_model(converted.out / "fp32.xml").masks(windows), expected)
     parity.check({"FP32": whole}, Tolerance())
 
@@ -343,9 +343,9 @@ def test_dropblock_as_printed_is_compared_with_its_factor_folded_in(tmp_path: Pa
     )  # fmt: skip
     assert "DropBlock without rescaling: kept share folded in at drop0, drop1" in said
     assert figures["OpenVINO FP32"].agreement.density_error_points < 0.01
-    found = json.loads((tmp_path / "out" / "parity.json").read_text(encoding="utf-8"))
-    assert found["stripped"]["folded"] == ["drop0", "drop1"]
-    assert found["stripped"]["max_probability_difference"] > 0.01
+    certificate = json.loads((tmp_path / "out" / "parity.json").read_text(encoding="utf-8"))
+    assert certificate["stripped"]["folded"] == ["drop0", "drop1"]
+    assert certificate["stripped"]["max_probability_difference"] > 0.01
 
 
 @slow
@@ -364,8 +364,8 @@ def test_a_saved_model_of_another_pixel_range_is_converted_and_named(tmp_path: P
         "kind": "SavedModel", "output": "sigmoid", "pixel_range": "-1..1"
     }  # fmt: skip
     windows = drawn_windows(side=48)
-    found = np.array(list(open_model(tmp_path / "out" / "fp32.xml").masks(windows)))
-    assert np.mean(found != [darkness_mask(window) for window in windows]) < 1e-3
+    values = np.array(list(open_model(tmp_path / "out" / "fp32.xml").masks(windows)))
+    assert np.mean(values != [darkness_mask(window) for window in windows]) < 1e-3
 
 
 @slow
@@ -564,9 +564,11 @@ def test_a_shipped_ir_agrees_with_keras_on_synthetic_windows(name: str) -> None:
     windows = drawn_windows(seed=3, side=480)
     expected = list(mask_predictor(load_model(weights_of(name)), batch=1)(windows))
     assert np.mean(expected) > 0.02
-    found = agreement(zip(open_model(model_path(Path(name))).masks(windows), expected, strict=True))
-    assert found.dice_pooled > 0.97
-    assert found.density_error_points <= 0.5
+    agreed = agreement(
+        zip(open_model(model_path(Path(name))).masks(windows), expected, strict=True)
+    )
+    assert agreed.dice_pooled > 0.97
+    assert agreed.density_error_points <= 0.5
 
 
 @slow
@@ -575,9 +577,9 @@ def test_a_shipped_ir_agrees_with_keras_on_real_tiles(name: str, shared_data: Pa
     engine = open_model(model_path(Path(name)))
     windows = load_check_tiles(shared_data, engine.card).comparison[::3][:10]
     expected = list(mask_predictor(load_model(weights_of(name)), batch=1)(windows))
-    found = agreement(zip(engine.masks(windows), expected, strict=True))
-    assert found.dice > 0.95
-    assert found.density_error_points <= 0.5
+    agreed = agreement(zip(engine.masks(windows), expected, strict=True))
+    assert agreed.dice > 0.95
+    assert agreed.density_error_points <= 0.5
 
 
 def efficient_unet(side: int) -> keras.Model:

@@ -114,8 +114,8 @@ def test_a_class_registered_under_a_package_is_found_in_a_file_that_registers_no
         "config": {},
         "registered_name": "lab>Brighten",
     }
-    found = find_custom({"layers": [node]}, tmp_path, file)
-    assert found.objects["lab>Brighten"].__name__ == "Brighten"
+    custom = find_custom({"layers": [node]}, tmp_path, file)
+    assert custom.objects["lab>Brighten"].__name__ == "Brighten"
 
 
 @pytest.mark.parametrize(

@@ -207,8 +207,8 @@ def test_with_a_target_every_group_meets_it(small_tiles: Path) -> None:
         opaque = np.full((*tile.nuclei.shape, 1), 255, np.uint8)
         rgba = np.concatenate([tile.pixels, opaque], axis=-1)
         colour.add_levels(rgba, counts, tile.nuclei)
-    found = colour.measure(counts)
-    np.testing.assert_allclose(found.ground, target.ground, atol=0.03)
+    measured = colour.measure(counts)
+    np.testing.assert_allclose(measured.ground, target.ground, atol=0.03)
 
 
 def test_a_group_with_too_little_tissue_has_no_statistic_and_is_left_alone(tiles: Path) -> None:

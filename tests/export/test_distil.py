@@ -223,8 +223,8 @@ def test_a_student_learns_from_probabilities() -> None:
     target = np.full((2, SIDE, SIDE), 0.7, dtype=np.float32)
     for _ in range(40):
         model.train_on_batch(image, target)
-    found = np.asarray(model(image.astype(np.float32), training=True))
-    assert found.mean() == pytest.approx(0.7, abs=0.05)
+    output = np.asarray(model(image.astype(np.float32), training=True))
+    assert output.mean() == pytest.approx(0.7, abs=0.05)
 
 
 @pytest.mark.parametrize("wrong", [{"label_share": 1.5}, {"turns": 0}, {"turns": 5}])

@@ -26,8 +26,9 @@ from glioexport.hovernet import (
     nucleus_model,
     targets,
 )
+from glioexport.loading import load_model
 from glioexport.network import UnetShape, build_unet
-from glioexport.reference import load_model, mask_predictor
+from glioexport.reference import mask_predictor
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import dice
@@ -145,12 +146,12 @@ def test_operations_of_one_convolution_by_hand() -> None:
 
 @pytest.mark.parametrize("side_px", [8, 24, 40])
 def test_outputs_have_the_size_of_the_image(side_px: int) -> None:
-    found = outputs_of(build_hovernet(HoverShape(side_px, 0.125, (1, 1, 1, 1), (1, 1))))
-    assert set(found) == {"np", "hv"}
-    assert found["np"].shape == found["hv"].shape == (2, side_px, side_px, 2)
-    np.testing.assert_allclose(found["np"].sum(axis=-1), 1, atol=1e-5)
-    assert found["np"].min() >= 0
-    assert found["hv"].min() < 0 < found["hv"].max()  # linear: distances have a sign
+    outputs = outputs_of(build_hovernet(HoverShape(side_px, 0.125, (1, 1, 1, 1), (1, 1))))
+    assert set(outputs) == {"np", "hv"}
+    assert outputs["np"].shape == outputs["hv"].shape == (2, side_px, side_px, 2)
+    np.testing.assert_allclose(outputs["np"].sum(axis=-1), 1, atol=1e-5)
+    assert outputs["np"].min() >= 0
+    assert outputs["hv"].min() < 0 < outputs["hv"].max()  # linear: distances have a sign
 
 
 def test_width_and_units_reach_every_layer() -> None:
@@ -272,13 +273,13 @@ def test_distances_by_hand() -> None:
         ],
         dtype=np.uint16,
     )
-    found = hv_maps(labels)
-    assert (found.shape, found.dtype) == ((3, 6, 2), np.float32)
+    distances = hv_maps(labels)
+    assert (distances.shape, distances.dtype) == ((3, 6, 2), np.float32)
     # nucleus 7: centre of mass at column 1.6, row 0.6; farthest 0.6 left, 1.4 right and down
     horizontal = [[0, -1, 0.4 / 1.4, 1, 0, 0], [0, -1, 0, 0, 0, 0], [0, -1, 0, 0, 0, 0]]
     vertical = [[0, -1, -1, -1, 0, 0], [0, 0.4 / 1.4, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]]
-    np.testing.assert_allclose(found[..., 0], horizontal, atol=1e-6)
-    np.testing.assert_allclose(found[..., 1], vertical, atol=1e-6)
+    np.testing.assert_allclose(distances[..., 0], horizontal, atol=1e-6)
+    np.testing.assert_allclose(distances[..., 1], vertical, atol=1e-6)
 
 
 def test_nuclei_that_touch_have_distances_of_their_own() -> None:
@@ -291,9 +292,9 @@ def test_nuclei_that_touch_have_distances_of_their_own() -> None:
     "labels", [np.zeros((5, 4), int), np.diag([1, 2, 3]), np.eye(1, dtype=int)]
 )
 def test_no_nucleus_and_nuclei_of_one_pixel_have_no_distances(labels: np.ndarray) -> None:
-    found = hv_maps(labels)
-    assert found.shape == (*labels.shape, 2)
-    np.testing.assert_array_equal(found, 0)
+    distances = hv_maps(labels)
+    assert distances.shape == (*labels.shape, 2)
+    np.testing.assert_array_equal(distances, 0)
 
 
 def test_labels_below_zero_are_background() -> None:
@@ -304,11 +305,11 @@ def test_labels_below_zero_are_background() -> None:
 def test_distances_keep_to_their_nucleus_and_to_one() -> None:
     tissue = demo.draw_tissue(np.full((150, 210), 0.3, dtype=np.float32), seed=2)
     labels = number_nuclei(tissue.nuclei)
-    found = hv_maps(labels)
+    distances = hv_maps(labels)
     assert labels.max() > 10
-    assert (found[labels == 0] == 0).all()
+    assert (distances[labels == 0] == 0).all()
     for number in range(1, labels.max() + 1):
-        inside = found[labels == number]
+        inside = distances[labels == number]
         np.testing.assert_allclose(inside.min(axis=0), -1)
         np.testing.assert_allclose(inside.max(axis=0), 1)
 
@@ -334,10 +335,10 @@ def test_losses_are_cross_entropy_plus_mean_squared_error_by_hand(small: keras.M
     labels = np.zeros((2, 24, 24), dtype=np.int32)
     labels[0, 3:9, 4:15] = 1
     labels[1, 10:20, 2:4] = 5
-    found = outputs_of(model)
-    nucleus = np.where(labels > 0, found["np"][..., 1], found["np"][..., 0])
+    outputs = outputs_of(model)
+    nucleus = np.where(labels > 0, outputs["np"][..., 1], outputs["np"][..., 0])
     entropy = -np.log(nucleus.astype(np.float64)).mean()
-    squares = np.square(found["hv"] - np.stack([hv_maps(image) for image in labels])).mean()
+    squares = np.square(outputs["hv"] - np.stack([hv_maps(image) for image in labels])).mean()
     total, *parts = model.evaluate(images_of(24), targets(labels), verbose=0)
     assert sorted(parts) == pytest.approx(sorted([entropy, squares]), rel=1e-4)
     assert total == pytest.approx(entropy + squares, rel=1e-4)
@@ -438,10 +439,10 @@ def test_the_weights_of_keras_resnet50v2_give_its_function_once_the_strides_are_
     wanted = np.asarray(strides_moved.predict_on_batch(scaled))
     model = build_hovernet(HoverShape(32), seed=9)
     load_encoder(model, tmp_path / "resnet.weights.h5")
-    found = np.asarray(encoder(model).predict_on_batch(images))
-    assert found.shape == wanted.shape == (2, 4, 4, 2048)
+    output = np.asarray(encoder(model).predict_on_batch(images))
+    assert output.shape == wanted.shape == (2, 4, 4, 2048)
     assert wanted.std() > 0.1
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * wanted.std())
+    np.testing.assert_allclose(output, wanted, rtol=1e-3, atol=1e-3 * wanted.std())
     kept = weights_of(encoder(model))
     model.get_layer("conv1_conv").kernel.assign(0 * model.get_layer("conv1_conv").kernel)
     load_encoder(model, tmp_path / "older.h5")

@@ -51,9 +51,9 @@ def test_the_card_as_written_names_its_own_weights(dark_onnx: Path, tmp_path: Pa
 def test_the_model_answers_as_keras_does(dark_onnx: Path, tmp_path: Path, precision: str) -> None:
     ir.write_ir(ir.read_onnx(dark_onnx), replace(CARD, precision=precision), tmp_path / "m.xml")
     windows = drawn_windows()
-    found = np.array(list(open_model(tmp_path / "m.xml").masks(windows)))
+    values = np.array(list(open_model(tmp_path / "m.xml").masks(windows)))
     expected = np.array([darkness_mask(window) for window in windows])
-    assert np.mean(found != expected) <= (0 if precision == "FP32" else 2e-3)
+    assert np.mean(values != expected) <= (0 if precision == "FP32" else 2e-3)
 
 
 def test_fp16_halves_the_weights(dark_onnx: Path, tmp_path: Path) -> None:

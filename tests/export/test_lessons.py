@@ -24,12 +24,12 @@ def test_masks_are_compared_set_by_set(small_tiles: Path) -> None:
         replace(tile, entry=replace(tile.entry, set="b" if i == 0 else "a"))
         for i, tile in enumerate(tiles)
     ]
-    found = compare_by_set(
+    agreed = compare_by_set(
         renamed, lambda tile: tile.nuclei if tile.entry.set == "a" else 1 - tile.nuclei
     )
-    assert found["a"].images == 5
-    assert found["a"].dice == 1
-    assert found["b"].dice == 0
+    assert agreed["a"].images == 5
+    assert agreed["a"].dice == 1
+    assert agreed["b"].dice == 0
 
 
 @pytest.mark.parametrize("factor", [2, 0.9])
@@ -86,18 +86,18 @@ def test_a_card_gets_intervals_by_patient_and_the_worst_tiles(small_tiles: Path)
     def segment(tile: LabelledTile) -> NDArray[np.uint8]:
         return np.zeros_like(tile.nuclei) if tile.entry.id == broken else tile.nuclei
 
-    found = validate(tiles, segment)["drawn"]
+    report = validate(tiles, segment)["drawn"]
     plain = compare_by_set(tiles, segment)["drawn"]
-    assert {name: found[name] for name in asdict(plain)} == asdict(plain)
-    assert found["dice"] == pytest.approx(5 / 6)
-    low, high = found["intervals"]["dice"]
+    assert {name: report[name] for name in asdict(plain)} == asdict(plain)
+    assert report["dice"] == pytest.approx(5 / 6)
+    low, high = report["intervals"]["dice"]
     assert (low, high) == (0.5, 1)  # three patients of two tiles, one tile of one missed
-    assert found["intervals"]["density_bias_points"][1] == 0
-    assert len(found["worst"]) == 5
-    worst = found["worst"][0]
+    assert report["intervals"]["density_bias_points"][1] == 0
+    assert len(report["worst"]) == 5
+    worst = report["worst"][0]
     assert (worst["id"], worst["dice"]) == (broken, 0)
     assert worst["density_bias_points"] < 0
-    json.dumps(found, allow_nan=False)  # plain values
+    json.dumps(report, allow_nan=False)  # plain values
 
 
 def test_a_single_tile_has_no_interval(small_tiles: Path) -> None:

@@ -41,9 +41,9 @@ def test_each_end_gives_the_mask_inside_the_graph(
     model = dark_unet(64, channels=channels, ends=ends)
     write_onnx(model, output, tmp_path / "m.onnx")
     windows = drawn_windows()
-    found = np.array(list(onnx_predictor(tmp_path / "m.onnx")(windows)))
-    assert (found.dtype, found.shape) == (np.uint8, (6, 64, 64))
-    np.testing.assert_array_equal(found, [darkness_mask(window) for window in windows])
+    values = np.array(list(onnx_predictor(tmp_path / "m.onnx")(windows)))
+    assert (values.dtype, values.shape) == (np.uint8, (6, 64, 64))
+    np.testing.assert_array_equal(values, [darkness_mask(window) for window in windows])
 
 
 def test_batch_normalisation_is_folded_into_the_convolutions(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_what_normalization_computes_with_is_written_as_constants(tmp_path: Path
     write_onnx(normalized(norm), "logits", tmp_path / "m.onnx")
     assert [end.name for end in graph(tmp_path / "m.onnx").input] == ["image"]
     windows = drawn_windows()
-    found = list(onnx_predictor(tmp_path / "m.onnx")(windows))
-    np.testing.assert_array_equal(found, [window[..., 0] < 150.5 for window in windows])
+    masks = list(onnx_predictor(tmp_path / "m.onnx")(windows))
+    np.testing.assert_array_equal(masks, [window[..., 0] < 150.5 for window in windows])
 
 
 class Shift(layers.Layer):

@@ -30,28 +30,28 @@ def painted(mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np
 
 def test_finds_dark_blue_discs_on_pink() -> None:
     wanted = discs(CENTRES, 12)
-    found = haematoxylin_otsu(painted(wanted, BLUE))
-    assert found.shape == wanted.shape
-    assert found.dtype == np.uint8
-    assert set(np.unique(found)) == {0, 1}
-    assert dice(found, wanted.astype(np.uint8)) > 0.95
+    nuclei = haematoxylin_otsu(painted(wanted, BLUE))
+    assert nuclei.shape == wanted.shape
+    assert nuclei.dtype == np.uint8
+    assert set(np.unique(nuclei)) == {0, 1}
+    assert dice(nuclei, wanted.astype(np.uint8)) > 0.95
 
 
 def test_drops_specks_smaller_than_the_opening() -> None:
     wanted = discs(CENTRES, 12)
     specks = discs(((120, 20), (70, 140), (15, 80)), 2)
-    found = haematoxylin_otsu(painted(wanted | specks, BLUE))
-    assert not found[specks].any()
-    assert dice(found, wanted.astype(np.uint8)) > 0.95
+    nuclei = haematoxylin_otsu(painted(wanted | specks, BLUE))
+    assert not nuclei[specks].any()
+    assert dice(nuclei, wanted.astype(np.uint8)) > 0.95
 
 
 def test_takes_blue_for_a_nucleus_and_not_dark_red() -> None:
     blue, red = discs(CENTRES[:3], 12), discs(CENTRES[3:], 12)
     pixels = painted(blue, BLUE)
     pixels[red] = DARK_RED
-    found = haematoxylin_otsu(pixels)
-    assert found[blue].mean() > 0.9
-    assert found[red].mean() < 0.1
+    nuclei = haematoxylin_otsu(pixels)
+    assert nuclei[blue].mean() > 0.9
+    assert nuclei[red].mean() < 0.1
 
 
 def test_agrees_with_drawn_tissue() -> None:
@@ -64,12 +64,12 @@ PALE_BLUE = (147, 117, 172)
 
 def test_candidates_are_numbered_one_for_each_nucleus() -> None:
     wanted = discs(CENTRES, 12)
-    found = candidate_nuclei(painted(wanted, BLUE), 0.25)
-    assert found.shape == wanted.shape
-    assert found.dtype == np.int32
-    assert set(np.unique(found)) == set(range(6))
-    assert {int(found[centre]) for centre in CENTRES} == {1, 2, 3, 4, 5}
-    assert dice((found > 0).astype(np.uint8), wanted.astype(np.uint8)) > 0.93
+    nuclei = candidate_nuclei(painted(wanted, BLUE), 0.25)
+    assert nuclei.shape == wanted.shape
+    assert nuclei.dtype == np.int32
+    assert set(np.unique(nuclei)) == set(range(6))
+    assert {int(nuclei[centre]) for centre in CENTRES} == {1, 2, 3, 4, 5}
+    assert dice((nuclei > 0).astype(np.uint8), wanted.astype(np.uint8)) > 0.93
 
 
 def test_a_faint_nucleus_that_otsu_misses_is_a_candidate() -> None:
@@ -84,10 +84,10 @@ def test_nuclei_that_touch_are_split_and_a_long_one_is_not() -> None:
     pair = discs(((65, 60), (65, 82)), 12)
     y, x = np.mgrid[0:130, 0:230]
     long = ((y - 65) / 8) ** 2 + ((x - 170) / 24) ** 2 < 1
-    found = candidate_nuclei(painted(pair | long, BLUE), 0.25)
-    assert found.max() == 3
-    assert found[65, 60] != found[65, 82]
-    assert found[65, 152] == found[65, 188] != 0
+    nuclei = candidate_nuclei(painted(pair | long, BLUE), 0.25)
+    assert nuclei.max() == 3
+    assert nuclei[65, 60] != nuclei[65, 82]
+    assert nuclei[65, 152] == nuclei[65, 188] != 0
 
 
 def test_pale_chromatin_is_filled_and_a_wide_hole_is_not() -> None:
@@ -95,9 +95,9 @@ def test_pale_chromatin_is_filled_and_a_wide_hole_is_not() -> None:
     pixels = painted(small | wide, BLUE)
     for hole in (discs(((60, 60),), 5), discs(((60, 150),), 14)):
         pixels[hole] = PINK
-    found = candidate_nuclei(pixels, 0.25)
-    assert found[60, 60] > 0
-    assert found[60, 150] == 0
+    nuclei = candidate_nuclei(pixels, 0.25)
+    assert nuclei[60, 60] > 0
+    assert nuclei[60, 150] == 0
 
 
 def test_specks_smaller_than_a_nucleus_are_no_candidates() -> None:

@@ -25,10 +25,10 @@ def of(ours: list[int], keras: list[int]) -> Parity:
 
 
 def test_the_same_masks_agree_wholly_and_pass_a_tolerance_of_nothing() -> None:
-    found = of([10, 10, 10], [10, 10, 10])
-    assert found.agreement.dice == 1
-    assert found.agreement.images == 3
-    parity.check({"twin": found}, Tolerance(0, 1))
+    compared = of([10, 10, 10], [10, 10, 10])
+    assert compared.agreement.dice == 1
+    assert compared.agreement.images == 3
+    parity.check({"twin": compared}, Tolerance(0, 1))
 
 
 def test_a_density_difference_is_in_points_and_is_named_with_its_model() -> None:
@@ -49,18 +49,18 @@ def test_a_lost_density_class_is_named_with_its_model() -> None:
 
 def test_tiles_near_an_edge_are_those_that_the_worst_difference_could_carry_over() -> None:
     # edges at 2, 4, 8, 16 and 20 points; the worst difference is 2
-    found = of([12, 7, 40, 0, 100], [10, 7, 40, 0, 100])
-    assert found.agreement.density_worst_points == pytest.approx(2)
-    assert found.tiles_near_edge == 3  # 10 is 2 from 8, 7 is 1 from 8, 0 is 2 from 2
+    compared = of([12, 7, 40, 0, 100], [10, 7, 40, 0, 100])
+    assert compared.agreement.density_worst_points == pytest.approx(2)
+    assert compared.tiles_near_edge == 3  # 10 is 2 from 8, 7 is 1 from 8, 0 is 2 from 2
     assert of([10, 10], [10, 10]).tiles_near_edge == 0
     assert of([8], [8]).tiles_near_edge == 1  # on the edge itself
 
 
 def test_excess_is_the_figure_that_misses_most_in_tolerances() -> None:
     tolerance = Tolerance(0.5, 0.9)
-    found = of([10, 11], [10, 10]).agreement  # 0.5 points, no class lost
-    assert parity.excess(found, tolerance) == pytest.approx(1)
-    lost = replace(found, class_agreement=0.6)
+    compared = of([10, 11], [10, 10]).agreement  # 0.5 points, no class lost
+    assert parity.excess(compared, tolerance) == pytest.approx(1)
+    lost = replace(compared, class_agreement=0.6)
     assert parity.excess(lost, tolerance) == pytest.approx(4)
     assert parity.excess(of([10], [10]).agreement, Tolerance(0, 1)) == 0
 

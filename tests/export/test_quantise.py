@@ -49,9 +49,9 @@ def test_plain_int8_keeps_every_layer_quantised_and_finds_the_same_pixels(tmp_pa
     int8 = quantise(converted(tmp_path), drawn_windows(seed=1))
     assert "FakeQuantize" in ir.op_kinds(int8)
     assert layers_in_float(int8) == []
-    found = beside_darkness(int8, drawn_windows(seed=2))
-    assert found.dice > 0.98
-    assert parity.excess(found, TOLERANCE) <= 1
+    agreed = beside_darkness(int8, drawn_windows(seed=2))
+    assert agreed.dice > 0.98
+    assert parity.excess(agreed, TOLERANCE) <= 1
 
 
 def test_layers_named_to_stay_in_float_do_and_no_other(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_an_outlier_breaks_plain_int8_and_control_saves_it_by_layers_in_float(
         parity.check({"INT8": parity.Parity(beside_darkness(broken, others), 0)}, TOLERANCE)
 
     def misses(int8: ov.Model) -> tuple[float, float]:
-        found = beside_darkness(int8, calibration)
-        return parity.excess(found, TOLERANCE), found.density_error_points
+        agreed = beside_darkness(int8, calibration)
+        return parity.excess(agreed, TOLERANCE), agreed.density_error_points
 
     saved, kept = quantise_within(model, calibration, misses)
     assert parity.excess(beside_darkness(saved, others), TOLERANCE) <= 1
@@ -111,8 +111,8 @@ def test_control_saves_it_by_operations_in_float(
 
 def test_calibration_on_black_tiles_damages_int8_beyond_the_tolerance(tmp_path: Path) -> None:
     black = [np.zeros((64, 64, 3), dtype=np.uint8)] * 4
-    found = beside_darkness(quantise(converted(tmp_path), black), drawn_windows(seed=2))
-    assert parity.excess(found, TOLERANCE) > 1
+    agreed = beside_darkness(quantise(converted(tmp_path), black), drawn_windows(seed=2))
+    assert parity.excess(agreed, TOLERANCE) > 1
 
 
 def test_quantising_without_a_tile_is_refused() -> None:

@@ -20,23 +20,23 @@ from .small import drawn_windows
 @pytest.mark.parametrize("batch", [1, 4, 7])
 def test_masks_come_in_the_order_of_the_windows_whatever_the_batch(batch: int) -> None:
     windows = drawn_windows()
-    found = list(mask_predictor(dark_unet(64), batch, "sigmoid")(windows))
-    np.testing.assert_array_equal(found, [darkness_mask(window) for window in windows])
+    masks = list(mask_predictor(dark_unet(64), batch, "sigmoid")(windows))
+    np.testing.assert_array_equal(masks, [darkness_mask(window) for window in windows])
 
 
 def test_the_last_layer_says_what_one_channel_is() -> None:
     windows = drawn_windows()
     expected = [darkness_mask(window) for window in windows]
     for ends in ("sigmoid", None):
-        found = list(mask_predictor(dark_unet(64, ends=ends))(windows))
-        np.testing.assert_array_equal(found, expected)
+        masks = list(mask_predictor(dark_unet(64, ends=ends))(windows))
+        np.testing.assert_array_equal(masks, expected)
 
 
 def test_of_two_channels_the_larger_is_the_mask() -> None:
     values = np.array([[[[0.3, 0.7], [0.5, 0.5]]]], dtype=np.float32)
-    found = masks_of(values)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, [[[1, 0]]])
+    masks = masks_of(values)
+    assert masks.dtype == np.uint8
+    np.testing.assert_array_equal(masks, [[[1, 0]]])
 
 
 def test_a_card_lies_beside_each_kind_of_model(tmp_path: Path) -> None:

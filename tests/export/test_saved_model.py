@@ -95,8 +95,8 @@ def test_a_graph_of_one_tile_at_a_time_and_of_bytes_is_taken(tmp_path: Path) -> 
     tf.saved_model.save(module, tmp_path / "bytes", signatures=module.run)
     network = load_network(tmp_path / "bytes", SIGMOID)
     pixels = noise().astype(np.uint8)
-    found = network.model.predict_on_batch(pixels)
-    np.testing.assert_allclose(found, pixels[..., :1] / 255, rtol=1e-6)
+    output = network.model.predict_on_batch(pixels)
+    np.testing.assert_allclose(output, pixels[..., :1] / 255, rtol=1e-6)
     stripped = strip_dropping(network.model).model
     write_onnx(stripped, "sigmoid", tmp_path / "m.onnx")
     (mask,) = onnx_predictor(tmp_path / "m.onnx")([pixels[0]])

@@ -91,14 +91,14 @@ def test_the_probability_of_logits_is_that_of_their_difference() -> None:
 def test_the_level_of_one_channel_says_how_sure_it_is(output: str) -> None:
     logits = np.array([-9.0, -1.0, -0.001, 0.0, 0.001, 1.0, 9.0], np.float32)
     values = 1 / (1 + np.exp(-logits)) if output == "sigmoid" else logits
-    found = levels(ops.convert_to_tensor(values[None, None, :, None]), output)
+    level_values = levels(ops.convert_to_tensor(values[None, None, :, None]), output)
     wanted = [0, 112, 127, 128, 128, 144, 255]
-    np.testing.assert_array_equal(np.asarray(found)[0, 0], wanted)
+    np.testing.assert_array_equal(np.asarray(level_values)[0, 0], wanted)
 
 
 @pytest.mark.parametrize("output", ["logits", "softmax", ARGMAX])
 def test_of_two_channels_the_level_is_even_where_they_are_equal(output: str) -> None:
     values = np.array([[[[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]]], np.float32)
-    found = np.asarray(levels(ops.convert_to_tensor(values), output))[0, 0]
-    assert found[0] > 128 > found[2]
-    assert found[1] == 128
+    level_values = np.asarray(levels(ops.convert_to_tensor(values), output))[0, 0]
+    assert level_values[0] > 128 > level_values[2]
+    assert level_values[1] == 128

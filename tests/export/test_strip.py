@@ -106,11 +106,11 @@ def test_the_factor_of_dropblock_as_printed_is_folded_into_the_layer_before(
 ) -> None:
     shape = UnetShape(16, 24, 3, 2, drop_rate=0.3, drop_normalize=False, batch_norm=batch_norm)
     model = shaken(build_unet(shape))
-    found = strip_dropping(model)
-    assert len(found.folded) == len(found.removed) == 5
-    assert not any(isinstance(layer, layers.Rescaling) for layer in found.model.layers[2:])
+    stripped = strip_dropping(model)
+    assert len(stripped.folded) == len(stripped.removed) == 5
+    assert not any(isinstance(layer, layers.Rescaling) for layer in stripped.model.layers[2:])
     image = noise(2, 16, 24, 3)
-    folded = found.model(image, training=False).numpy()
+    folded = stripped.model(image, training=False).numpy()
     np.testing.assert_allclose(folded, scaled_by_hand(model)(image, training=False), atol=2e-6)
     assert np.abs(folded - model(image, training=False).numpy()).max() > 1e-3
 
@@ -123,11 +123,11 @@ def test_the_factor_becomes_a_layer_where_none_before_can_take_it() -> None:
     more = layers.Conv2D(4, 1)(both)
     shared = DropBlock2D(0.3, 3, normalize=False, name="beside")(more)
     model = shaken(keras.Model(image, layers.Add()([more, shared])))
-    found = strip_dropping(model)
-    assert set(found.folded) == {"after_relu", "beside"}
+    stripped = strip_dropping(model)
+    assert set(stripped.folded) == {"after_relu", "beside"}
     pixels = noise(1, 12, 12, 3)
     np.testing.assert_allclose(
-        found.model(pixels, training=False),
+        stripped.model(pixels, training=False),
         scaled_by_hand(model)(pixels, training=False),
         rtol=1e-5,
     )
@@ -168,20 +168,20 @@ def with_layer(layer: keras.Layer) -> keras.Model:
 )
 def test_layers_that_drop_under_another_name_are_found_and_named(layer: keras.Layer) -> None:
     model = with_layer(layer)
-    found = strip_dropping(model)
-    assert found.removed == (f"x ({type(layer).__name__})",)
-    assert "x" not in [left.name for left in found.model.layers]
+    stripped = strip_dropping(model)
+    assert stripped.removed == (f"x ({type(layer).__name__})",)
+    assert "x" not in [left.name for left in stripped.model.layers]
     image = noise(1, 8, 8, 3)
-    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+    np.testing.assert_array_equal(stripped.model(image), model(image, training=False))
 
 
 def test_a_layer_with_weights_stays_whatever_its_name_and_is_named() -> None:
     model = shaken(with_layer(LearnedDropout(name="x")))
-    found = strip_dropping(model)
-    assert found.removed == ()
-    assert found.inactive == ("x (LearnedDropout)",)
+    stripped = strip_dropping(model)
+    assert stripped.removed == ()
+    assert stripped.inactive == ("x (LearnedDropout)",)
     image = noise(1, 8, 8, 3)
-    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+    np.testing.assert_array_equal(stripped.model(image), model(image, training=False))
 
 
 class Block(layers.Layer):
@@ -204,13 +204,13 @@ class Block(layers.Layer):
 
 def test_what_drops_inside_a_users_block_stays_inactive_and_is_named() -> None:
     model = shaken(with_layer(Block(name="block")))
-    found = strip_dropping(model)
-    assert found.removed == ()
-    (name,) = found.inactive
+    stripped = strip_dropping(model)
+    assert stripped.removed == ()
+    (name,) = stripped.inactive
     assert name.startswith("block/dropout")
     assert name.endswith(" (Dropout)")
     image = noise(1, 8, 8, 3)
-    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+    np.testing.assert_array_equal(stripped.model(image), model(image, training=False))
 
 
 def test_dropblock_as_printed_inside_a_users_block_is_refused_as_no_factor_can_follow_it() -> None:
@@ -246,12 +246,12 @@ def nested(levels: int = 1) -> keras.Model:
 @pytest.mark.parametrize("levels", [0, 1, 2])
 def test_networks_inside_a_network_are_searched_and_dissolved(levels: int) -> None:
     model = nested(levels)
-    found = strip_dropping(model)
-    assert len(found.removed) == len(set(found.removed)) == levels + 2
-    kinds = [type(layer) for layer in found.model.layers]
+    stripped = strip_dropping(model)
+    assert len(stripped.removed) == len(set(stripped.removed)) == levels + 2
+    kinds = [type(layer) for layer in stripped.model.layers]
     assert kinds == [layers.InputLayer, *[layers.Conv2D] * 3]
     image = noise(2, 16, 16, 3)
-    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+    np.testing.assert_array_equal(stripped.model(image), model(image, training=False))
 
 
 def test_a_sequential_network_is_stripped() -> None:
@@ -265,21 +265,21 @@ def test_a_sequential_network_is_stripped() -> None:
             ]
         )
     )
-    found = strip_dropping(model)
-    assert found.removed == ("drop (SpatialDropout2D)",)
+    stripped = strip_dropping(model)
+    assert stripped.removed == ("drop (SpatialDropout2D)",)
     image = noise(2, 8, 8, 3)
-    np.testing.assert_array_equal(found.model(image), model(image, training=False))
+    np.testing.assert_array_equal(stripped.model(image), model(image, training=False))
 
 
 def test_a_network_used_twice_keeps_one_set_of_weights() -> None:
     shared, image = encoder(), keras.Input((16, 16, 3))
     maps = layers.Conv2D(4, 1)(image)
     model = shaken(keras.Model(image, layers.Concatenate()([shared(maps), shared(shared(maps))])))
-    found = strip_dropping(model)
-    assert found.removed == ("drop (Dropout)",)
-    assert found.model.count_params() == model.count_params()
+    stripped = strip_dropping(model)
+    assert stripped.removed == ("drop (Dropout)",)
+    assert stripped.model.count_params() == model.count_params()
     pixels = noise(1, 16, 16, 3)
-    np.testing.assert_array_equal(found.model(pixels), model(pixels, training=False))
+    np.testing.assert_array_equal(stripped.model(pixels), model(pixels, training=False))
 
 
 def test_a_factor_is_not_folded_into_a_layer_that_stands_in_two_places() -> None:
@@ -288,11 +288,11 @@ def test_a_factor_is_not_folded_into_a_layer_that_stands_in_two_places() -> None
     drop = DropBlock2D(0.3, 3, normalize=False, name="drop")
     maps = drop(convolution(drop(convolution(image))))
     model = shaken(keras.Model(image, maps))
-    found = strip_dropping(model)
-    assert found.folded == ("drop", "drop")
+    stripped = strip_dropping(model)
+    assert stripped.folded == ("drop", "drop")
     pixels = noise(1, 12, 12, 4)
     np.testing.assert_allclose(
-        found.model(pixels), scaled_by_hand(model)(pixels, training=False), rtol=1e-5
+        stripped.model(pixels), scaled_by_hand(model)(pixels, training=False), rtol=1e-5
     )
 
 
@@ -310,12 +310,12 @@ def test_a_layer_called_with_training_true_is_taken_out_all_the_same() -> None:
     maps = layers.Dropout(0.5, name="always")(image, training=True)
     maps = layers.BatchNormalization(name="norm")(maps, training=True)
     model = shaken(keras.Model(image, maps))
-    found = strip_dropping(model)
-    assert found.removed == ("always (Dropout)",)
+    stripped = strip_dropping(model)
+    assert stripped.removed == ("always (Dropout)",)
     pixels = noise(4, 8, 8, 3)
-    once, again = (found.model.predict_on_batch(pixels) for _ in range(2))
+    once, again = (stripped.model.predict_on_batch(pixels) for _ in range(2))
     np.testing.assert_array_equal(once, again)
-    np.testing.assert_array_equal(once[:1], found.model.predict_on_batch(pixels[:1]))
+    np.testing.assert_array_equal(once[:1], stripped.model.predict_on_batch(pixels[:1]))
     np.testing.assert_array_equal(once, model.predict_on_batch(pixels))
 
 

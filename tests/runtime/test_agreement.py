@@ -29,21 +29,21 @@ def test_any_value_but_zero_is_a_nucleus():
 
 
 def test_figures_of_two_images_worked_out_by_hand():
-    found = agreement([(mask(0, 1), mask(0)), (mask(5), mask(5, 6, 7, 8))])
-    assert found.images == 2
-    assert found.dice == pytest.approx((2 / 3 + 2 / 5) / 2)
-    assert found.dice_pooled == pytest.approx(2 * 2 / (3 + 5))
-    assert found.density_error_points == pytest.approx((10 + 30) / 2)
-    assert found.density_bias_points == pytest.approx((10 - 30) / 2)
-    assert found.density_worst_points == pytest.approx(30)
-    assert found.class_agreement == 0.0  # 20 % against 10 %, 10 % against 40 %
+    agreed = agreement([(mask(0, 1), mask(0)), (mask(5), mask(5, 6, 7, 8))])
+    assert agreed.images == 2
+    assert agreed.dice == pytest.approx((2 / 3 + 2 / 5) / 2)
+    assert agreed.dice_pooled == pytest.approx(2 * 2 / (3 + 5))
+    assert agreed.density_error_points == pytest.approx((10 + 30) / 2)
+    assert agreed.density_bias_points == pytest.approx((10 - 30) / 2)
+    assert agreed.density_worst_points == pytest.approx(30)
+    assert agreed.class_agreement == 0.0  # 20 % against 10 %, 10 % against 40 %
 
 
 def test_masks_of_one_density_class_agree_wherever_their_nuclei_lie():
-    found = agreement([(mask(0, 1, 2), mask(7, 8, 9))])
-    assert found.class_agreement == 1
-    assert found.dice == 0
-    assert found.density_error_points == 0
+    agreed = agreement([(mask(0, 1, 2), mask(7, 8, 9))])
+    assert agreed.class_agreement == 1
+    assert agreed.dice == 0
+    assert agreed.density_error_points == 0
 
 
 def test_raises_without_a_pair():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import cabinets
+import batches
 import slides
 from gliorun import atomic, cli
 from gliorun.atomic import move_all, remove_leftovers, replacing, replacing_all
@@ -154,8 +154,8 @@ def test_a_table_that_is_open_costs_no_tile_and_leaves_no_mixture(
     suffixes, outputs = (".csv", ".png", ".thumb.jpg"), ("a.csv", "a.png", "a.thumb.jpg")
 
     def measure(folder: Path) -> tuple[str, int | None]:
-        cabinets.run([slide], folder, cabinets.in_process(), suffixes=suffixes)
-        record = cabinets.records(folder)["a"]
+        batches.run([slide], folder, batches.in_process(), suffixes=suffixes)
+        record = batches.records(folder)["a"]
         return record.state, record.figures.get("resumed_tiles")
 
     assert measure(maps) == ("done", 0)
@@ -163,7 +163,7 @@ def test_a_table_that_is_open_costs_no_tile_and_leaves_no_mixture(
     slides.drawn(slide, 1800, 1300, seed=1)
     hold_open("a.csv")
     assert measure(maps) == ("failed", None)
-    assert "close it where it is open" in cabinets.summary(maps)["a"]["reason"]
+    assert "close it where it is open" in batches.summary(maps)["a"]["reason"]
     assert {name: (maps / name).read_bytes() for name in outputs} == before
     monkeypatch.undo()
     assert measure(wanted) == ("done", 0)
@@ -191,7 +191,7 @@ def test_the_command_says_so_in_a_line_and_writes_all_once_it_is_closed(
     tmp_path, hold_open, monkeypatch, capsys
 ):
     """Without measuring the tile anew."""
-    slide = cabinets.tiny(tmp_path / "a slide.svs")
+    slide = batches.tiny(tmp_path / "a slide.svs")
     record, table = outputs = tmp_path / "a.json", tmp_path / "a.csv"
     for output in outputs:
         output.write_text("earlier")
@@ -224,7 +224,7 @@ def test_a_table_open_in_a_spreadsheet_keeps_no_result_from_the_index(tmp_path, 
     slide.write_bytes(b"x")
     hold_open("summary.csv")
     with pytest.raises(GlioError, match=r"summary\.csv: .*close it where it is open"):
-        cabinets.run([slide], maps, cabinets.copies_what_it_reads())
+        batches.run([slide], maps, batches.copies_what_it_reads())
     assert (maps / "a.csv").read_text() == "x"
     assert 'href="a.csv"' in (maps / "index.html").read_text(encoding="utf-8")
 

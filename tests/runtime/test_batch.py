@@ -15,15 +15,16 @@ from pathlib import Path, PureWindowsPath
 import pytest
 from PIL import Image
 
-import cabinets
+import batches
 import slides
 from gliorun import demo, writers
 from gliorun.batch import loop
-from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
-from gliorun.batch.loop import Failure, Task
+from gliorun.batch.failure import Failure
+from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
+from gliorun.batch.loop import Task
 from gliorun.errors import GlioError, StalledError
 from gliorun.reading import files
-from gliorun.writers import Look
+from gliorun.writers import Appearance
 
 
 def put(path: Path, content: str = "slide") -> Path:
@@ -44,11 +45,11 @@ def left_in(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def cabinet(tmp_path_factory) -> Path:
+def scans_folder(tmp_path_factory) -> Path:
     """Two good slides of one name, and five that each lack something."""
-    scans = tmp_path_factory.mktemp("cabinet") / "scans"
-    good = cabinets.tiny(scans / "a" / "S1.svs")
-    cabinets.tiny(scans / "b" / "S1.svs", density=0.3)
+    scans = tmp_path_factory.mktemp("folder") / "scans"
+    good = batches.tiny(scans / "a" / "S1.svs")
+    batches.tiny(scans / "b" / "S1.svs", density=0.3)
     slides.truncated(scans / "cut.svs", good, 0.6)
     slides.text_file(scans / "text.svs")
     (scans / "empty.svs").touch()
@@ -60,8 +61,8 @@ def cabinet(tmp_path_factory) -> Path:
 def test_a_dicom_slide_is_called_like_its_folder(tmp_path):
     case = slides.dicom(tmp_path / "case.1", slides.all_tissue(400, 300))
     maps = tmp_path / "maps"
-    assert counts(cabinets.run([case], maps, cabinets.in_process())) == (1, 0, 0)
-    assert counts(cabinets.run([case], maps, cabinets.in_process())) == (0, 0, 1)
+    assert counts(batches.run([case], maps, batches.in_process())) == (1, 0, 0)
+    assert counts(batches.run([case], maps, batches.in_process())) == (0, 0, 1)
     assert left_in(maps) == {"case.1.csv"}
 
 
@@ -70,7 +71,7 @@ def odd_files(scans: Path) -> dict[str, str]:
 
     Return what is said of each by name.
     """
-    pixels = slides.all_tissue(*cabinets.TINY_PX)
+    pixels = slides.all_tissue(*batches.TINY_PX)
     turned = [(274, "H", 1, 3, True)]
     slides.looped(scans / "loop.svs", 2)
     slides.tiled_tiff(scans / "turned.tif", pixels, "deflate", extratags=turned)
@@ -79,7 +80,7 @@ def odd_files(scans: Path) -> dict[str, str]:
     shutil.rmtree(scans / "lone")
     for size, name in enumerate(("II.tif", "MM.tif")):
         (scans / name).write_bytes((b"II*\0", b"MM\0*")[size] + b"\0\0\0"[: 3 * size])
-    shutil.copy(cabinets.tiny(scans / "case" / "y.svs"), scans / "z.svs")
+    shutil.copy(batches.tiny(scans / "case" / "y.svs"), scans / "z.svs")
     (scans / "case" / "loose.dcm").write_bytes(b"\0" * 128 + b"DICM")
     if hasattr(os, "mkfifo"):
         os.mkfifo(scans / "pipe.svs")
@@ -99,10 +100,10 @@ def test_no_odd_file_hangs_or_stops_the_others_and_each_is_called_what_it_is(tmp
     scans, maps = tmp_path / "scans", tmp_path / "maps"
     scans.mkdir()
     said = odd_files(scans)
-    done = cabinets.type_in(scans, "--out-dir", maps, "--format", "csv")
+    done = batches.type_in(scans, "--out-dir", maps, "--format", "csv")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    rows = cabinets.summary(maps)
+    rows = batches.summary(maps)
     assert {name: row["state"] for name, row in rows.items()} == {
         **dict.fromkeys(said, "failed"),
         **dict.fromkeys("yz", "done"),
@@ -113,10 +114,10 @@ def test_no_odd_file_hangs_or_stops_the_others_and_each_is_called_what_it_is(tmp
 
 
 @pytest.fixture(scope="module")
-def measured(cabinet) -> Path:
-    """The folder that the command made of the cabinet."""
-    maps = cabinet.parent / "maps"
-    done = cabinets.type_in(cabinet, "--out-dir", maps, "--format", "csv,png")
+def measured(scans_folder) -> Path:
+    """The folder that the command made of the slides."""
+    maps = scans_folder.parent / "maps"
+    done = batches.type_in(scans_folder, "--out-dir", maps, "--format", "csv,png")
     assert done.returncode == 1, done.stderr
     assert done.stdout.count("\n") == 3  # two slides and the total
     assert done.stdout.splitlines()[-1].startswith("2 done, 5 failed, 0 as they were")
@@ -126,7 +127,7 @@ def measured(cabinet) -> Path:
 
 
 def test_a_failed_slide_stops_no_other_and_its_reason_is_recorded(measured):
-    rows = cabinets.summary(measured)
+    rows = batches.summary(measured)
     failed = {name for name, row in rows.items() if row["state"] == "failed"}
     assert failed == {"cut", "text", "empty", "glass", "bare"}
     assert "--mpp" in rows["bare"]["reason"]
@@ -135,11 +136,11 @@ def test_a_failed_slide_stops_no_other_and_its_reason_is_recorded(measured):
     assert all(rows[name]["reason"] for name in failed)
 
 
-def test_two_slides_of_one_name_have_a_result_each(measured, cabinet):
-    rows = cabinets.summary(measured)
+def test_two_slides_of_one_name_have_a_result_each(measured, scans_folder):
+    rows = batches.summary(measured)
     done = {name: row for name, row in rows.items() if row["state"] == "done"}
     assert {row["slide"] for row in done.values()} == {
-        str(cabinet / folder / "S1.svs") for folder in "ab"
+        str(scans_folder / folder / "S1.svs") for folder in "ab"
     }
     assert len(done) == 2
     means = sorted(float(row["mean_density"]) for row in done.values())
@@ -154,7 +155,7 @@ def test_two_slides_of_one_name_have_a_result_each(measured, cabinet):
 
 
 def test_nothing_else_is_left(measured):
-    rows = cabinets.summary(measured)
+    rows = batches.summary(measured)
     wanted = {output for row in rows.values() for output in row["outputs"].split()}
     assert left_in(measured) == wanted
     assert not (measured / UNDER_WAY).exists()
@@ -170,18 +171,20 @@ def test_the_index_shows_what_failed_and_links_what_is_done(measured):
 
 
 def test_a_slide_without_a_densest_field_has_a_hint_and_no_warning(tmp_path, small_slide, capsys):
-    assert counts(cabinets.run([small_slide.path], tmp_path, cabinets.in_process())) == (1, 0, 0)
+    assert counts(batches.run([small_slide.path], tmp_path, batches.in_process())) == (1, 0, 0)
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert '<small class="hint">no field of 1 mm² is mostly measured' in page
     assert 'class="warning"' not in page
-    (row,) = cabinets.summary(tmp_path).values()
+    (row,) = batches.summary(tmp_path).values()
     assert (row["densest_field"], row["warnings"]) == ("", "")
     assert "warning" not in capsys.readouterr().out
 
 
-def test_a_second_run_measures_nothing_again_but_tries_what_failed(measured, cabinet):
-    before = cabinets.records(measured)
-    done = cabinets.type_in(cabinet, "--out-dir", measured, "--format", "csv,png", "--json-lines")
+def test_a_second_run_measures_nothing_again_but_tries_what_failed(measured, scans_folder):
+    before = batches.records(measured)
+    done = batches.type_in(
+        scans_folder, "--out-dir", measured, "--format", "csv,png", "--json-lines"
+    )
     assert done.returncode == 1
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert {e["name"] for e in events if e["event"] == "skipped"} == {
@@ -192,15 +195,21 @@ def test_a_second_run_measures_nothing_again_but_tries_what_failed(measured, cab
     assert len(failed) == 5
     total = events[-1]
     assert (total["event"], total["done"], total["failed"], total["skipped"]) == ("total", 0, 5, 2)
-    after = cabinets.records(measured)
+    after = batches.records(measured)
     assert {n: r for n, r in after.items() if r.state == "done"} == {
         n: r for n, r in before.items() if r.state == "done"
     }
 
 
-def test_quiet_tells_faults_and_the_total(measured, cabinet):
-    done = cabinets.type_in(
-        cabinet / "text.svs", cabinet / "a", "--out-dir", measured, "--format", "csv", "--quiet"
+def test_quiet_tells_faults_and_the_total(measured, scans_folder):
+    done = batches.type_in(
+        scans_folder / "text.svs",
+        scans_folder / "a",
+        "--out-dir",
+        measured,
+        "--format",
+        "csv",
+        "--quiet",
     )
     assert done.returncode == 1
     assert done.stdout.startswith("0 done, 1 failed, 1 as they were")
@@ -210,11 +219,11 @@ def test_quiet_tells_faults_and_the_total(measured, cabinet):
 
 def test_a_slide_that_has_changed_is_measured_again_under_its_name(tmp_path):
     slide, maps, seen = put(tmp_path / "a.svs"), tmp_path / "maps", []
-    work = cabinets.copies_what_it_reads(seen)
-    assert counts(cabinets.run([slide], maps, work)) == (1, 0, 0)
-    assert counts(cabinets.run([slide], maps, work)) == (0, 0, 1)
+    work = batches.copies_what_it_reads(seen)
+    assert counts(batches.run([slide], maps, work)) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, work)) == (0, 0, 1)
     put(slide, "rescanned")
-    assert counts(cabinets.run([slide], maps, work)) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, work)) == (1, 0, 0)
     assert (maps / "a.csv").read_text() == "rescanned"
     assert left_in(maps) == {"a.csv"}
     assert len(seen) == 2
@@ -225,68 +234,68 @@ def test_a_slide_that_has_changed_is_measured_again_under_its_name(tmp_path):
     [
         lambda plan: replace(plan, settings=replace(plan.settings, mpp=0.5)),
         lambda plan: replace(plan, settings=replace(plan.settings, quality=None)),
-        lambda plan: replace(plan, look=Look("continuous")),
+        lambda plan: replace(plan, appearance=Appearance("continuous")),
         lambda plan: replace(plan, hot_spots=3),
     ],
 )
 def test_other_settings_are_another_result(tmp_path, change):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    work = cabinets.copies_what_it_reads()
-    cabinets.run([slide], maps, work)
-    changed = change(cabinets.plan())
-    assert counts(cabinets.run([slide], maps, work, wanted=changed)) == (1, 0, 0)
-    assert counts(cabinets.run([slide], maps, work, wanted=changed)) == (0, 0, 1)
+    work = batches.copies_what_it_reads()
+    batches.run([slide], maps, work)
+    changed = change(batches.plan())
+    assert counts(batches.run([slide], maps, work, wanted=changed)) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, work, wanted=changed)) == (0, 0, 1)
 
 
 def test_another_model_is_another_result(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    model = cabinets.plan().model
+    model = batches.plan().model
     other = Path(shutil.copy(model, tmp_path / "other.xml"))
     other.with_suffix(".bin").write_bytes(model.with_suffix(".bin").read_bytes() + b"\0")
-    work = cabinets.copies_what_it_reads()
-    cabinets.run([slide], maps, work)
-    changed = replace(cabinets.plan(), model=other)
-    assert counts(cabinets.run([slide], maps, work, wanted=changed)) == (1, 0, 0)
+    work = batches.copies_what_it_reads()
+    batches.run([slide], maps, work)
+    changed = replace(batches.plan(), model=other)
+    assert counts(batches.run([slide], maps, work, wanted=changed)) == (1, 0, 0)
 
 
 def test_how_many_threads_read_changes_nothing(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    work = cabinets.copies_what_it_reads()
-    cabinets.run([slide], maps, work)
-    assert counts(cabinets.run([slide], maps, work, wanted=cabinets.plan(threads=7))) == (0, 0, 1)
+    work = batches.copies_what_it_reads()
+    batches.run([slide], maps, work)
+    assert counts(batches.run([slide], maps, work, wanted=batches.plan(threads=7))) == (0, 0, 1)
 
 
 def test_an_output_that_is_missing_or_new_is_made_and_none_grows_stale(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    work = cabinets.copies_what_it_reads()
-    cabinets.run([slide], maps, work, suffixes=(".csv", ".png"))
+    work = batches.copies_what_it_reads()
+    batches.run([slide], maps, work, suffixes=(".csv", ".png"))
     (maps / "a.png").unlink()
-    assert counts(cabinets.run([slide], maps, work)) == (1, 0, 0)
-    assert counts(cabinets.run([slide], maps, work, suffixes=(".csv", ".html"))) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, work)) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, work, suffixes=(".csv", ".html"))) == (1, 0, 0)
     assert left_in(maps) == {"a.csv", "a.png", "a.html"}
     put(slide, "rescanned")
-    cabinets.run([slide], maps, work)
+    batches.run([slide], maps, work)
     assert {(maps / name).read_text() for name in left_in(maps)} == {"rescanned"}
 
 
 def test_a_slide_that_was_moved_or_copied_under_its_name_is_the_same(tmp_path):
     slide, maps = put(tmp_path / "in" / "a.svs"), tmp_path / "maps"
-    work = cabinets.copies_what_it_reads()
-    cabinets.run([slide], maps, work)
+    work = batches.copies_what_it_reads()
+    batches.run([slide], maps, work)
     (tmp_path / "archive").mkdir()
     copy = Path(shutil.copy2(slide, tmp_path / "archive" / "a.svs"))
-    assert counts(cabinets.run([slide, copy], maps, work)) == (0, 0, 2)
+    assert counts(batches.run([slide, copy], maps, work)) == (0, 0, 2)
     slide.unlink()
-    assert counts(cabinets.run([copy], maps, work)) == (0, 0, 1)
+    assert counts(batches.run([copy], maps, work)) == (0, 0, 1)
     assert left_in(maps) == {"a.csv"}
 
 
 def test_a_copy_under_another_name_has_its_own_result_and_a_note(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
     copy = Path(shutil.copy2(slide, tmp_path / "b.svs"))
-    cabinets.run([slide, copy], maps, cabinets.copies_what_it_reads())
+    batches.run([slide, copy], maps, batches.copies_what_it_reads())
     assert left_in(maps) == {"a.csv", "b.csv"}
-    assert cabinets.summary(maps)["b"]["same_as"] == "a"
+    assert batches.summary(maps)["b"]["same_as"] == "a"
 
 
 def test_a_copy_that_was_damaged_between_the_samples_is_not_called_the_same(tmp_path):
@@ -298,8 +307,8 @@ def test_a_copy_that_was_damaged_between_the_samples_is_not_called_the_same(tmp_
     damaged.write_bytes(content)
     copy = Path(shutil.copy2(slide, tmp_path / "c.svs"))
     assert files.fingerprint_of(damaged) == files.fingerprint_of(slide)
-    cabinets.run([slide, damaged, copy], maps, cabinets.copies_what_it_reads())
-    assert {name: row["same_as"] for name, row in cabinets.summary(maps).items()} == {
+    batches.run([slide, damaged, copy], maps, batches.copies_what_it_reads())
+    assert {name: row["same_as"] for name, row in batches.summary(maps).items()} == {
         "a": "", "b": "", "c": "a",
     }  # fmt: skip
     assert (maps / "index.html").read_text(encoding="utf-8").count("same content as a") == 1
@@ -308,8 +317,8 @@ def test_a_copy_that_was_damaged_between_the_samples_is_not_called_the_same(tmp_
 @pytest.mark.parametrize("name", ["summary.svs", "index.svs", "INDEX.svs"])
 def test_a_slide_called_like_a_table_does_not_overwrite_it(tmp_path, name):
     slide, maps = put(tmp_path / name), tmp_path / "maps"
-    cabinets.run([slide], maps, cabinets.copies_what_it_reads(), suffixes=(".csv", ".html"))
-    assert len(cabinets.summary(maps)) == 1
+    batches.run([slide], maps, batches.copies_what_it_reads(), suffixes=(".csv", ".html"))
+    assert len(batches.summary(maps)) == 1
     assert "1 slide" in (maps / "index.html").read_text(encoding="utf-8")
 
 
@@ -324,13 +333,13 @@ def test_a_slide_called_like_a_table_does_not_overwrite_it(tmp_path, name):
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows few of these names")
 def test_hostile_names_are_shown_and_break_nothing(tmp_path, capsys, name, called):
     slide, maps = put(tmp_path / name), tmp_path / "maps"
-    cabinets.run([slide], maps, cabinets.copies_what_it_reads(), suffixes=(".ome.tif", ".csv"))
+    batches.run([slide], maps, batches.copies_what_it_reads(), suffixes=(".ome.tif", ".csv"))
     assert left_in(maps) == {f"{called}.ome.tif", f"{called}.csv"}
-    assert list(cabinets.summary(maps)) == [called]
+    assert list(batches.summary(maps)) == [called]
     printed = capsys.readouterr().out
     assert printed.count("\n") == 2
     assert "<b>" not in (maps / "index.html").read_text(encoding="utf-8")
-    assert counts(cabinets.run([slide], maps, cabinets.copies_what_it_reads(),
+    assert counts(batches.run([slide], maps, batches.copies_what_it_reads(),
                                suffixes=(".ome.tif", ".csv"))) == (0, 0, 1)  # fmt: skip
 
 
@@ -344,7 +353,7 @@ def test_hostile_names_are_shown_and_break_nothing(tmp_path, capsys, name, calle
 def test_windows_can_hold_the_outputs_of_every_name(tmp_path, name):
     """As pathlib knows Windows; a folder of ninety characters leaves room for them."""
     slide = put(tmp_path / name)
-    with loop.opened(tmp_path / "maps", cabinets.CSV, cabinets.plan(), print) as ledger:
+    with loop.opened(tmp_path / "maps", batches.CSV, batches.plan(), print) as ledger:
         record, _ = ledger.start(slide)
     (output,) = record.outputs
     for folder in (r"D:\my maps", r"\\server\share\maps"):
@@ -363,28 +372,28 @@ def test_no_name_turns_an_output_into_another(tmp_path):
     suffixes = tuple(writers.WRITERS)
     for number, suffix in enumerate(suffixes):
         slide = put(tmp_path / f"a{suffix.rpartition('.')[0]}.svs", str(number))
-        with loop.opened(tmp_path / "maps", suffixes, cabinets.plan(), print) as ledger:
+        with loop.opened(tmp_path / "maps", suffixes, batches.plan(), print) as ledger:
             record, _ = ledger.start(slide)
         assert [writers.suffix_of(Path(output)) for output in record.outputs] == list(suffixes)
 
 
 def test_names_that_differ_in_case_only_are_two(tmp_path):
     one, other, maps = put(tmp_path / "x" / "a.svs"), put(tmp_path / "A.svs", "B"), tmp_path / "m"
-    cabinets.run([one, other], maps, cabinets.copies_what_it_reads())
+    batches.run([one, other], maps, batches.copies_what_it_reads())
     assert len({name.lower() for name in left_in(maps)}) == 2
 
 
 def test_a_missing_file_fails_and_the_others_do_not(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    tally = cabinets.run([tmp_path / "gone.svs", slide], maps, cabinets.copies_what_it_reads())
+    tally = batches.run([tmp_path / "gone.svs", slide], maps, batches.copies_what_it_reads())
     assert counts(tally) == (1, 1, 0)
-    assert cabinets.summary(maps)["gone"]["state"] == "failed, not there"
+    assert batches.summary(maps)["gone"]["state"] == "failed, not there"
 
 
 def test_a_bug_is_the_failure_of_one_slide_and_leaves_its_traceback(tmp_path):
     """The plan is unfit in a way that nothing foresees."""
-    slide, maps = cabinets.tiny(tmp_path / "a.svs"), tmp_path / "maps"
-    broken = replace(cabinets.plan(), look="no look at all")  # type: ignore[arg-type]
+    slide, maps = batches.tiny(tmp_path / "a.svs"), tmp_path / "maps"
+    broken = replace(batches.plan(), appearance="no appearance at all")  # type: ignore[arg-type]
 
     def nothing(*told: object) -> None:
         return None
@@ -397,7 +406,7 @@ def test_a_bug_is_the_failure_of_one_slide_and_leaves_its_traceback(tmp_path):
     outcome = loop.attempt(
         slide,
         replace(broken, outputs=[tmp_path / "a.png"]),
-        lambda: loop.job.open_engine(cabinets.plan()),
+        lambda: loop.job.open_engine(batches.plan()),
         nothing,
         loop.Waits(),
         nothing,
@@ -413,12 +422,12 @@ def test_a_slide_that_changes_under_way_is_no_result(tmp_path):
 
     def growing(tasks: Iterable[Task | None]) -> Generator:
         for task in tasks:
-            outcome = cabinets.copied(task)
+            outcome = batches.copied(task)
             put(slide, "slide, and more of it")
             yield task, outcome
 
-    assert counts(cabinets.run([slide], maps, growing)) == (0, 1, 0)
-    assert "changed while it was measured" in cabinets.summary(maps)["a"]["reason"]
+    assert counts(batches.run([slide], maps, growing)) == (0, 1, 0)
+    assert "changed while it was measured" in batches.summary(maps)["a"]["reason"]
     assert left_in(maps) == set()
 
 
@@ -429,11 +438,11 @@ def test_a_slide_that_vanishes_fails_in_a_batch_and_is_forgotten_by_a_watch(tmp_
     def vanishing(tasks: Iterable[Task | None]) -> Generator:
         for task in tasks:
             slide.unlink()
-            yield task, cabinets.copied(task)
+            yield task, batches.copied(task)
 
-    tally = cabinets.run([slide], maps, vanishing, retry=retry)
+    tally = batches.run([slide], maps, vanishing, retry=retry)
     assert counts(tally) == (0, 1 if retry else 0, 0)
-    assert len(cabinets.summary(maps)) == (1 if retry else 0)
+    assert len(batches.summary(maps)) == (1 if retry else 0)
 
 
 def test_a_slide_taken_away_after_it_was_read_is_done(tmp_path):
@@ -441,29 +450,29 @@ def test_a_slide_taken_away_after_it_was_read_is_done(tmp_path):
 
     def taking(tasks: Iterable[Task | None]) -> Generator:
         for task in tasks:
-            outcome = cabinets.copied(task)
+            outcome = batches.copied(task)
             slide.unlink()
             yield task, outcome
 
-    assert counts(cabinets.run([slide], maps, taking)) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, taking)) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, GlioError])
 def test_a_stop_leaves_everything_as_it_was(tmp_path, stop):
     old, new, maps = put(tmp_path / "old.svs"), put(tmp_path / "new.svs"), tmp_path / "maps"
-    cabinets.run([old], maps, cabinets.copies_what_it_reads())
-    before = cabinets.records(maps)
+    batches.run([old], maps, batches.copies_what_it_reads())
+    before = batches.records(maps)
     put(old, "rescanned")
 
     def stopping(tasks: Iterable[Task | None]) -> Generator:
         begun = [task for _, task in zip(range(2), tasks, strict=False)]
-        cabinets.copied(begun[0])
+        batches.copied(begun[0])
         raise stop("now")
         yield
 
     with pytest.raises(stop):
-        cabinets.run([old, new], maps, stopping)
-    assert cabinets.records(maps) == before
+        batches.run([old, new], maps, stopping)
+    assert batches.records(maps) == before
     assert left_in(maps) == {"old.csv"}
     assert (maps / "old.csv").read_text() == "slide"
     assert not (maps / UNDER_WAY).exists()
@@ -471,8 +480,8 @@ def test_a_stop_leaves_everything_as_it_was(tmp_path, stop):
 
 def dying(paths: list[Path], maps: Path) -> None:
     """Begin slides and be gone, as if killed."""
-    wanted = cabinets.plan()
-    with loop.opened(maps, cabinets.CSV, wanted, print) as ledger:
+    wanted = batches.plan()
+    with loop.opened(maps, batches.CSV, wanted, print) as ledger:
         for path in paths:
             record, _ = ledger.start(path)
             (ledger.made_at(record)[0]).write_text("half")
@@ -481,7 +490,7 @@ def dying(paths: list[Path], maps: Path) -> None:
 def test_what_a_kill_cut_off_is_measured_again_after_the_others(tmp_path):
     one, other, maps, seen = put(tmp_path / "a.svs"), put(tmp_path / "b.svs"), tmp_path / "m", []
     dying([one], maps)
-    tally = cabinets.run([one, other], maps, cabinets.copies_what_it_reads(seen), retry=False)
+    tally = batches.run([one, other], maps, batches.copies_what_it_reads(seen), retry=False)
     assert counts(tally) == (2, 0, 0)
     assert seen == [other, one]
     assert (maps / "a.csv").read_text() == "slide"
@@ -492,41 +501,41 @@ def test_a_copy_takes_the_place_of_a_slide_that_was_cut_off(tmp_path):
     (tmp_path / "b").mkdir()
     copy = Path(shutil.copy2(slide, tmp_path / "b" / "a.svs"))
     dying([slide], maps)
-    work = cabinets.copies_what_it_reads()
-    assert counts(cabinets.run([slide, copy], maps, work, retry=False)) == (1, 0, 1)
+    work = batches.copies_what_it_reads()
+    assert counts(batches.run([slide, copy], maps, work, retry=False)) == (1, 0, 1)
     assert left_in(maps) == {"a.csv"}
 
 
 def test_a_slide_that_every_run_dies_of_is_given_up_by_a_watch_and_tried_by_a_batch(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    work = cabinets.copies_what_it_reads()
-    for _ in range(MAX_CUT_OFF):
+    work = batches.copies_what_it_reads()
+    for _ in range(MAX_INTERRUPTED):
         dying([slide], maps)
-    assert counts(cabinets.run([slide], maps, work, retry=False)) == (0, 1, 0)
-    assert "5 runs in turn were cut off" in cabinets.summary(maps)["a"]["reason"]
-    assert counts(cabinets.run([slide], maps, work, retry=False)) == (0, 0, 1)
-    assert counts(cabinets.run([slide], maps, work)) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, work, retry=False)) == (0, 1, 0)
+    assert "5 runs in turn were cut off" in batches.summary(maps)["a"]["reason"]
+    assert counts(batches.run([slide], maps, work, retry=False)) == (0, 0, 1)
+    assert counts(batches.run([slide], maps, work)) == (1, 0, 0)
 
 
 def test_a_start_whose_slide_is_gone_is_forgotten(tmp_path):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
     dying([slide], maps)
     slide.unlink()
-    cabinets.run([], maps, cabinets.copies_what_it_reads())
-    assert cabinets.records(maps) == {}
+    batches.run([], maps, batches.copies_what_it_reads())
+    assert batches.records(maps) == {}
 
 
 def test_a_watch_tries_a_failed_slide_again_only_after_a_while(tmp_path, monkeypatch):
     slide, maps, seen = put(tmp_path / "a.svs", ""), tmp_path / "maps", []
-    work = cabinets.copies_what_it_reads(seen)
-    cabinets.run([slide], maps, work, retry=False)
-    assert counts(cabinets.run([slide], maps, work, retry=False)) == (0, 0, 1)
+    work = batches.copies_what_it_reads(seen)
+    batches.run([slide], maps, work, retry=False)
+    assert counts(batches.run([slide], maps, work, retry=False)) == (0, 0, 1)
     monkeypatch.setattr("gliorun.batch.ledger.TRY_AGAIN_S", (0.0,) * len(TRY_AGAIN_S))
     for _ in range(len(TRY_AGAIN_S) + 2):
-        cabinets.run([slide], maps, work, retry=False)
+        batches.run([slide], maps, work, retry=False)
     assert len(seen) == 1 + len(TRY_AGAIN_S)
     put(slide, "whole")
-    assert counts(cabinets.run([slide], maps, work, retry=False)) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, work, retry=False)) == (1, 0, 0)
 
 
 @pytest.mark.slow
@@ -536,18 +545,18 @@ def test_a_killed_run_goes_on_with_the_tiles_it_had(tmp_path):
     scans.mkdir()
     slides.drawn(scans / "a.svs", 2880, 2400)
     words = (scans, "--format", "csv,png", "--checkpoint", 0.1)
-    process = subprocess.Popen([*cabinets.COMMAND, *map(str, words), "--out-dir", maps])
+    process = subprocess.Popen([*batches.COMMAND, *map(str, words), "--out-dir", maps])
     while not list(maps.glob(f"{UNDER_WAY}/a/**/[!.]*.npz")):
         assert process.poll() is None
         time.sleep(0.005)
     process.kill()
     process.wait()
-    assert cabinets.records(maps)["a"].state == "started"
+    assert batches.records(maps)["a"].state == "started"
     assert left_in(maps) <= {"a.csv", "a.png", "a.thumb.jpg"}
     for folder in (maps, whole):
-        assert cabinets.type_in(*words, "--out-dir", folder).returncode == 0
-    assert cabinets.records(maps)["a"].figures["resumed_tiles"] > 0
-    assert cabinets.records(whole)["a"].figures["resumed_tiles"] == 0
+        assert batches.type_in(*words, "--out-dir", folder).returncode == 0
+    assert batches.records(maps)["a"].figures["resumed_tiles"] > 0
+    assert batches.records(whole)["a"].figures["resumed_tiles"] == 0
     for output in ("a.csv", "a.png", "a.thumb.jpg"):
         assert (maps / output).read_bytes() == (whole / output).read_bytes()
     assert not (maps / UNDER_WAY).exists()
@@ -555,13 +564,13 @@ def test_a_killed_run_goes_on_with_the_tiles_it_had(tmp_path):
 
 def test_a_damaged_record_is_told_and_its_slide_measured_again(tmp_path, capsys):
     one, other, maps = put(tmp_path / "a.svs"), put(tmp_path / "b.svs"), tmp_path / "maps"
-    work = cabinets.copies_what_it_reads()
-    cabinets.run([one, other], maps, work)
+    work = batches.copies_what_it_reads()
+    batches.run([one, other], maps, work)
     for content in ("", "{", "[]", '{"format": 1}', (maps / RECORDS / "b.json").read_text()):
         (maps / RECORDS / "a.json").write_text(content)
-        assert counts(cabinets.run([one, other], maps, work)) == (1, 0, 1)
+        assert counts(batches.run([one, other], maps, work)) == (1, 0, 1)
         assert "a.json: left out" in capsys.readouterr().err
-        assert len(cabinets.summary(maps)) == 2
+        assert len(batches.summary(maps)) == 2
 
 
 @pytest.mark.parametrize(
@@ -575,13 +584,13 @@ def test_a_damaged_record_is_told_and_its_slide_measured_again(tmp_path, capsys)
 )  # fmt: skip
 def test_a_hostile_record_is_refused(tmp_path, change):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    cabinets.run([slide], maps, cabinets.copies_what_it_reads())
+    batches.run([slide], maps, batches.copies_what_it_reads())
     path = maps / RECORDS / "a.json"
     Record.from_json(path.read_bytes())
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(GlioError, match="not a record of a slide"):
         Record.from_json(path.read_bytes())
-    assert counts(cabinets.run([slide], maps, cabinets.copies_what_it_reads())) == (1, 0, 0)
+    assert counts(batches.run([slide], maps, batches.copies_what_it_reads())) == (1, 0, 0)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.svs", "maps"]
 
 
@@ -594,20 +603,20 @@ def test_a_hostile_record_is_refused(tmp_path, change):
 )
 def test_a_record_of_strange_figures_is_shown_without_them(tmp_path, figures):
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
-    cabinets.run([slide], maps, cabinets.copies_what_it_reads())
+    batches.run([slide], maps, batches.copies_what_it_reads())
     path = maps / RECORDS / "a.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"figures": figures}))
-    cabinets.run([slide], maps, cabinets.copies_what_it_reads())
-    assert cabinets.summary(maps)["a"]["state"] == "done"
+    batches.run([slide], maps, batches.copies_what_it_reads())
+    assert batches.summary(maps)["a"]["state"] == "done"
     assert "<b>" not in (maps / "index.html").read_text(encoding="utf-8")
 
 
 def test_two_runs_into_one_folder_are_refused(tmp_path):
     maps = tmp_path / "maps"
     with (
-        loop.opened(maps, cabinets.CSV, cabinets.plan(), print),
+        loop.opened(maps, batches.CSV, batches.plan(), print),
         pytest.raises(GlioError, match="another gliorun writes there"),
-        loop.opened(maps, cabinets.CSV, cabinets.plan(), print),
+        loop.opened(maps, batches.CSV, batches.plan(), print),
     ):
         pass
 
@@ -615,9 +624,9 @@ def test_two_runs_into_one_folder_are_refused(tmp_path):
 def test_an_output_whose_name_a_folder_has_fails_its_slide_with_the_way_out(tmp_path):
     slide, other, maps = put(tmp_path / "a.svs"), put(tmp_path / "b.svs"), tmp_path / "maps"
     (maps / "a.csv").mkdir(parents=True)
-    tally = cabinets.run([slide, other], maps, cabinets.copies_what_it_reads())
+    tally = batches.run([slide, other], maps, batches.copies_what_it_reads())
     assert counts(tally) == (1, 1, 0)
-    assert "a folder has that name, rename it" in cabinets.summary(maps)["a"]["reason"]
+    assert "a folder has that name, rename it" in batches.summary(maps)["a"]["reason"]
 
 
 def test_a_table_that_cannot_be_written_ends_in_a_fault_and_loses_no_result(tmp_path):
@@ -625,11 +634,11 @@ def test_a_table_that_cannot_be_written_ends_in_a_fault_and_loses_no_result(tmp_
     slide, maps = put(tmp_path / "a.svs"), tmp_path / "maps"
     (maps / "summary.csv").mkdir(parents=True)
     with pytest.raises(GlioError, match=r"summary\.csv: cannot be written"):
-        cabinets.run([slide], maps, cabinets.copies_what_it_reads())
-    assert cabinets.records(maps)["a"].state == "done"
+        batches.run([slide], maps, batches.copies_what_it_reads())
+    assert batches.records(maps)["a"].state == "done"
     (maps / "summary.csv").rmdir()
-    assert counts(cabinets.run([slide], maps, cabinets.copies_what_it_reads())) == (0, 0, 1)
-    assert list(cabinets.summary(maps)) == ["a"]
+    assert counts(batches.run([slide], maps, batches.copies_what_it_reads())) == (0, 0, 1)
+    assert list(batches.summary(maps)) == ["a"]
 
 
 def test_a_stalled_network_fails_one_slide_and_ends_the_process_after_the_rest(tmp_path):
@@ -638,11 +647,11 @@ def test_a_stalled_network_fails_one_slide_and_ends_the_process_after_the_rest(t
     def stalling(tasks: Iterable[Task | None]) -> Generator:
         for task in tasks:
             stalled = Failure("a.svs: stalled", stalled=True)
-            yield task, stalled if task.path == one else cabinets.copied(task)
+            yield task, stalled if task.path == one else batches.copied(task)
 
     with pytest.raises(StalledError):
-        cabinets.run([one, other], maps, stalling)
-    assert {name: r.state for name, r in cabinets.records(maps).items()} == {
+        batches.run([one, other], maps, stalling)
+    assert {name: r.state for name, r in batches.records(maps).items()} == {
         "a": "failed", "b": "done",
     }  # fmt: skip
 
@@ -663,14 +672,14 @@ def test_a_stalled_network_fails_one_slide_and_ends_the_process_after_the_rest(t
     ],
 )
 def test_wrong_usage_exits_with_2_and_makes_nothing(tmp_path, words, said):
-    done = cabinets.type_in_at(tmp_path, *words)
+    done = batches.type_in_at(tmp_path, *words)
     assert done.returncode == 2
     assert said in " ".join(done.stderr.replace("│", " ").split())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_names_without_a_slide_are_one_line_and_make_nothing(tmp_path):
-    done = cabinets.type_in_at(tmp_path, "nothing/*.svs", "--out-dir", "m")
+    done = batches.type_in_at(tmp_path, "nothing/*.svs", "--out-dir", "m")
     assert done.returncode == 1
     assert done.stderr == (
         "gliorun: nothing/*.svs: no slide found; name a slide, or a folder that holds some\n"
@@ -696,12 +705,12 @@ def test_a_ledger_of_hundreds_opens_and_finds(tmp_path):
 
     maps = tmp_path / "maps"
     maps.mkdir()
-    ledger = Ledger(maps, {}, cabinets.CSV)
+    ledger = Ledger(maps, {}, batches.CSV)
     for number in range(300):
         record, _ = ledger.start(put(tmp_path / f"{number}.svs", str(number)))
         ledger.failed(record, "why")
-    again = Ledger(maps, {}, cabinets.CSV)
+    again = Ledger(maps, {}, batches.CSV)
     assert len(list(again)) == 300
-    found = again.of(tmp_path / "7.svs")
-    assert found is not None
-    assert found.reason == "why"
+    record = again.of(tmp_path / "7.svs")
+    assert record is not None
+    assert record.reason == "why"

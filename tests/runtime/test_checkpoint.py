@@ -40,11 +40,11 @@ def restored(folder, key: str, *, with_masks: bool = False):
     with checkpoint(folder, key, 10) as kept:
         masks = kept.mask_store(GRID, 100) if with_masks else None
         kept.restore(density)
-        told = [] if masks is None else [masks.mask(0, column) for column in range(4)]
+        masks_read = [] if masks is None else [masks.mask(0, column) for column in range(4)]
         if masks is not None:
             masks.__exit__()
         assert kept.restored_tiles == density.known_tiles()
-    return density, told
+    return density, masks_read
 
 
 @pytest.mark.parametrize("with_masks", [False, True])
@@ -57,12 +57,12 @@ def test_a_map_comes_back_as_it_was_and_what_could_not_be_read_is_tried_again(tm
             wanted_masks = [masks.mask(0, column) for column in range(4)]
             masks.add(GRID.tile(0, 2), ONES, ONES)  # after the saving: cut off again
             masks.__exit__()
-    density, told = restored(tmp_path, "key", with_masks=with_masks)
+    density, masks_read = restored(tmp_path, "key", with_masks=with_masks)
     wanted.status[1, 1] = Status.NO_TISSUE
     for name in ("nucleus_px", "valid_px", "status"):
         np.testing.assert_array_equal(getattr(density, name), getattr(wanted, name))
     if with_masks:
-        np.testing.assert_array_equal(told, wanted_masks)
+        np.testing.assert_array_equal(masks_read, wanted_masks)
 
 
 def test_another_key_finds_nothing(tmp_path):

@@ -75,10 +75,10 @@ def test_the_demo_measures_the_density_that_was_drawn(tmp_path):
     width, height = demo.DEMO_SIZE_PX
     cells = densities(table)
     truth = truth_of(demo.draw_tissue(demo.demo_density(height, width)), cells)
-    found = np.array([cell[-1] for cell in cells])
+    values = np.array([cell[-1] for cell in cells])
     assert len(cells) > 40
-    assert np.corrcoef(found, truth)[0, 1] > 0.95
-    assert np.abs(found - truth).mean() < DEMO_ERROR
+    assert np.corrcoef(values, truth)[0, 1] > 0.95
+    assert np.abs(values - truth).mean() < DEMO_ERROR
 
 
 def test_a_small_slide_is_measured_and_its_summary_stands_on_stdout(
@@ -90,11 +90,11 @@ def test_a_small_slide_is_measured_and_its_summary_stands_on_stdout(
     assert out.startswith(f"{table}: mean density ")
     assert err == ""
     cells = densities(table)
-    found = np.array([cell[-1] for cell in cells])
+    values = np.array([cell[-1] for cell in cells])
     truth = truth_of(small_slide.tissue, cells)
     assert len(cells) == 11
-    assert np.corrcoef(found, truth)[0, 1] > 0.95
-    assert np.abs(found - truth).mean() < DEMO_ERROR
+    assert np.corrcoef(values, truth)[0, 1] > 0.95
+    assert np.abs(values - truth).mean() < DEMO_ERROR
 
 
 def test_brackets_in_a_name_are_told_as_they_are(type_here, tmp_path, small_slide):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-import cabinets
+import batches
 import slides
 from gliorun import job
 from gliorun.errors import GlioError, UsageError
@@ -53,13 +53,21 @@ def process(*words: object, log: Path) -> Generator[subprocess.Popen[bytes]]:
 @contextmanager
 def scheduler(folder: Path) -> Generator[str]:
     """Run a scheduler and give its address."""
-    found = folder / "scheduler.json"
-    words = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", found)
+    scheduler_file = folder / "scheduler.json"
+    words = (
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        scheduler_file,
+    )
     with process(
         sys.executable, "-m", "distributed.cli.dask_scheduler", *words, log=folder / "scheduler.log"
     ):
-        _until(lambda: found.exists() and _is_whole(found), "no scheduler")
-        yield json.loads(found.read_text())["address"]
+        _until(lambda: scheduler_file.exists() and _is_whole(scheduler_file), "no scheduler")
+        yield json.loads(scheduler_file.read_text())["address"]
 
 
 def _is_whole(path: Path) -> bool:
@@ -95,7 +103,7 @@ def test_a_worker_killed_at_work_changes_no_byte_of_the_results(tmp_path):
         slides.drawn(scans / f"{number}.svs", 1400, 1000, seed=number, levels=1)
     (scans / "text.svs").write_text("this is no slide")
     words = (scans, "--format", ",".join(OUTPUTS[:3]), "--json-lines", "--checkpoint", 0)
-    local = cabinets.type_in(*words, "--out-dir", here)
+    local = batches.type_in(*words, "--out-dir", here)
     assert local.returncode == 1, local.stderr
     events = tmp_path / "events.log"
     with (
@@ -124,8 +132,8 @@ def test_a_worker_killed_at_work_changes_no_byte_of_the_results(tmp_path):
     expected = outputs_in(here)
     assert len(expected) == 6 * len(OUTPUTS)
     assert outputs_in(there) == expected
-    assert {n: (r.state, r.reason) for n, r in cabinets.records(here).items()} == {
-        n: (r.state, r.reason) for n, r in cabinets.records(there).items()
+    assert {n: (r.state, r.reason) for n, r in batches.records(here).items()} == {
+        n: (r.state, r.reason) for n, r in batches.records(there).items()
     }
 
 
@@ -149,7 +157,7 @@ def one_worker():
     ],
 )
 def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_worker, entry, said):
-    plan = replace(cabinets.plan(), outputs=[tmp_path / "a.csv"])
+    plan = replace(batches.plan(), outputs=[tmp_path / "a.csv"])
     wanted = job.made_with(plan) | {entry: "another"}
     answer = one_worker.submit(
         cluster.measure_there, tmp_path / "a.svs", plan, None, wanted, pure=False
@@ -160,7 +168,7 @@ def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_wor
 
 
 def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_worker):
-    plan = replace(cabinets.plan(), outputs=[tmp_path / "elsewhere" / "a.csv"])
+    plan = replace(batches.plan(), outputs=[tmp_path / "elsewhere" / "a.csv"])
     answer = one_worker.submit(
         cluster.measure_there, tmp_path / "a.svs", plan, None, job.made_with(plan), pure=False
     ).result(WAIT_S)
@@ -169,33 +177,33 @@ def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_w
 
 
 def test_a_wrong_option_ends_the_run_and_lets_no_worker_go(tmp_path, one_worker):
-    slide, told = cabinets.tiny(tmp_path / "a.svs"), []
-    address, plan = one_worker.scheduler.address, cabinets.plan(cell_px=7)
+    slide, complaints = batches.tiny(tmp_path / "a.svs"), []
+    address, plan = one_worker.scheduler.address, batches.plan(cell_px=7)
     with (
-        cluster.on(address, plan, told.append) as work,
+        cluster.on(address, plan, complaints.append) as work,
         pytest.raises(UsageError, match="pass a --cell-px that does"),
     ):
-        cabinets.run([slide], tmp_path / "maps", work, wanted=plan)
-    assert told == []
-    assert cabinets.records(tmp_path / "maps") == {}
+        batches.run([slide], tmp_path / "maps", work, wanted=plan)
+    assert complaints == []
+    assert batches.records(tmp_path / "maps") == {}
 
 
 def test_a_slide_whose_folder_has_vanished_fails_and_lets_no_worker_go(tmp_path, one_worker):
-    gone, slide = tmp_path / "gone" / "a.svs", cabinets.tiny(tmp_path / "b.svs")
+    gone, slide = tmp_path / "gone" / "a.svs", batches.tiny(tmp_path / "b.svs")
 
     def unwanted(line: str) -> None:
         raise AssertionError(line)
 
-    with cluster.on(one_worker.scheduler.address, cabinets.plan(), unwanted) as work:
-        tally = cabinets.run([gone, slide], tmp_path / "maps", work)
+    with cluster.on(one_worker.scheduler.address, batches.plan(), unwanted) as work:
+        tally = batches.run([gone, slide], tmp_path / "maps", work)
     assert (tally.done, tally.failed) == (1, 1)
-    assert "a.svs: not there" in cabinets.records(tmp_path / "maps")["a"].reason
+    assert "a.svs: not there" in batches.records(tmp_path / "maps")["a"].reason
 
 
 @pytest.mark.slow
 def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, monkeypatch):
     """The first worker, in a process of its own, is told of another gliorun by its environment."""
-    slide, told = cabinets.tiny(tmp_path / "a.svs"), []
+    slide, complaints = batches.tiny(tmp_path / "a.svs"), []
     other = tmp_path / "other"
     other.mkdir()
     (other / "sitecustomize.py").write_text("import gliorun\ngliorun.__version__ = 'other'\n")
@@ -205,39 +213,42 @@ def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, mon
             monkeypatch.undo()
             with distributed.Client(address, set_as_default=False) as onlooker:
                 onlooker.wait_for_workers(1, timeout=WAIT_S)
-            plan = cabinets.plan()
-            with cluster.on(address, plan, told.append) as work, ExitStack() as held:
+            plan = batches.plan()
+            with cluster.on(address, plan, complaints.append) as work, ExitStack() as held:
 
                 def with_help(tasks):
                     for ended in work(tasks):
-                        if any("it is let go" in line for line in told) and len(told) == 1:
-                            told.append("help comes")
+                        if (
+                            any("it is let go" in line for line in complaints)
+                            and len(complaints) == 1
+                        ):
+                            complaints.append("help comes")
                             held.enter_context(worker(address, tmp_path, "fit"))
                         yield ended
 
-                tally = cabinets.run([slide], tmp_path / "maps", with_help)
+                tally = batches.run([slide], tmp_path / "maps", with_help)
     assert tally.done == 1
-    assert re.search("its gliorun is other, wanted is .*; it is let go", told[0])
+    assert re.search("its gliorun is other, wanted is .*; it is let go", complaints[0])
 
 
 def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
     with (
         pytest.raises(GlioError, match="no scheduler answers; start one with 'dask scheduler'"),
-        cluster.on("tcp://127.0.0.1:1", cabinets.plan(), print),
+        cluster.on("tcp://127.0.0.1:1", batches.plan(), print),
     ):
         pass
 
 
 @pytest.mark.slow
 def test_a_lost_scheduler_ends_the_run_and_the_next_one_goes_on(tmp_path):
-    scans, maps, told = tmp_path / "scans", tmp_path / "maps", []
-    paths = [cabinets.tiny(scans / f"{number}.svs") for number in range(3)]
-    plan = cabinets.plan()
+    scans, maps, complaints = tmp_path / "scans", tmp_path / "maps", []
+    paths = [batches.tiny(scans / f"{number}.svs") for number in range(3)]
+    plan = batches.plan()
     with ExitStack() as held:
         address = held.enter_context(scheduler(tmp_path))
         held.enter_context(worker(address, tmp_path, "one"))
-        with cluster.on(address, plan, told.append) as work:
+        with cluster.on(address, plan, complaints.append) as work:
 
             def losing(tasks):
                 for ended in work(tasks):
@@ -246,7 +257,7 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_one_goes_on(tmp_path):
                         held.close()
 
             with pytest.raises(GlioError, match="the scheduler is gone"):
-                cabinets.run(paths, maps, losing)
-    states = [record.state for record in cabinets.records(maps).values()]
+                batches.run(paths, maps, losing)
+    states = [record.state for record in batches.records(maps).values()]
     assert states.count("done") == len(states) >= 1
-    assert cabinets.run(paths, maps, cabinets.in_process()).done == 3 - len(states)
+    assert batches.run(paths, maps, batches.in_process()).done == 3 - len(states)

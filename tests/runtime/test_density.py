@@ -90,7 +90,7 @@ def test_what_was_not_measured_has_no_value_and_is_not_zero():
     density.add(
         density.grid.tile(1, 2), np.zeros((TILE, TILE), np.uint8), np.ones((TILE, TILE), np.uint8)
     )
-    density.mark_unreadable(density.grid.tile(0, 1))
+    density.leave_out(density.grid.tile(0, 1), Status.UNREADABLE)
     assert (density.density[4:, 2:] == 0).all()
     assert np.isnan(density.density).sum() == 6 * 4 - 4
     assert density.measured_tiles() == 1

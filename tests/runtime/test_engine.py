@@ -114,8 +114,8 @@ def test_streams_threads_and_device_names_change_no_byte(engine, tiles, compute)
 
 
 def test_the_engine_tells_what_it_runs_on():
-    told = open_model(DEFAULT_MODEL, Compute(requests=3, streams=1, threads=1)).choices()
-    assert told == {
+    choices = open_model(DEFAULT_MODEL, Compute(requests=3, streams=1, threads=1)).choices()
+    assert choices == {
         "requests": "3",
         "device": "CPU",
         "precision": "f32",

@@ -57,10 +57,10 @@ def test_the_map_is_that_of_the_same_pixels_in_tiles(tmp_path, suffix):
     settings = Settings(mpp=0.25, cell_px=120, quality=None)
     slide = slides.tiled_tiff(tmp_path / "tiled.tif", PIXELS, "deflate")
     wanted = dark_run(slide, settings).measured.density
-    found = dark_run(saved(tmp_path / f"field.{suffix}"), settings).measured.density
+    density = dark_run(saved(tmp_path / f"field.{suffix}"), settings).measured.density
     assert wanted.nucleus_px.sum() > 20_000
-    np.testing.assert_array_equal(found.nucleus_px, wanted.nucleus_px)
-    np.testing.assert_array_equal(found.valid_px, wanted.valid_px)
+    np.testing.assert_array_equal(density.nucleus_px, wanted.nucleus_px)
+    np.testing.assert_array_equal(density.valid_px, wanted.valid_px)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -79,8 +79,8 @@ def test_a_field_that_is_stored_turned_is_read_upright(tmp_path, suffix, orienta
     upright = np.asarray(ImageOps.exif_transpose(stored)).astype(int)
     with Slide(path) as slide:
         assert slide.size_l0 == (upright.shape[1], upright.shape[0])
-        found = slide.overview(2048)[..., :3]
-    assert np.abs(found - upright).mean() < (4 if suffix == "jpg" else 1e-9)
+        overview = slide.overview(2048)[..., :3]
+    assert np.abs(overview - upright).mean() < (4 if suffix == "jpg" else 1e-9)
 
 
 def test_the_scale_of_a_field_that_lies_on_its_side_lies_there_too(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tifffile
 
-import cabinets
+import batches
 import slides
 from gliorun.reading import files
 
@@ -21,12 +21,12 @@ def put(path: Path, content: bytes = b"x") -> Path:
 
 
 def found(*names: object, leave_out: Path = Path("nowhere")) -> tuple[list[Path], list[str]]:
-    amiss: list[str] = []
+    faults: list[str] = []
 
     def complain(name: str, fault: str) -> None:
-        amiss.append(f"{name}: {fault}")
+        faults.append(f"{name}: {fault}")
 
-    return list(files.find_slides(map(str, names), leave_out, complain)), amiss
+    return list(files.find_slides(map(str, names), leave_out, complain)), faults
 
 
 def test_a_folder_is_searched_with_all_it_holds_but_what_is_no_slide(tmp_path):
@@ -61,9 +61,9 @@ def test_every_slide_comes_once(tmp_path):
 
 def test_what_holds_no_slide_is_named(tmp_path):
     put(tmp_path / "notes.txt")
-    slides, amiss = found(tmp_path, tmp_path / "*.svs")
+    slides, faults = found(tmp_path, tmp_path / "*.svs")
     assert slides == []
-    assert amiss == [f"{tmp_path}: no slide found", f"{tmp_path / '*.svs'}: no slide found"]
+    assert faults == [f"{tmp_path}: no slide found", f"{tmp_path / '*.svs'}: no slide found"]
 
 
 def test_a_link_in_a_circle_ends(tmp_path):
@@ -136,10 +136,8 @@ def test_a_pyramid_under_a_rarer_suffix_is_found(tmp_path, suffix):
 def own_maps(tmp_path_factory) -> Path:
     """A folder with a slide and the two maps that a run has written beside it."""
     folder = tmp_path_factory.mktemp("own")
-    slide = cabinets.tiny(folder / "a.svs")
-    done = cabinets.type_in(
-        slide, "--out", folder / "a.ome.tif", "--out", folder / "A.MASK.OME.TIF"
-    )
+    slide = batches.tiny(folder / "a.svs")
+    done = batches.type_in(slide, "--out", folder / "a.ome.tif", "--out", folder / "A.MASK.OME.TIF")
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -32,11 +32,11 @@ SQUARE = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]
 @pytest.fixture(scope="module")
 def result(small_slide):
     """The small slide at 240-px cells, with tile (1, 0) unreadable."""
-    found = runs.dark_run(small_slide.path, Settings(cell_px=240, threads=1))
-    density = found.measured.density
+    dark_result = runs.dark_run(small_slide.path, Settings(cell_px=240, threads=1))
+    density = dark_result.measured.density
     density.nucleus_px[:2, 2:4] = density.valid_px[:2, 2:4] = 0
-    density.mark_unreadable(density.grid.tile(1, 0))
-    return found
+    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
+    return dark_result
 
 
 def refuse(constant: str) -> None:
@@ -244,10 +244,10 @@ def nuclei(result, tmp_path_factory):
 
 
 def test_every_nucleus_is_a_detection_with_its_area_and_centre(result, nuclei):
-    found = list(find_nuclei(result.masks, result.measured.scale))
-    assert len(nuclei) == len(found) > 100
+    listed_nuclei = list(find_nuclei(result.masks, result.measured.scale))
+    assert len(nuclei) == len(listed_nuclei) > 100
     assert of_type(nuclei, "detection") == nuclei
-    for feature, nucleus in zip(nuclei, found, strict=True):
+    for feature, nucleus in zip(nuclei, listed_nuclei, strict=True):
         properties = feature["properties"]
         assert properties["classification"]["name"] == "Nucleus"
         assert list(properties["measurements"].values()) == pytest.approx(

@@ -155,13 +155,13 @@ def drawn(page: Reader) -> dict[str, np.ndarray]:
 def test_the_map_holds_the_density_and_the_class_of_every_tile(tmp_path, result):
     density = result.measured.density
     arrays = drawn(read(tmp_path, result))
-    known = ~np.isnan(density.density)
-    assert known.sum() == COLUMNS * ROWS - 2
-    np.testing.assert_array_equal(arrays["kind"][known], classify(density.density)[known])
+    has_value = ~np.isnan(density.density)
+    assert has_value.sum() == COLUMNS * ROWS - 2
+    np.testing.assert_array_equal(arrays["kind"][has_value], classify(density.density)[has_value])
     np.testing.assert_allclose(
-        arrays["density"][known] / 1000, density.density[known], rtol=0, atol=0.0005001
+        arrays["density"][has_value] / 1000, density.density[has_value], rtol=0, atol=0.0005001
     )
-    assert (arrays["density"][~known] == 65535).all()
+    assert (arrays["density"][~has_value] == 65535).all()
     assert arrays["kind"][UNREADABLE] == len(CLASS_NAMES) + Status.UNREADABLE
     assert arrays["kind"][EMPTY] == len(CLASS_NAMES) + Status.NO_TISSUE
 
@@ -228,12 +228,12 @@ def test_counted_nuclei_are_set_beside_their_area(tmp_path, result):
     density = result.measured.density
     per_cell = np.arange(density.valid_px.size).reshape(density.valid_px.shape)
     counts = NucleusCounts(per_cell, crossing=per_cell.sum() // 4)
-    found = compare_counts(counts, density, SCALE)
+    comparison = compare_counts(counts, density, SCALE)
     page = read(tmp_path, replace(result, counts=counts))
     assert page.after("nuclei") == f"{per_cell.sum():,}"
     assert page.after("cut by the border of a cell") == "25.0 %"
     other = page.after("tissue that would have another class")
-    assert other == f"{100 * found.other_class_share:.1f} %" != "0.0 %"
+    assert other == f"{100 * comparison.other_class_share:.1f} %" != "0.0 %"
     nuclei = drawn(page)["nuclei"]
     wanted = np.where(np.isnan(density.density), -1, per_cell)
     np.testing.assert_array_equal(nuclei, wanted)

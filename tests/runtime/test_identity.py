@@ -19,7 +19,7 @@ from gliorun.measuring.quality import QualityLimits
 from gliorun.model.engine import Compute
 from gliorun.reading.files import files_of
 from gliorun.settings import Settings
-from gliorun.writers import Look
+from gliorun.writers import Appearance
 
 SIZE_PX = (1800, 1300)
 F32 = Compute(precision="f32")
@@ -48,11 +48,13 @@ def mirax(folder: Path, pixels: np.ndarray) -> Path:
     for where, entries in zip(lists, (fine, coarse), strict=True):
         index += struct.pack("<4i", 0, where + 8, len(entries) // 16, 0) + entries
     (inside / "Index.dat").write_bytes(index)
-    told = (inside / "Slidedat.ini").read_text()
-    level = told[told.index("[LEVEL_0]") :].replace("LEVEL_0", "LEVEL_1")
-    told = told.replace("HIER_0_COUNT = 1", "HIER_0_COUNT = 2\nHIER_0_VAL_1_SECTION = LEVEL_1")
-    told = told.replace("FILE_COUNT = 1", "FILE_COUNT = 2\nFILE_1 = Data0001.dat")
-    (inside / "Slidedat.ini").write_text(told + level.replace("FACTOR = 0", "FACTOR = 1"))
+    slidedat = (inside / "Slidedat.ini").read_text()
+    level = slidedat[slidedat.index("[LEVEL_0]") :].replace("LEVEL_0", "LEVEL_1")
+    slidedat = slidedat.replace(
+        "HIER_0_COUNT = 1", "HIER_0_COUNT = 2\nHIER_0_VAL_1_SECTION = LEVEL_1"
+    )
+    slidedat = slidedat.replace("FILE_COUNT = 1", "FILE_COUNT = 2\nFILE_1 = Data0001.dat")
+    (inside / "Slidedat.ini").write_text(slidedat + level.replace("FACTOR = 0", "FACTOR = 1"))
     return slide
 
 
@@ -143,7 +145,7 @@ def test_a_setting_that_changes_no_byte_changes_neither(name):
     assert keys(PLAN) == keys(changed)
 
 
-@pytest.mark.parametrize("change", [{"look": Look(overlay=True)}, {"hot_spots": 2}])
+@pytest.mark.parametrize("change", [{"appearance": Appearance(overlay=True)}, {"hot_spots": 2}])
 def test_what_is_shown_of_a_map_changes_the_record_and_not_the_key(change):
     (key, record), (same_key, other_record) = keys(PLAN), keys(replace(PLAN, **change))
     assert key == same_key
@@ -167,11 +169,11 @@ def test_a_precision_left_to_the_machine_is_kept_as_what_it_came_to():
 def test_machines_with_bf16_and_without_do_not_share_a_result_of_a_float_model():
     card = replace(job.open_engine(PLAN).card, precision="FP32")
     auto = Compute(precision="auto")
-    told = [
+    devices = [
         identity.of_map(job.DEFAULT_MODEL, auto.settled(card, able), Settings())["device"]
         for able in (["FP32", "BF16"], ["FP32"])
     ]
-    assert told == ["CPU bf16", "CPU f32"]
+    assert devices == ["CPU bf16", "CPU f32"]
 
 
 def test_a_slide_without_one_of_its_files_is_one_line(tmp_path):

@@ -117,9 +117,9 @@ def test_many_threads_with_little_memory_read_the_same(plain):
     wanted = [drawn(plain, *place) for place in places]
     tiles = JpegTiles(plain, cache_mb=1)  # four tiles of 15
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(tiles.read, places))
+        tiles_read = list(pool.map(tiles.read, places))
     tiles.close()
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(tiles_read, wanted, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -213,9 +213,9 @@ def test_a_tile_that_is_missing_or_elsewhere_is_left_to_openslide(tmp_path, plai
     wanted = drawn(path, *place)
     with Slide(path) as slide:
         assert slide.jpeg_tiles is not None
-        found = slide.jpeg_tiles.read(place)
+        pixels = slide.jpeg_tiles.read(place)
         if wanted is None:
-            assert found is None
+            assert pixels is None
             with pytest.raises(TileReadError):
                 slide.read(TileSpec(0, 0, *place), 200)
         else:
@@ -259,12 +259,12 @@ def test_damage_that_openslide_refuses_is_never_read(tmp_path, tissue, space, ta
         path.write_bytes(content)
         wanted = drawn(path, 128, 0, 128, 128)
         tiles = JpegTiles(path, cache_mb=1)
-        found = tiles.read((128, 0, 128, 128))
+        pixels = tiles.read((128, 0, 128, 128))
         tiles.close()
-        if found is not None:
+        if pixels is not None:
             assert wanted is not None, (turn, at - start)
-            np.testing.assert_array_equal(found, wanted)
-        same += found is not None
+            np.testing.assert_array_equal(pixels, wanted)
+        same += pixels is not None
         refused += wanted is None
     assert refused > 10
     assert same > 10

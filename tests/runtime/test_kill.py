@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import cabinets
+import batches
 import slides
 from gliorun import demo, job, progress
 from gliorun.settings import Settings
@@ -48,11 +48,11 @@ def test_fifty_kills_change_no_byte(large, undisturbed, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["killed"] == 50
-    assert len(told["resumed"]) > 2
-    assert max(told["resumed"]) > 10
-    assert set(told["tables"]) == {undisturbed}
+    report = json.loads(done.stdout)
+    assert report["killed"] == 50
+    assert len(report["resumed"]) > 2
+    assert max(report["resumed"]) > 10
+    assert set(report["tables"]) == {undisturbed}
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_fifty_kills_change_no_byte(large, undisturbed, tmp_path):
 def test_a_stopped_run_says_how_to_go_on_and_does(large, undisturbed, tmp_path, how):
     table, record = tmp_path / "density.csv", tmp_path / "run.json"
     words = [
-        *cabinets.COMMAND,
+        *batches.COMMAND,
         large,
         "--out",
         table,
@@ -117,7 +117,7 @@ def test_what_a_killed_run_left_beside_its_outputs_is_removed_by_who_holds_the_r
     tmp_path, checkpoint_s
 ):
     """Without a checkpoint nobody knows that the other process is no more."""
-    slide, table = cabinets.tiny(tmp_path / "a.svs"), tmp_path / "a.csv"
+    slide, table = batches.tiny(tmp_path / "a.svs"), tmp_path / "a.csv"
     left, other = tmp_path / ".a.0123abcd.csv", tmp_path / ".b.0123abcd.csv"
     left.touch()
     other.touch()
@@ -144,7 +144,7 @@ def stopped_at_four(small_slide, tmp_path) -> list[Path]:
 
 def test_a_run_into_a_log_tells_where_it_goes_on(small_slide, stopped_at_four):
     table, record = stopped_at_four
-    done = cabinets.type_in(small_slide.path, "--out", table, "--out", record)
+    done = batches.type_in(small_slide.path, "--out", table, "--out", record)
     first, _ = done.stderr.splitlines()  # the other one is a hint on hot spots
     assert first == f"{small_slide.path.name}: goes on from tile 4 of 11"
     assert json.loads(record.read_text())["resumed_tiles"] == 4

@@ -28,9 +28,9 @@ def test_masks_come_back_as_0_and_1_in_any_order():
         for number, (row, column) in enumerate(places):
             store.add(GRID.tile(column, row), noise(number), ONES)
         for number, (row, column) in reversed(list(enumerate(places))):
-            found = store.mask(row, column)
-            assert found.dtype == np.uint8
-            np.testing.assert_array_equal(found, noise(number) != 0)
+            kept_mask = store.mask(row, column)
+            assert kept_mask.dtype == np.uint8
+            np.testing.assert_array_equal(kept_mask, noise(number) != 0)
 
 
 def test_nuclei_outside_the_slide_are_not_kept():

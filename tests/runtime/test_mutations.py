@@ -106,15 +106,15 @@ def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, number):
         for mutation in damaged(whole, kind, number):
             path = tmp_path / f"mutated{whole[kind].suffix}"
             path.write_bytes(mutation.content)
-            found = worker.measure(path)
-            verdict = judged(found, sound)
+            measured = worker.measure(path)
+            verdict = judged(measured, sound)
             way = mutation.what.partition(":")[0]
             table[way, verdict] += 1
             harmless = INTACT if way in WHOLE else HARMLESS
-            assert verdict in harmless, (mutation.what, verdict, found["why"])
+            assert verdict in harmless, (mutation.what, verdict, measured["why"])
             if verdict == "refused":
-                assert found["why"].startswith(str(path))
-                assert "\n" not in found["why"]
+                assert measured["why"].startswith(str(path))
+                assert "\n" not in measured["why"]
     finally:
         worker.close()
     for (way, verdict), times in sorted(table.items()):

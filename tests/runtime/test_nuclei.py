@@ -126,12 +126,12 @@ def test_outlines_equal_those_walked_edge_by_edge(seed):
     for nucleus in nuclei:
         row, start, _ = nucleus.runs[0]
         wanted = naive.outlines(names == names[row, start])
-        found = set()
+        members = set()
         for ring in nucleus.outlines_l0():
             corners = [tuple(corner) for corner in ring[:-1].astype(int).tolist()]
             first = corners.index(min(corners))
-            found.add((*corners[first:], *corners[:first]))
-        assert found == wanted
+            members.add((*corners[first:], *corners[:first]))
+        assert members == wanted
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -265,13 +265,13 @@ def test_a_count_in_proportion_to_the_area_displaces_nothing():
         mask[20:40, x : x + 20] = 1
     density = map_of(mask, TILE)
     counts = nuclei_per_cell(find_nuclei(store_of(mask), SCALE), density)
-    found = compare_counts(counts, density, SCALE)
+    comparison = compare_counts(counts, density, SCALE)
     assert counts.per_cell.tolist() == [[3, 1]]
-    assert found.displaced_share == pytest.approx(0)
-    assert found.other_class_share == 0
-    assert found.rank_correlation == pytest.approx(1)
-    assert found.crossing_share == 0
-    assert found.nuclei_per_mm2 == pytest.approx(4 / (2 * (TILE * 0.25e-3) ** 2))
+    assert comparison.displaced_share == pytest.approx(0)
+    assert comparison.other_class_share == 0
+    assert comparison.rank_correlation == pytest.approx(1)
+    assert comparison.crossing_share == 0
+    assert comparison.nuclei_per_mm2 == pytest.approx(4 / (2 * (TILE * 0.25e-3) ** 2))
 
 
 def test_touching_nuclei_count_as_one_and_the_difference_says_so():
@@ -281,13 +281,13 @@ def test_touching_nuclei_count_as_one_and_the_difference_says_so():
     for x in (110, 140, 170):
         mask[20:40, x : x + 20] = 1
     density = map_of(mask, TILE)
-    found = compare_counts(
+    comparison = compare_counts(
         nuclei_per_cell(find_nuclei(store_of(mask), SCALE), density), density, SCALE
     )
     # one nucleus and three, of the same area: 1/4 lies in the wrong cell
-    assert found.nuclei == 4
-    assert found.displaced_share == pytest.approx(0.25)
-    assert found.rank_correlation is None
+    assert comparison.nuclei == 4
+    assert comparison.displaced_share == pytest.approx(0.25)
+    assert comparison.rank_correlation is None
 
 
 def test_the_area_that_counting_puts_into_another_class_is_told():
@@ -307,9 +307,9 @@ def test_the_rank_correlation_is_spearman_s_with_ties():
     mask = noise((4 * TILE, 5 * TILE), 0.3)
     density = map_of(mask, TILE)
     per_cell = random.integers(0, 5, density.valid_px.shape)
-    found = compare_counts(NucleusCounts(per_cell, 0), density, SCALE)
+    comparison = compare_counts(NucleusCounts(per_cell, 0), density, SCALE)
     wanted = scipy.stats.spearmanr(per_cell.ravel(), density.density.ravel()).statistic
-    assert found.rank_correlation == pytest.approx(wanted)
+    assert comparison.rank_correlation == pytest.approx(wanted)
 
 
 def test_cells_without_a_value_are_left_out_of_the_comparison():
@@ -317,17 +317,17 @@ def test_cells_without_a_value_are_left_out_of_the_comparison():
     density = map_of(mask, TILE)
     counts = nuclei_per_cell(find_nuclei(store_of(mask), SCALE), density)
     density.nucleus_px[0, 0] = density.valid_px[0, 0] = 0
-    found = compare_counts(counts, density, SCALE)
+    comparison = compare_counts(counts, density, SCALE)
     rest = (counts.per_cell.sum() - counts.per_cell[0, 0]) / (5 * (TILE * 0.25e-3) ** 2)
-    assert found.nuclei_per_mm2 == pytest.approx(rest)
+    assert comparison.nuclei_per_mm2 == pytest.approx(rest)
 
 
 def test_a_slide_without_nuclei_is_compared_without_a_fault():
     mask = np.zeros((TILE, TILE), np.uint8)
     density = map_of(mask, TILE)
     counts = nuclei_per_cell(find_nuclei(store_of(mask), SCALE), density)
-    found = compare_counts(counts, density, SCALE)
-    assert (found.nuclei, found.nuclei_per_mm2, found.crossing_share) == (0, 0, 0)
-    assert found.displaced_share is None
-    assert found.other_class_share is None
-    assert found.rank_correlation is None
+    comparison = compare_counts(counts, density, SCALE)
+    assert (comparison.nuclei, comparison.nuclei_per_mm2, comparison.crossing_share) == (0, 0, 0)
+    assert comparison.displaced_share is None
+    assert comparison.other_class_share is None
+    assert comparison.rank_correlation is None

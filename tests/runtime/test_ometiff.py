@@ -19,7 +19,7 @@ import runs
 import slides
 from gliorun import demo
 from gliorun.measuring import kernels
-from gliorun.measuring.density import DensityMap, classify
+from gliorun.measuring.density import DensityMap, Status, classify
 from gliorun.measuring.masks import MaskStore
 from gliorun.reading.tiles import TileGrid
 from gliorun.settings import Settings
@@ -32,11 +32,11 @@ OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 @pytest.fixture(scope="module")
 def result(small_slide) -> Result:
     """The small slide, 1800 × 1300 px, at 120-px cells, with tile (1, 0) unreadable."""
-    found = runs.dark_run(small_slide.path, Settings(cell_px=120, threads=1))
-    density = found.measured.density
+    dark_result = runs.dark_run(small_slide.path, Settings(cell_px=120, threads=1))
+    density = dark_result.measured.density
     density.nucleus_px[:4, 4:8] = density.valid_px[:4, 4:8] = 0
-    density.mark_unreadable(density.grid.tile(1, 0))
-    return found
+    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
+    return dark_result
 
 
 def with_map(result: Result, shape: tuple[int, int]) -> Result:
@@ -93,9 +93,9 @@ def test_the_density_and_its_class_come_back(tmp_path, result):
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, density.astype(np.float32))
     assert classes.dtype == np.uint8
-    known = ~np.isnan(density)
-    np.testing.assert_array_equal(classes[known], classify(density)[known])
-    assert (classes[~known] == 255).all()
+    has_value = ~np.isnan(density)
+    np.testing.assert_array_equal(classes[has_value], classify(density)[has_value])
+    assert (classes[~has_value] == 255).all()
     assert np.isnan(values[:4, 4:8]).all()
 
 

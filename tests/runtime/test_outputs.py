@@ -84,8 +84,10 @@ def test_the_outputs_tell_one_story(outputs):
     assert np.mean([float(row["density"]) for row in held]) > float(record["density"]["mean"])
     with tifffile.TiffFile(outputs / "map.ome.tif") as tiff:
         densities = tiff.series[0].asarray()
-    found = np.sort(densities[~np.isnan(densities)])
-    np.testing.assert_allclose(found, np.sort([float(r["density"]) for r in rows]), atol=1e-5)
+    densities_sorted = np.sort(densities[~np.isnan(densities)])
+    np.testing.assert_allclose(
+        densities_sorted, np.sort([float(r["density"]) for r in rows]), atol=1e-5
+    )
     inside, tissue, of_cell = (
         np.array([float(row[name]) for row in rows])
         for name in ("valid_fraction", "tissue_fraction", "density")
@@ -134,20 +136,20 @@ def disk_of(size: int) -> Generator[None]:
 
 @pytest.fixture(scope="module")
 def result(small_slide):
-    found = runs.dark_run(small_slide.path, Settings(threads=1))
-    return replace(found, run={"a": 1})
+    dark_result = runs.dark_run(small_slide.path, Settings(threads=1))
+    return replace(dark_result, run={"a": 1})
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_one_line_and_the_earlier_file_stays(result, tmp_path, name):
     path = tmp_path / name
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     earlier = path.read_bytes()
     with (
         disk_of(len(earlier) // 2),
         pytest.raises(GlioError, match=f"{name}: cannot be written [^\n]*$"),
     ):
-        writers.write([path], result, writers.Look())
+        writers.write([path], result, writers.Appearance())
     assert path.read_bytes() == earlier
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -179,12 +181,12 @@ def test_of_several_outputs_none_takes_its_place_if_one_cannot_be_written(
     first, second = tmp_path / "a.csv", tmp_path / "b.geojson"
     first.write_text("earlier")
 
-    def full(path, result, look):
+    def full(path, result, appearance):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setitem(writers.WRITERS, ".geojson", full)
     with pytest.raises(GlioError, match=r"b\.geojson: cannot be written \(No space left"):
-        writers.write([first, second], result, writers.Look())
+        writers.write([first, second], result, writers.Appearance())
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
     assert first.read_text() == "earlier"
 
@@ -221,6 +223,6 @@ def test_every_output_says_that_the_colour_was_not_matched(tmp_path, capsys):
 def test_both_pictures_say_that_the_colour_was_not_matched():
     result = figures.made((4_800, 3_360))
     result = replace(result, measured=replace(result.measured, warnings=(UNMATCHED,)))
-    for page in (png.draw(result, writers.Look()), qc.draw(result)):
-        told = " ".join(figures.texts_of(page))
-        assert "colour not matched to the model's" in told
+    for page in (png.draw(result, writers.Appearance()), qc.draw(result)):
+        text = " ".join(figures.texts_of(page))
+        assert "colour not matched to the model's" in text

@@ -100,9 +100,9 @@ def test_a_cell_has_the_colour_of_its_class_and_no_value_is_clear(name):
     densities = np.array([[0.0, 0.03, 0.05], [0.16, 1.0, np.nan]])
     cells = palette.cell_colours(name, densities)
     colours = palette.rgb(palette.class_colours(name))
-    known = ~np.isnan(densities)
-    assert (cells[known][:, :3] == colours[classify(densities)[known]]).all()
-    assert (cells[..., 3] == np.where(known, 255, 0)).all()
+    has_value = ~np.isnan(densities)
+    assert (cells[has_value][:, :3] == colours[classify(densities)[has_value]]).all()
+    assert (cells[..., 3] == np.where(has_value, 255, 0)).all()
 
 
 def test_a_cell_of_the_continuous_palette_has_the_colour_of_its_density():

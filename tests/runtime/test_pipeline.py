@@ -54,13 +54,13 @@ def test_every_tile_with_tissue_has_the_density_of_its_own_pixels(small_slide):
     density = measured.density
     with Slide(small_slide.path) as slide:
         for spec in density.grid:
-            found = density.density[spec.row, spec.column]
+            value = density.density[spec.row, spec.column]
             if measured.tissue.touches(spec):
                 tile = slide.read(spec, 480)
                 inside = tile[..., 3] >= 128
-                assert found == is_dark(tile)[inside].mean()
+                assert value == is_dark(tile)[inside].mean()
             else:
-                assert np.isnan(found)
+                assert np.isnan(value)
     assert density.measured_tiles() == 11
     assert measured.warnings == ()
 
@@ -272,7 +272,7 @@ def test_a_coarse_slide_is_measured_with_a_warning(tmp_path):
 
 @pytest.mark.parametrize(("mpp", "warned"), [(0.35, True), (0.24, False), (0.25, False)])
 def test_a_scale_that_goes_before_the_slides_own_is_told(small_slide, mpp, warned):
-    """Given for a whole cabinet, as one slide of it lacks a scale, it is wrong for the others."""
+    """Given for a whole folder, as one slide of it lacks a scale, it is wrong for the others."""
     warnings = run(small_slide.path, settings=Settings(mpp=mpp, threads=2)).warnings
     said = f"--mpp {mpp} goes before the slide's own 0.25 µm/px; densities are wrong if the slide"
     assert any(warning.startswith(said) for warning in warnings) == warned
@@ -412,17 +412,17 @@ def mostly_blurred(tmp_path_factory):
 
 
 def test_tiles_that_are_left_out_count_as_progress_and_for_the_checkpoint(mostly_blurred):
-    told, journal = [], Noted()
-    measured = run(mostly_blurred, progress=lambda *step: told.append(step), journal=journal)
+    steps, journal = [], Noted()
+    measured = run(mostly_blurred, progress=lambda *step: steps.append(step), journal=journal)
     assert measured.density.left_out() == {Status.BLURRED: 12}
-    assert told == [(n, 16) for n in range(17)]
+    assert steps == [(n, 16) for n in range(17)]
     assert journal.known == list(range(1, 17))
 
 
 def test_a_run_that_goes_on_tells_first_how_far_an_earlier_one_came(mostly_blurred):
-    told, earlier = [], run(mostly_blurred).density
-    run(mostly_blurred, progress=lambda *step: told.append(step), journal=Noted(earlier))
-    assert told == [(n, 16) for n in range(8, 17)]
+    steps, earlier = [], run(mostly_blurred).density
+    run(mostly_blurred, progress=lambda *step: steps.append(step), journal=Noted(earlier))
+    assert steps == [(n, 16) for n in range(8, 17)]
 
 
 def test_without_limits_every_tile_is_measured(spoiled):

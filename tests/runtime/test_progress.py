@@ -10,7 +10,7 @@ import pytest
 
 from gliorun import progress
 from gliorun.batch.ledger import Record
-from gliorun.progress import Course, JsonLines, Lines, duration, plain
+from gliorun.progress import JsonLines, Lines, RunProgress, duration, plain
 
 ONE, TWO, THREE = Path("/x/one.svs"), Path("/x/two.svs"), Path("/x/three.svs")
 PACE = {
@@ -50,59 +50,59 @@ def record(path: Path, state: str = "done", reason: str = "") -> Record:
 
 
 def test_the_time_left_follows_from_the_bytes_that_are_done(clock):
-    course = Course({ONE: 100, TWO: 300, THREE: 600})
-    assert course.left_s is None
-    course.start(ONE)
+    progress = RunProgress({ONE: 100, TWO: 300, THREE: 600})
+    assert progress.left_s is None
+    progress.start(ONE)
     clock.now_s += 10
-    course.end(record(ONE))
-    assert course.left_s == pytest.approx(90)
-    course.skip(THREE)
-    assert course.left_s == pytest.approx(30)
-    course.start(TWO)
+    progress.end(record(ONE))
+    assert progress.left_s == pytest.approx(90)
+    progress.skip(THREE)
+    assert progress.left_s == pytest.approx(30)
+    progress.start(TWO)
     clock.now_s += 10
-    course.step(0, 2)
-    course.step(1, 2)  # half of its tiles: 150 bytes more
-    assert course.left_s == pytest.approx(150 * 20 / 250)
+    progress.step(0, 2)
+    progress.step(1, 2)  # half of its tiles: 150 bytes more
+    assert progress.left_s == pytest.approx(150 * 20 / 250)
 
 
 def test_a_slide_that_fails_at_once_does_not_spoil_the_time_left(clock):
-    course = Course({ONE: 1, TWO: 300})
-    course.start(ONE)
+    progress = RunProgress({ONE: 1, TWO: 300})
+    progress.start(ONE)
     clock.now_s += 1
-    course.end(record(ONE, "failed", "damaged"))
-    assert course.left_s is None
+    progress.end(record(ONE, "failed", "damaged"))
+    assert progress.left_s is None
 
 
 def test_the_pace_of_a_slide_counts_from_its_first_tile(clock):
-    course = Course({})
-    course.start(ONE)
+    progress = RunProgress({})
+    progress.start(ONE)
     clock.now_s += 60  # opening
-    course.step(1, 11)
-    assert course.slide_left_s is None
+    progress.step(1, 11)
+    assert progress.slide_left_s is None
     clock.now_s += 2
-    course.step(5, 11)
-    assert course.slide_tiles_per_s == pytest.approx(2)
-    assert course.slide_left_s == pytest.approx(3)
-    assert course.left_s is None  # nobody knows what will come
+    progress.step(5, 11)
+    assert progress.slide_tiles_per_s == pytest.approx(2)
+    assert progress.slide_left_s == pytest.approx(3)
+    assert progress.left_s is None  # nobody knows what will come
 
 
 def test_what_an_earlier_run_has_done_is_neither_pace_nor_time(clock):
-    course = Course({ONE: 1000, TWO: 1000})
-    course.start(ONE)
-    assert course.step(900, 1000)
-    assert course.slide_tiles_per_s == 0
+    progress = RunProgress({ONE: 1000, TWO: 1000})
+    progress.start(ONE)
+    assert progress.step(900, 1000)
+    assert progress.slide_tiles_per_s == 0
     clock.now_s += 10
-    assert not course.step(920, 1000)
-    assert course.slide_tiles_per_s == pytest.approx(2)
-    assert course.slide_left_s == pytest.approx(40)
-    assert course.left_s == pytest.approx(1080 / 2)  # 20 bytes took ten seconds
+    assert not progress.step(920, 1000)
+    assert progress.slide_tiles_per_s == pytest.approx(2)
+    assert progress.slide_left_s == pytest.approx(40)
+    assert progress.left_s == pytest.approx(1080 / 2)  # 20 bytes took ten seconds
 
 
 def test_the_bottleneck_is_what_was_waited_for_most(clock):
-    course = Course({ONE: 1})
-    assert course.bottleneck == ""
-    course.end(record(ONE))
-    assert course.bottleneck == "reading"
+    progress = RunProgress({ONE: 1})
+    assert progress.bottleneck == ""
+    progress.end(record(ONE))
+    assert progress.bottleneck == "reading"
 
 
 def tell(reporter, clock: Clock) -> None:
@@ -121,12 +121,12 @@ def tell(reporter, clock: Clock) -> None:
     reporter.total(1, 1, 1, Path("/m/index.html"))
 
 
-def course() -> Course:
-    return Course({ONE: 100, TWO: 100, THREE: 100})
+def of_three_slides() -> RunProgress:
+    return RunProgress({ONE: 100, TWO: 100, THREE: 100})
 
 
 def test_a_log_gets_one_line_a_slide_and_the_total(clock, capsys):
-    tell(Lines(course(), quiet=False, verbose=False, dated=False), clock)
+    tell(Lines(of_three_slides(), quiet=False, verbose=False, dated=False), clock)
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
         "[1/3] one.svs: mean density 5.0 % of 40 tiles, 5.0 s, 4.0 tiles/s, reading-bound, "
@@ -140,7 +140,7 @@ def test_a_log_gets_one_line_a_slide_and_the_total(clock, capsys):
 
 
 def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
-    tell(Lines(Course({}), quiet=False, verbose=True, dated=True), clock)
+    tell(Lines(RunProgress({}), quiet=False, verbose=True, dated=True), clock)
     printed = capsys.readouterr()
     for line in (*printed.out.splitlines(), *printed.err.splitlines()):
         assert line[:2] == "20"
@@ -150,7 +150,7 @@ def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
 
 
 def test_quiet_tells_faults_warnings_and_the_total_only(clock, capsys):
-    tell(Lines(course(), quiet=True, verbose=False, dated=False), clock)
+    tell(Lines(of_three_slides(), quiet=True, verbose=False, dated=False), clock)
     printed = capsys.readouterr()
     assert printed.out.count("\n") == 1
     assert printed.out.startswith("1 done (1 with warnings), 1 failed")
@@ -160,7 +160,7 @@ def test_quiet_tells_faults_warnings_and_the_total_only(clock, capsys):
 
 
 def test_another_program_gets_every_event_as_json(clock, capsys):
-    tell(JsonLines(course()), clock)
+    tell(JsonLines(of_three_slides()), clock)
     printed = capsys.readouterr()
     assert printed.err == ""
     events = [json.loads(line) for line in printed.out.splitlines()]
@@ -201,20 +201,20 @@ LONG = [
 
 
 def test_a_log_gets_a_line_a_minute_and_where_a_run_goes_on(clock, capsys):
-    long_run(Lines(course(), quiet=False, verbose=False, dated=False), clock)
+    long_run(Lines(of_three_slides(), quiet=False, verbose=False, dated=False), clock)
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == LONG
 
 
 def test_quiet_tells_nothing_of_tiles(clock, capsys):
-    long_run(Lines(course(), quiet=True, verbose=False, dated=False), clock)
+    long_run(Lines(of_three_slides(), quiet=True, verbose=False, dated=False), clock)
     assert capsys.readouterr() == ("", "")
 
 
 def test_every_event_tells_when_it_was_and_how_far_an_earlier_run_came(clock, capsys):
     began = datetime.now(timezone.utc) - timedelta(seconds=1)
-    long_run(JsonLines(course()), clock)
+    long_run(JsonLines(of_three_slides()), clock)
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     times = [datetime.fromisoformat(event["time"]) for event in events]
     assert times == sorted(times)
@@ -229,7 +229,7 @@ WAITING = {
 
 
 def test_a_watch_lists_what_it_waits_for_and_says_what_is_over(clock, capsys):
-    lines = Lines(Course({}), quiet=False, verbose=False, dated=True)
+    lines = Lines(RunProgress({}), quiet=False, verbose=False, dated=True)
     lines.waiting({ONE: "does not open yet: damaged"})
     lines.waiting(WAITING)
     lines.back("/mnt/scans: is there again")
@@ -243,7 +243,7 @@ def test_a_watch_lists_what_it_waits_for_and_says_what_is_over(clock, capsys):
 
 
 def test_another_program_gets_all_that_is_waited_for(clock, capsys):
-    teller = JsonLines(Course({}))
+    teller = JsonLines(RunProgress({}))
     teller.waiting(WAITING)
     teller.back("/mnt/scans: is there again")
     waiting, back = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -94,8 +94,8 @@ def test_the_line_runs_around_the_tissue_that_was_found(tmp_path):
 
 def test_warnings_are_told():
     result = made((4_800, 3_360))
-    told = replace(result, measured=replace(result.measured, warnings=("half of it is blurred",)))
-    assert "half of it is blurred" in texts_of(qc.draw(told))
+    warned = replace(result, measured=replace(result.measured, warnings=("half of it is blurred",)))
+    assert "half of it is blurred" in texts_of(qc.draw(warned))
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path):

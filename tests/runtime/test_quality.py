@@ -211,11 +211,11 @@ def test_too_few_edges_tell_nothing():
 
 
 def test_a_square_counts_as_solid_if_all_around_it_do():
-    found = np.zeros((5, 6), np.bool_)
-    found[1:4, 1:5] = True  # two squares have all eight neighbours
-    inside = np.ones_like(found)
-    assert solid_share(found, inside) == 2 / 30
-    assert solid_share(np.zeros_like(found), inside) == 0
+    squares = np.zeros((5, 6), np.bool_)
+    squares[1:4, 1:5] = True  # two squares have all eight neighbours
+    inside = np.ones_like(squares)
+    assert solid_share(squares, inside) == 2 / 30
+    assert solid_share(np.zeros_like(squares), inside) == 0
     assert solid_share(inside, inside) == 1
 
 
@@ -246,9 +246,9 @@ def test_tissue_in_focus_is_kept(density, change):
 
 def test_pale_tissue_without_a_nucleus_is_not_blurred():
     pixels = scanned(paler(drawn(1e-9), 0.25), noise=1, jpeg=90)
-    found = judged(pixels, stain=stain_of(pixels))
-    assert found.reason is None
-    assert not found.scores.edge_px > 3
+    quality = judged(pixels, stain=stain_of(pixels))
+    assert quality.reason is None
+    assert not quality.scores.edge_px > 3
 
 
 def test_the_width_of_edges_depends_on_blur_alone():
@@ -284,9 +284,9 @@ def test_a_coarser_slide_is_looked_at_in_its_own_pixels():
     side = round(SIDE * 0.25 / 0.625)
     small = Image.fromarray(drawn()).resize((side, side), Image.Resampling.BOX)
     pixels = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    found = judged(pixels, shrink=shrink_of(0.25, 0.625))
-    assert found.reason is None
-    assert found.scores.edge_px < judged(pixels).scores.edge_px
+    quality = judged(pixels, shrink=shrink_of(0.25, 0.625))
+    assert quality.reason is None
+    assert quality.scores.edge_px < judged(pixels).scores.edge_px
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
@@ -310,9 +310,9 @@ def test_tissue_that_lies_double_is_a_fold(share):
 
 
 def test_a_fold_is_not_told_without_the_stain_of_the_slide():
-    found = judged(folded(drawn(), 0.5))
-    assert math.isnan(found.scores.fold)
-    assert found.reason is None
+    quality = judged(folded(drawn(), 0.5))
+    assert math.isnan(quality.scores.fold)
+    assert quality.reason is None
 
 
 def test_dense_tumour_on_a_slide_of_few_nuclei_is_no_fold():
@@ -349,9 +349,9 @@ def test_a_little_tissue_on_glass_is_not_blank():
 def test_a_tile_of_nothing_is_never_fit(shape, level, alpha, reasons):
     rgba = np.full((*shape, 4), level, np.uint8)
     rgba[..., 3] = alpha
-    found = judge(rgba, 2, None, QualityLimits())
-    assert found.reason in reasons  # black is a pen where a square fits in
-    assert (found.reason == Status.PEN) == (level == 0 and alpha == 255 and min(shape) >= 20)
+    quality = judge(rgba, 2, None, QualityLimits())
+    assert quality.reason in reasons  # black is a pen where a square fits in
+    assert (quality.reason == Status.PEN) == (level == 0 and alpha == 255 and min(shape) >= 20)
 
 
 def test_what_lies_outside_the_slide_changes_nothing():

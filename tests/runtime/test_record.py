@@ -31,11 +31,11 @@ PROPERTIES = {
 @pytest.fixture(scope="module")
 def result(small_slide):
     """The small slide at 120-px cells, with tile (1, 0) unreadable."""
-    found = runs.dark_run(small_slide.path, SETTINGS)
-    density = found.measured.density
+    dark_result = runs.dark_run(small_slide.path, SETTINGS)
+    density = dark_result.measured.density
     density.nucleus_px[:4, 4:8] = density.valid_px[:4, 4:8] = 0
-    density.mark_unreadable(density.grid.tile(1, 0))
-    return found
+    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
+    return dark_result
 
 
 def record_of(result, **changes):

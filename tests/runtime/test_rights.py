@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import cabinets
+import batches
 from gliorun import job
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rights as Linux has them")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory) -> Generator[Path]:
     What is in the locked folder is really there.
     """
     top = tmp_path_factory.mktemp("rights")
-    slide = cabinets.tiny(top / "a.svs")
+    slide = batches.tiny(top / "a.svs")
     (top / "locked").mkdir()
     (top / "scans").mkdir()
     (top / "scans/locked").mkdir()
@@ -120,7 +120,7 @@ def test_of_many_slides_those_that_may_be_read_are_measured(folder):
     assert "1 done, 1 failed, 0 as they were" in out
     assert "Permission denied" in err
     assert "Traceback" not in err
-    rows = cabinets.summary(folder / "maps")
+    rows = batches.summary(folder / "maps")
     assert {name: row["state"] for name, row in rows.items()} == {"a": "done", "b": "failed"}
     assert rows["b"]["reason"] == "cannot be read (Permission denied); check that you may read it"
     assert f"{folder / 'scans/locked'}: cannot be read (Permission denied)" in err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import cabinets
+import batches
 import runs
 import slides
 from gliorun import demo
@@ -40,7 +40,7 @@ def relabelled(path: Path, before: bytes, after: bytes) -> Path:
 
 def test_a_scale_that_no_microscope_has_is_refused_in_one_line(tmp_path):
     slide = relabelled(tmp_path / "slip.svs", b"MPP = 0.25", b"MPP=0.0250")
-    done = cabinets.type_in(slide, "--out", tmp_path / "a.csv")
+    done = batches.type_in(slide, "--out", tmp_path / "a.csv")
     assert done.returncode == 1
     assert done.stderr == (
         f"gliorun: {slide}: 0.025 micrometres per pixel is not from 0.1 to 4.0; pass --mpp\n"
@@ -89,8 +89,8 @@ def test_pixels_may_be_a_fifth_wider_than_high(x_mpp, y_mpp, number):
     ],
 )
 def test_the_scanners_that_there_are_contradict_nothing(vendor, power, mpp):
-    told = warned(square(mpp), vendor=vendor, objective_power=power)
-    assert not [warning for warning in told if "objective" in warning]
+    warnings = warned(square(mpp), vendor=vendor, objective_power=power)
+    assert not [warning for warning in warnings if "objective" in warning]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_the_scanners_that_there_are_contradict_nothing(vendor, power, mpp):
     [("aperio", "20", 0.25), ("aperio", "40", 0.5), ("mirax", "20", 0.1), ("leica", "5", 0.25)],
 )
 def test_a_scale_that_its_objective_does_not_give_is_told(vendor, power, mpp):
-    (told, *_) = warned(square(mpp), vendor=vendor, objective_power=power)
-    assert f"{mpp:g} µm/px and an objective of {power}x contradict" in told
+    (warning, *_) = warned(square(mpp), vendor=vendor, objective_power=power)
+    assert f"{mpp:g} µm/px and an objective of {power}x contradict" in warning
 
 
 def test_a_typed_scale_that_the_objective_does_not_give_is_told_as_typed():
-    told = warned(Scale(0.5, 0.5, "--mpp"), vendor="aperio", objective_power="40")
-    assert told[0] == f"{CONTRADICTS}; check --mpp"
+    warnings = warned(Scale(0.5, 0.5, "--mpp"), vendor="aperio", objective_power="40")
+    assert warnings[0] == f"{CONTRADICTS}; check --mpp"
 
 
 def test_a_coarse_slide_is_refused_for_a_finer_model():

@@ -257,9 +257,9 @@ def test_a_dicom_slide_is_read_by_its_folder_or_a_file_of_it(tmp_path, named):
     with Slide(folder if named == "folder" else folder / "level0.dcm") as slide:
         assert slide.size_l0 == (1300, 900)
         assert slide.scale().x_mpp == pytest.approx(0.25)
-        found = slide.read(spec(480, 0), 480)
-    assert (found[..., 3] == 255).all()
-    assert np.abs(found[..., :3].astype(int) - drawn[:480, 480:960]).mean() < 5
+        pixels = slide.read(spec(480, 0), 480)
+    assert (pixels[..., 3] == 255).all()
+    assert np.abs(pixels[..., :3].astype(int) - drawn[:480, 480:960]).mean() < 5
 
 
 def test_a_folder_of_two_dicom_slides_is_refused(tmp_path):

@@ -194,9 +194,9 @@ def test_a_thin_core_is_found_whole(width_px):
         lambda draw: draw.line([100, 100, 900, 700], fill=(220, 150, 200), width=width_px)
     )
     core = overview[..., 1] < 200
-    found = found_on(overview)
-    assert found[core].mean() > 0.99
-    assert found.sum() < 2 * core.sum()
+    tissue_mask = found_on(overview)
+    assert tissue_mask[core].mean() > 0.99
+    assert tissue_mask.sum() < 2 * core.sum()
 
 
 def test_fat_is_measured_though_its_drops_are_no_tissue():
@@ -206,11 +206,11 @@ def test_fat_is_measured_though_its_drops_are_no_tissue():
                 draw.ellipse([x, y, x + 16, y + 16], outline=(225, 170, 205))
 
     overview = glass_with(membranes)
-    found = found_on(overview)
-    assert found[overview[..., 1] < 200].mean() > 0.9
-    assert found[204:596, 304:696].mean() < 0.4
-    assert Tissue(found, (0.1, 0.1)).touches(tile(3000, 2000, 240))
-    assert found[:150].mean() == 0
+    tissue_mask = found_on(overview)
+    assert tissue_mask[overview[..., 1] < 200].mean() > 0.9
+    assert tissue_mask[204:596, 304:696].mean() < 0.4
+    assert Tissue(tissue_mask, (0.1, 0.1)).touches(tile(3000, 2000, 240))
+    assert tissue_mask[:150].mean() == 0
 
 
 def share_found(pixels: NDArray[np.uint8], around_px: int = 0) -> float:
@@ -219,9 +219,9 @@ def share_found(pixels: NDArray[np.uint8], around_px: int = 0) -> float:
     overview = opaque(slides.glass(side, side))
     place = slice(around_px, around_px + len(pixels))
     overview[place, place, :3] = pixels
-    found = find_tissue(overview, (side, side), COARSE)
-    x_scale, y_scale = found.px_per_l0
-    return float(found.mask.sum() / (x_scale * y_scale * pixels[..., 0].size))
+    tissue_found = find_tissue(overview, (side, side), COARSE)
+    x_scale, y_scale = tissue_found.px_per_l0
+    return float(tissue_found.mask.sum() / (x_scale * y_scale * pixels[..., 0].size))
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.6, 0.35])
@@ -248,9 +248,9 @@ def test_the_dark_border_of_a_scan_hides_no_pale_tissue():
         draw.rectangle([0, 0, 1000, 40], fill=(20, 18, 22))
         draw.rectangle([400, 300, 700, 600], fill=(240, 222, 235))
 
-    found = found_on(glass_with(border))
-    assert found[310:590, 410:690].mean() > 0.99
-    assert found[100:, :50].mean() == 0
+    tissue_mask = found_on(glass_with(border))
+    assert tissue_mask[310:590, 410:690].mean() > 0.99
+    assert tissue_mask[100:, :50].mean() == 0
 
 
 @pytest.mark.parametrize("ink", [(20, 90, 60), (15, 15, 18), (30, 50, 150), (200, 20, 30)])
@@ -259,9 +259,9 @@ def test_ink_hides_no_tissue(ink):
         draw.rectangle([300, 300, 700, 600], fill=(225, 170, 205))
         draw.line([100, 100, 200, 700], fill=ink, width=12)
 
-    found = found_on(glass_with(marked))
-    assert found[310:590, 310:690].mean() > 0.99
-    assert found[:, 800:].mean() == 0
+    tissue_mask = found_on(glass_with(marked))
+    assert tissue_mask[310:590, 310:690].mean() > 0.99
+    assert tissue_mask[:, 800:].mean() == 0
 
 
 @pytest.mark.parametrize(

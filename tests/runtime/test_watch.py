@@ -14,11 +14,11 @@ import numpy as np
 import openslide
 import pytest
 
-import cabinets
+import batches
 import slides
 from gliorun.batch import command, loop, watch
 from gliorun.errors import UsageError
-from gliorun.progress import Course, Lines
+from gliorun.progress import Lines, RunProgress
 from gliorun.reading.slide import Slide
 
 SETTLE_S = 30.0
@@ -41,7 +41,7 @@ class Told(Lines):
     """Keeps what a watch tells."""
 
     def __init__(self) -> None:
-        super().__init__(Course({}), quiet=True, verbose=False, dated=False)
+        super().__init__(RunProgress({}), quiet=True, verbose=False, dated=False)
         self.lines: list[str] = []
         self.lists: list[dict[str, str]] = []
 
@@ -65,11 +65,11 @@ class Folder:
 
     def look(self, times: int = 1) -> list[Path]:
         """Look so many times and return what is handed on."""
-        found = []
+        handed_on = []
         for _ in range(times):
             while (path := next(self.looks)) is not None:
-                found.append(path)
-        return found
+                handed_on.append(path)
+        return handed_on
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def clock(monkeypatch) -> Clock:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    return cabinets.tiny(tmp_path_factory.mktemp("whole") / "whole.svs")
+    return batches.tiny(tmp_path_factory.mktemp("whole") / "whole.svs")
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_slide_that_has_changed_is_handed_on_again(clock, incoming, whole):
     path = Path(shutil.copy(whole, incoming / "a.svs"))
     folder = Folder([str(incoming)])
     assert folder.look(SETTLED) == [path]
-    cabinets.tiny(path, density=0.3)
+    batches.tiny(path, density=0.3)
     assert folder.look(SETTLED) == [path]
 
 
@@ -160,7 +160,7 @@ def test_a_change_between_the_look_and_the_hand_over_is_noticed(clock, incoming,
     folder = Folder([str(incoming)])
     assert folder.look(watch.POLLS) == []
     assert next(folder.looks) == paths[0]
-    cabinets.tiny(paths[1], density=0.3)
+    batches.tiny(paths[1], density=0.3)
     assert next(folder.looks) is None
     assert folder.look(SETTLED) == [paths[1]]
 
@@ -330,7 +330,7 @@ class Outage:
             self.seen.append(task.path)
             if len(self.seen) == 1:
                 self.share.rename(self.away)
-            yield task, cabinets.copied(task)
+            yield task, batches.copied(task)
 
 
 def test_a_slide_is_measured_though_its_share_was_away_for_less_than_a_look(
@@ -340,7 +340,7 @@ def test_a_slide_is_measured_though_its_share_was_away_for_less_than_a_look(
     path = Path(shutil.copy(whole, incoming / "a.svs"))
     outage, maps = Outage(incoming), tmp_path / "maps"
     told = Told()
-    with loop.opened(maps, cabinets.CSV, cabinets.plan(), print) as ledger:
+    with loop.opened(maps, batches.CSV, batches.plan(), print) as ledger:
 
         def looks():
             arriving = watch.arriving([str(incoming)], maps, SETTLE_S, ledger.due_again, told)
@@ -351,7 +351,7 @@ def test_a_slide_is_measured_though_its_share_was_away_for_less_than_a_look(
                 if number == 4 * SETTLED:
                     return
 
-        tally = loop.run(looks(), ledger, cabinets.plan(), outage.work, told, retry=False)
+        tally = loop.run(looks(), ledger, batches.plan(), outage.work, told, retry=False)
     assert outage.seen == [path, path]
     assert (tally.done, tally.failed, tally.skipped) == (1, 0, 0)
     assert (maps / "a.csv").read_bytes() == whole.read_bytes()
@@ -374,7 +374,7 @@ def test_a_slow_share_is_not_looked_at_all_the_time(clock, incoming, monkeypatch
 @pytest.mark.parametrize("settle_s", [0, -1, float("nan")])
 def test_a_settling_time_without_sense_is_refused(settle_s):
     with pytest.raises(UsageError, match="--settle-s"):
-        command.Wish([], Path(), "csv", settle_s)
+        command.Request([], Path(), "csv", settle_s)
 
 
 class Watching:
@@ -385,7 +385,7 @@ class Watching:
         words = (incoming, "--out-dir", self.maps, "--format", "csv", "--watch", "--settle-s", 0.2)
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
-                [*cabinets.COMMAND, *map(str, words)], stdout=stream, stderr=subprocess.STDOUT
+                [*batches.COMMAND, *map(str, words)], stdout=stream, stderr=subprocess.STDOUT
             )
 
     def __enter__(self) -> Watching:
@@ -428,7 +428,7 @@ def test_the_command_watches_tells_a_line_a_slide_and_stops_well(tmp_path, incom
     assert len([line for line in of_slides if " waiting for " not in line]) == 2
     assert " waiting for " in of_slides[0]
     assert lines[-1].split(" ", 2)[2].startswith("1 done, 1 failed")
-    assert {name: record.state for name, record in cabinets.records(watching.maps).items()} == {
+    assert {name: record.state for name, record in batches.records(watching.maps).items()} == {
         "a": "done", "b": "failed",
     }  # fmt: skip
 
@@ -459,7 +459,7 @@ def test_the_good_slide_that_arrives_last_is_measured_whatever_lies_before_it(
         ("circle", "cannot be read ("), ("dangling", "not there"), ("pipe", "cannot be read ("),
     ):  # fmt: skip
         assert f"{incoming / name}.svs: {fault}" in log
-    assert {name: record.state for name, record in cabinets.records(watching.maps).items()} == {
+    assert {name: record.state for name, record in batches.records(watching.maps).items()} == {
         **dict.fromkeys(("tiny", "tiny7", "empty", "text", "cut"), "failed"),
         **dict.fromkeys((48 * "🧠", "zz"), "done"),
     }

@@ -23,10 +23,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-import cabinets
+import batches
 import slides
 from gliorun import demo
-from gliorun.batch.ledger import MAX_CUT_OFF, RECORDS, UNDER_WAY, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, UNDER_WAY, Record
 
 SLIDES = int(os.environ.get("WEEK_SLIDES", "60"))
 KILLS = int(os.environ.get("WEEK_KILLS", "16"))
@@ -52,7 +52,7 @@ class Watcher:
         with self.log.open("ab") as stream:
             self.log_began = stream.tell()
             self.process = subprocess.Popen(
-                [*cabinets.COMMAND, *map(str, words), "--settle-s", str(SETTLE_S)],
+                [*batches.COMMAND, *map(str, words), "--settle-s", str(SETTLE_S)],
                 stdout=stream, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.started_at = time.time()
@@ -199,7 +199,7 @@ class Scanner:
 @pytest.fixture
 def scanner(tmp_path) -> Scanner:
     made = tmp_path / "made"
-    good = [cabinets.tiny(made / f"good{k}.svs", density=0.05 + 0.1 * k) for k in range(3)]
+    good = [batches.tiny(made / f"good{k}.svs", density=0.05 + 0.1 * k) for k in range(3)]
     bad = [
         slides.truncated(made / "cut.svs", good[0], 0.7),
         slides.text_file(made / "text.svs"),
@@ -303,7 +303,7 @@ def check(scanner: Scanner, watcher: Watcher, tables: list[bytes]) -> int:
     assert there == outputs | {"summary.csv", "index.html", ".lock"}
     assert not (watcher.maps / UNDER_WAY).exists()
     assert {p.stem for p in (watcher.maps / RECORDS).iterdir()} == {r.name for r in records}
-    rows = cabinets.summary(watcher.maps)
+    rows = batches.summary(watcher.maps)
     assert set(rows) == {r.name for r in records}
     assert all(row["reason"] for row in rows.values() if row["state"] != "done")
     return len(of_slide)
@@ -315,7 +315,7 @@ def tables_of(scanner: Scanner, folder: Path) -> list[bytes]:
     for number, content in enumerate(scanner.good):
         slide = folder / f"{number}.svs"
         slide.write_bytes(content)
-        cabinets.run([slide], folder / "tables", cabinets.in_process())
+        batches.run([slide], folder / "tables", batches.in_process())
         tables.append((folder / "tables" / f"{number}.csv").read_bytes())
     assert len(set(tables)) == len(tables)
     return tables
@@ -332,7 +332,7 @@ def test_a_week_of_watching(tmp_path, scanner, watcher):
         scanning = pool.submit(scan_all, scanner, cuts, over)
         try:
             while len(cuts) < KILLS and not (scanning.done() and scanning.exception()):
-                while any(r.tries > MAX_CUT_OFF - 3 for r in watcher.at_work()):
+                while any(r.tries > MAX_INTERRUPTED - 3 for r in watcher.at_work()):
                     time.sleep(0.05)  # so often in turn is what gives a slide up
                 if len(cuts) % 8 == 7:
                     assert watcher.stop() == 0, watcher.log.read_text()[-3000:]

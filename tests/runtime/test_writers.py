@@ -37,7 +37,7 @@ def measured(small_slide) -> SlideDensity:
         found = measure(slide, CARD, dark, Settings(cell_px=240, threads=1))
     density = found.density
     density.nucleus_px[:2, 2:4] = density.valid_px[:2, 2:4] = 0
-    density.mark_unreadable(density.grid.tile(1, 0))
+    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
     return found
 
 
@@ -53,14 +53,14 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_the_csv_begins_with_the_place_of_a_cell(tmp_path, result):
     path = tmp_path / "density.csv"
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     header = path.read_text(encoding="utf-8").splitlines()[0]
     assert header.startswith("minx,miny,width,height,density,class")
 
 
 def test_the_csv_holds_every_cell_of_the_map(tmp_path, result):
     path = tmp_path / "density.csv"
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     density = result.measured.density.density
     seen = np.full(density.shape, np.nan)
     for row in rows_of(path):
@@ -74,7 +74,7 @@ def test_the_csv_holds_every_cell_of_the_map(tmp_path, result):
 
 def test_the_cells_of_the_csv_are_cut_at_the_edge_of_the_slide_and_cover_it_once(tmp_path, result):
     path = tmp_path / "density.csv"
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     covered = np.zeros((1300, 1800), np.uint8)
     for row in rows_of(path):
         x, y, width, height = (int(row[k]) for k in ("minx", "miny", "width", "height"))
@@ -89,7 +89,7 @@ def test_the_cells_of_the_csv_are_cut_at_the_edge_of_the_slide_and_cover_it_once
 
 def test_an_unreadable_cell_is_in_the_csv_without_a_value(tmp_path, result):
     path = tmp_path / "density.csv"
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     unreadable = [row for row in rows_of(path) if row["status"] == "unreadable"]
     assert [(row["minx"], row["miny"]) for row in unreadable] == [
         ("480", "0"), ("720", "0"), ("480", "240"), ("720", "240"),
@@ -104,7 +104,7 @@ def test_the_csv_says_why_a_cell_has_no_value_nor_a_number_of_nuclei(tmp_path, r
     counts = NucleusCounts(np.full(density.valid_px.shape, 3, np.int64), 0)
     measured = replace(result.measured, density=density)
     path = tmp_path / "density.csv"
-    writers.write([path], replace(result, measured=measured, counts=counts), writers.Look())
+    writers.write([path], replace(result, measured=measured, counts=counts), writers.Appearance())
     rows = {(row["minx"], row["miny"]): row for row in rows_of(path)}
     left_out, fit = rows["480", "0"], rows["0", "480"]
     assert (left_out["density"], left_out["class"], left_out["nuclei"]) == ("", "", "")
@@ -115,14 +115,14 @@ def test_the_csv_says_why_a_cell_has_no_value_nor_a_number_of_nuclei(tmp_path, r
 def test_the_same_measurement_gives_the_same_bytes(tmp_path, result):
     ours, theirs = tmp_path / "a.csv", tmp_path / "b.csv"
     for path in (ours, theirs):
-        writers.write([path], result, writers.Look())
+        writers.write([path], result, writers.Appearance())
     assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_an_upper_case_suffix_is_known(tmp_path, result):
     path = tmp_path / "DENSITY.CSV"
     writers.check_outputs([path])
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     assert rows_of(path)
 
 
@@ -181,7 +181,7 @@ def test_a_file_appears_only_at_the_end_and_replaces_the_earlier(tmp_path):
 
 def test_a_thumbnail_shows_the_slide_and_the_map_beside_it(tmp_path, result):
     path = tmp_path / "small.thumb.jpg"
-    writers.write([path], result, writers.Look())
+    writers.write([path], result, writers.Appearance())
     with Image.open(path) as image:
         pixels = np.asarray(image).astype(int)
     height, width = pixels.shape[0], (pixels.shape[1] - thumbnail.GAP_PX) // 2

@@ -1,1 +1,1 @@
-"""Many slides: the loop, the watch, and what became of each."""
+"""Measure many slides: the loop, the watch, and the record of each slide."""

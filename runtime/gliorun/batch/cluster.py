@@ -1,4 +1,4 @@
-"""The only module that knows Dask: slides measured by many machines into a shared folder."""
+"""Measure slides on many machines, into a shared folder; the only module that imports Dask."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from gliorun.pipeline import Waits
 from gliorun.reading.files import is_folder
 
 AHEAD = 2
-"""Slides handed out for each worker, so that none stands idle between two."""
+"""Slides handed out per worker, so that no worker waits between two slides."""
 POLL_S = 1.0
 CONNECT_S = 15
 
 _ONE_SLIDE = threading.Lock()
-"""A worker of several threads still measures one slide at a time: the engine takes them all."""
+"""A worker with several threads measures one slide at a time: it already uses every core."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Why a worker cannot give the results that this machine would."""
+    """A worker whose results would differ from those of this machine, and the reason."""
 
     worker: str
     reason: str
@@ -45,14 +45,14 @@ Answer = job.Outcome | Failure | Unfit
 
 @contextmanager
 def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterator[loop.Work]:
-    """Give work that is done by the workers of a scheduler.
+    """Yield the function that measures slides on the workers of a scheduler.
 
     Raises
     ------
     GlioError
         No scheduler answers at the address.
     """
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a loss is told below
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # `_lost` reports it
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -61,11 +61,11 @@ def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterato
             "and name it as tcp://HOST:8786"
         ) from error
     with client:
-        yield _Crew(client, address, plan, complain).work
+        yield _Workers(client, address, plan, complain).work
 
 
-class _Crew:
-    """The workers of a scheduler, and the slides that they have in hand."""
+class _Workers:
+    """The workers of a scheduler, and the slides that they are measuring."""
 
     def __init__(
         self, client: Client, address: str, plan: job.Plan, complain: Callable[[str], None]
@@ -79,7 +79,7 @@ class _Crew:
         self._woken = threading.Event()
 
     def work(self, tasks: Iterable[Task | None]) -> Generator[Ended]:
-        """Hand out slides, and yield each when it has ended, in whatever order."""
+        """Hand out slides, and yield each one as soon as it has ended, in any order."""
         remaining, more = iter(tasks), True
         try:
             while more or self._in_hand:
@@ -99,7 +99,7 @@ class _Crew:
             self._client.cancel(list(self._in_hand), force=True)
 
     def _workers(self) -> int:
-        """Return how many workers there are; tell when there are none."""
+        """Return the number of workers; complain once when there is none."""
         try:
             workers = len(self._client.nthreads())
         except (OSError, RuntimeError) as error:
@@ -127,7 +127,7 @@ class _Crew:
             answer = self._answer(future, task)
             future.release()
             if isinstance(answer, Unfit) and not is_folder(task.path.parent):
-                # The slide's folder has vanished for everyone, which is no fault of a worker.
+                # The slide's folder has vanished for all machines, so the worker is not at fault.
                 answer = Failure(f"{task.path}: not there; check that its disk is")
             if isinstance(answer, Unfit):
                 self._complain(f"worker {answer.worker}: {answer.reason}; it is let go")
@@ -160,32 +160,32 @@ class _Crew:
 
 
 _END = object()
-"""Stands after the last task."""
+"""Marks the end of the tasks."""
 
 
 def measure_there(
     path: Path, plan: job.Plan, own_model: Path | None, wanted: dict[str, Any]
 ) -> Answer:
-    """Measure a slide in a worker, if it would give what the machine that asks would give.
+    """Measure a slide on a worker if its result would equal that of the requesting machine.
 
     Parameters
     ----------
     path : Path
     plan : job.Plan
     own_model : Path, optional
-        None stands for the model that ships, wherever gliorun is installed.
+        None stands for the default model that is installed with gliorun.
     wanted : dict
-        What `job.made_with` gives on the machine that asks.
+        What `job.made_with` returns on the requesting machine.
     """
     plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
     me = get_worker().address
     try:
-        found = job.made_with(plan)
+        made_here = job.made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():
-        if found[name] != value:
-            return Unfit(me, f"its {name} is {found[name]}, wanted is {value}")
+        if made_here[name] != value:
+            return Unfit(me, f"its {name} is {made_here[name]}, wanted is {value}")
     for folder in {path.parent, *(output.parent for output in plan.outputs)}:
         if not is_folder(folder):
             return Unfit(me, f"{folder} is not there; every worker must see the same folders")
@@ -194,7 +194,7 @@ def measure_there(
         try:
             engine = _engine(opened)
         except UsageError:
-            raise  # no worker is fit for what was typed
+            raise  # a wrong option fails on every worker
         except GlioError as error:
             return Unfit(me, str(error))
         answer = loop.attempt(
@@ -207,6 +207,6 @@ def measure_there(
 
 @lru_cache(maxsize=1)
 def _engine(plan: bytes) -> Engine:
-    """Return the engine of a pickled plan without outputs; it serves one slide after another."""
+    """Return the engine of a pickled plan without outputs; it is reused from slide to slide."""
     opened: job.Plan = pickle.loads(plan)
     return job.open_engine(opened)

@@ -1,4 +1,4 @@
-"""A cabinet of slides: one command's wish for many, brought to the batch."""
+"""Run or watch a folder of slides, as one command asked for."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gliorun import job
 from gliorun.batch import loop
 from gliorun.batch import watch as watching
 from gliorun.errors import GlioError, UsageError
-from gliorun.progress import Course, JsonLines, Lines, Reporter
+from gliorun.progress import JsonLines, Lines, Reporter, RunProgress
 from gliorun.reading.files import absolute, find_slides, stamp_of
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """Which slides, where to, as what, and on which cluster if any.
+class Request:
+    """The slides to measure, the folder and formats of the outputs, and the cluster if any.
 
-    To a watch, a file is whole once it has not changed for `settle_s` seconds.
+    A watch takes a file for complete once it has not changed for `settle_s` seconds.
     """
 
     names: list[str]
@@ -30,79 +30,81 @@ class Wish:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
-        loop.suffixes_of(self.formats)  # refuses an unknown one
+        loop.suffixes_of(self.formats)  # raises on an unknown format
         if not self.settle_s > 0:
             raise UsageError(f"--settle-s is {self.settle_s:g}; it must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
-    """How progress is told."""
+class OutputMode:
+    """How the progress of a run is reported."""
 
     quiet: bool = False
     json_lines: bool = False
     verbose: bool = False
 
-    def reporter(self, course: Course, *, dated: bool = False) -> Reporter:
-        """Return who tells it."""
+    def reporter(self, progress: RunProgress, *, dated: bool = False) -> Reporter:
+        """Return the reporter for this mode; `dated` puts the time before each line."""
         if self.json_lines:
-            return JsonLines(course)
-        return Lines(course, quiet=self.quiet, verbose=self.verbose, dated=dated)
+            return JsonLines(progress)
+        return Lines(progress, quiet=self.quiet, verbose=self.verbose, dated=dated)
 
 
-def run(wish: Wish, plan: job.Plan, voice: Voice) -> bool:
-    """Measure the slides of a wish and return whether none failed.
+def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
+    """Measure the requested slides and return whether none failed.
 
     Raises
     ------
     UsageError
-        The outputs would lie among the slides.
+        The folder of the outputs holds slides of the request.
     GlioError
-        There is no slide, or nothing can be measured or written.
+        No slide was found, or no slide can be measured, or the folder cannot be written.
     """
-    folder, plan = _folder_of(wish), job.settled(plan)
-    amiss: dict[str, str] = {}
-    slides = list(find_slides(wish.names, folder, amiss.__setitem__))
-    reporter = voice.reporter(Course({path: _size(path) for path in slides}))
-    lines = [f"{name}: {fault}" for name, fault in amiss.items()]
+    folder, plan = _folder_of(request), job.settled(plan)
+    faults: dict[str, str] = {}
+    slides = list(find_slides(request.names, folder, faults.__setitem__))
+    reporter = output_mode.reporter(RunProgress({path: _size(path) for path in slides}))
+    lines = [f"{name}: {fault}" for name, fault in faults.items()]
     if not slides:
         raise GlioError(f"{'; '.join(lines)}; name a slide, or a folder that holds some")
     for line in lines:
         reporter.complain(line)
-    suffixes = loop.suffixes_of(wish.formats)
+    suffixes = loop.suffixes_of(request.formats)
     with (
         loop.opened(folder, suffixes, plan, reporter.complain) as ledger,
-        _work(wish, plan, reporter) as work,
+        _work(request, plan, reporter) as work,
     ):
         tally = loop.run(slides, ledger, plan, work, reporter, retry=True)
     return not tally.failed
 
 
-def watch(wish: Wish, plan: job.Plan, voice: Voice) -> None:
-    """Measure slides as they arrive, until a stop is asked for.
+def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
+    """Measure slides as they arrive, until the user stops the program.
 
     Raises
     ------
     GlioError
-        Nothing can be measured or written.
+        No slide can be measured, or the folder cannot be written.
     """
-    folder, plan = _folder_of(wish), job.settled(plan)
-    reporter = voice.reporter(Course({}), dated=True)
-    suffixes = loop.suffixes_of(wish.formats)
+    folder, plan = _folder_of(request), job.settled(plan)
+    reporter = output_mode.reporter(RunProgress({}), dated=True)
+    suffixes = loop.suffixes_of(request.formats)
     with (
-        suppress(KeyboardInterrupt),  # that is how a watch ends well
+        suppress(KeyboardInterrupt),  # an interrupt is the normal end of a watch
         loop.opened(folder, suffixes, plan, reporter.complain) as ledger,
-        _work(wish, plan, reporter) as work,
+        _work(request, plan, reporter) as work,
     ):
-        reporter.watching(f"{', '.join(wish.names)}; results go to {folder}")
-        feed = watching.arriving(wish.names, folder, wish.settle_s, ledger.due_again, reporter)
+        reporter.watching(f"{', '.join(request.names)}; results go to {folder}")
+        feed = watching.arriving(
+            request.names, folder, request.settle_s, ledger.due_again, reporter
+        )
         loop.run(feed, ledger, plan, work, reporter, retry=False)
 
 
 @contextmanager
-def _work(wish: Wish, plan: job.Plan, reporter: Reporter) -> Iterator[loop.Work]:
-    if wish.cluster is None:
-        yield loop.here(plan, reporter.tiles, reporter.say)
+def _work(request: Request, plan: job.Plan, reporter: Reporter) -> Iterator[loop.Work]:
+    if request.cluster is None:
+        yield loop.local_work(plan, reporter.tiles, reporter.say)
         return
     try:
         from gliorun.batch import cluster
@@ -110,32 +112,32 @@ def _work(wish: Wish, plan: job.Plan, reporter: Reporter) -> Iterator[loop.Work]
         raise GlioError(
             f"--cluster needs Dask: pip install 'gliorun[cluster]' ({error})"
         ) from error
-    with cluster.on(wish.cluster, plan, reporter.complain) as work:
+    with cluster.on(request.cluster, plan, reporter.complain) as work:
         yield work
 
 
-def _folder_of(wish: Wish) -> Path:
-    """Return the folder of the outputs; no slide may lie there, as one might be written over.
+def _folder_of(request: Request) -> Path:
+    """Return the folder of the outputs, where no slide may lie: an output could overwrite it.
 
     Raises
     ------
     UsageError
-        One that is named does.
+        The request names a slide in that folder.
     """
-    folder = absolute(wish.folder)
+    folder = absolute(request.folder)
     real = _without_links(folder)
-    for name in wish.names:
+    for name in request.names:
         path, real_path = absolute(name), _without_links(absolute(name))
         if folder in (path, *path.parents) or real in (real_path, *real_path.parents):
             raise UsageError(
-                f"--out-dir {wish.folder} holds slides that are named; name another folder, "
+                f"--out-dir {request.folder} holds slides that are named; name another folder, "
                 f"such as {folder / 'maps'}"
             )
     return folder
 
 
 def _without_links(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # where `resolve` raises, of a link in a circle
+    return Path(os.path.realpath(path))  # `Path.resolve` raises on a circular link
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Why a slide cannot be measured: whatever one file does, the others go on."""
+"""Turn any fault of one slide into a failure, so that the other slides are still measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a slide could not be measured; `trace` tells where, if that was a bug."""
+    """The reason why a slide could not be measured; `trace` is the traceback if it was a bug."""
 
     reason: str
     trace: str = ""
@@ -24,16 +24,17 @@ class Failure:
     stalled: bool = False
 
 
-def of_one_slide(path: Path, look: Callable[[], T]) -> T | Failure:
-    """Return what a look at a slide gives, or why it gives nothing.
+def of_one_slide(path: Path, action: Callable[[], T]) -> T | Failure:
+    """Return the result of an action on one slide, or the reason why it failed.
 
-    Every look at a slide of many goes through here, so that no fault of one ends the others.
+    In a batch every access to a slide goes through here, so that one faulty slide cannot end the
+    run.
     """
     try:
-        return look()
+        return action()
     except GlioError as error:
         return Failure(str(error), stalled=isinstance(error, StalledError))
-    except Exception as error:  # the record keeps the traceback
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        reason = f"{path}: {told}; this is a bug, and its traceback is in {RECORDS}"
+    except Exception as error:  # a bug: the record keeps its traceback
+        error_line = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{path}: {error_line}; this is a bug, and its traceback is in {RECORDS}"
         return Failure(reason, traceback.format_exc())

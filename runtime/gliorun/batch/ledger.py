@@ -1,4 +1,4 @@
-"""What became of every slide, in one folder, through kills and restarts."""
+"""Keep a record of every slide of an output folder, safe against kills and restarts."""
 
 from __future__ import annotations
 
@@ -26,65 +26,64 @@ from gliorun.reading.files import (
 
 FORMAT = 1
 RECORDS = "records"
-"""Folder, inside that of the outputs, with one record a slide."""
-MAX_CUT_OFF = 5
-"""A slide is given up when so many runs in turn ended without a word: it may be what ends them."""
+"""Subfolder of the output folder; it holds one record per slide."""
+MAX_INTERRUPTED = 5
+"""A slide is given up after so many interrupted runs in turn: it may be what kills them."""
 TRY_AGAIN_S = (600.0, 3600.0, 86400.0)
-"""A watch tries a failed slide again after so long, and then no more until it changes."""
+"""Waiting times before a watch retries a failed slide; after the last one only if it changes."""
 STALE_S = 30 * 86_400
-"""Age at which the checkpoint of a slide that never came back is removed."""
+"""Age at which the checkpoint of an abandoned slide is removed."""
 UNDER_WAY = ".under-way"
-"""Folder, inside that of the outputs, where they are made; they are moved when all are there."""
+"""Subfolder in which the outputs of a slide are written; they are moved once all are complete."""
 TAKEN = ("summary", "index")
-"""Names of the tables beside the outputs."""
+"""Names of the tables beside the outputs, which no slide may take."""
 LONGEST, LONGEST_BYTES = 64, 192
-"""A longer name is cut. Windows ends a path at 260 characters, and the name stands in it twice;
-others end a name at 255 bytes, and the longest of ours has 25 more than the slide's."""
+"""Longer names are cut. Windows limits a path to 260 characters, and the name occurs in it twice;
+other systems limit a name to 255 bytes, and our longest suffix adds 25."""
 DEVICES = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$"]
     + [f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"]
 )
-"""Names that Windows takes for devices, whatever the suffix."""
+"""Device names on Windows, which no file may have, whatever its suffix."""
 
 DOUBLE = (".mask", ".nuclei", ".ome", ".qc", ".thumb")
-"""Ends of a name with which `.ome.tif`, say, would mean another output."""
+"""Endings of a name that would turn one output into another, as `a.mask` does with `.ome.tif`."""
 
 State = Literal["started", "done", "failed"]
-Why = Literal["due", "done", "waiting"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of one slide.
+    """The state of one slide, and what is known of its last run.
 
     Parameters
     ----------
     name : str
-        What its outputs are called.
+        Stem of the names of its outputs.
     slide : str
-        Where it lay.
+        Its path.
     stamp : Stamp, optional
-        Of its files when it was measured; None where there were none.
+        Size and time of its files when it was measured; None if they could not be reached.
     fingerprint : str
-        Of its files; empty where they could not be read.
+        Hash of samples of its files; empty if they could not be read.
     made_with : dict
         Model, settings and version, as plain values.
     state : {"started", "done", "failed"}
-        A slide that stays "started" was cut off by a kill.
+        A slide that remains "started" was interrupted by a kill.
     tries : int
-        Runs in turn that did not end well, the present one included.
+        Number of unsuccessful runs in turn, including the present one.
     changed_at : str
         When the state was reached, ISO 8601, UTC.
     outputs : tuple of str
-        Files in the folder of the outputs.
+        Names of its files in the output folder.
     reason, trace : str
-        Why it failed, in one line; and where, if that was no fault of the slide.
+        One line that says why it failed; and the traceback, if that was a bug.
     same_as : str
-        Another slide that is the same to the last byte.
+        Name of another slide with identical content.
     figures : dict
-        Of the run record, what tables show; and a hint to the user, if there is one.
+        The part of the run record that the tables show, and a hint to the user, if any.
     pace : dict
-        Tiles per second, and the stage that was waited for most.
+        Tiles per second, and the stage that the run waited for most.
     """
 
     name: str
@@ -104,7 +103,7 @@ class Record:
     pace: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the record as JSON; ASCII, as a file's name may be no text."""
+        """Return the record as JSON; ASCII, because a file name need not be valid text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
 
     @classmethod
@@ -131,9 +130,9 @@ class Record:
         return record
 
     def _check(self) -> None:
-        """Refuse what `start` never writes: a record may lead to no other folder."""
-        for name, kind in _KINDS.items():
-            if not isinstance(getattr(self, name), kind):
+        """Refuse what `start` never writes: a record must not point into another folder."""
+        for name, value_type in _KINDS.items():
+            if not isinstance(getattr(self, name), value_type):
                 raise TypeError(f"{name} is {getattr(self, name)!r}")
         if self.state not in ("started", "done", "failed") or self.tries < 1 or not self.name:
             raise ValueError(f"state {self.state!r}, tries {self.tries}, name {self.name!r}")
@@ -153,18 +152,18 @@ _KINDS: dict[str, type] = {
 
 
 class Ledger:
-    """The records of a folder of outputs; one process at a time may change them.
+    """The records of an output folder; only one process at a time may change them.
 
     Parameters
     ----------
     folder : Path
-        Of the outputs; it exists.
+        The output folder, which exists.
     made_with : dict
         What a result depends on besides the slide, as plain JSON values.
     suffixes : tuple of str
-        Of the outputs wanted.
+        Suffixes of the requested outputs.
     complain : callable
-        Called with a line where a record cannot be read.
+        Called with one line for each record that cannot be read.
     """
 
     def __init__(
@@ -189,7 +188,7 @@ class Ledger:
         self.tidy()
         for path in sorted(records.glob("*.json")):
             if path.name.startswith("."):  # half-written when the process was killed
-                with suppress(OSError):  # of no use, and in nobody's way
+                with suppress(OSError):  # harmless if it stays
                     path.unlink(missing_ok=True)
                 continue
             try:
@@ -210,7 +209,9 @@ class Ledger:
         if before is not None:
             self._forget(before)
         if record.made_with == self.made_with:
-            record = replace(record, made_with=self.made_with)  # thousands share one
+            record = replace(
+                record, made_with=self.made_with
+            )  # saves memory: thousands share one dict
         self._records[record.name] = record
         self._by_slide[record.slide] = record.name
         if record.fingerprint:
@@ -236,7 +237,7 @@ class Ledger:
         return self.folder / RECORDS / f"{name}.json"
 
     def of(self, slide: Path) -> Record | None:
-        """Return the record of the slide at a place, if there is one."""
+        """Return the record of the slide at a path, or None."""
         name = self._by_slide.get(str(slide))
         return None if name is None else self._records[name]
 
@@ -245,11 +246,11 @@ class Ledger:
     ) -> Record | None:
         """Return the record of a slide that need not be measured now, or None.
 
-        With `retry` every failed slide is to be measured again, else only after a while.
-        A slide that lies elsewhere now, under the same file name, is still the same slide.
+        With `retry` every failed slide is due again at once, otherwise only after a while.
+        A slide that was moved but kept its file name is still the same slide.
         `under_way` names the records of slides that are being measured.
         """
-        self._taken_back.discard(str(slide))  # it is its turn again
+        self._taken_back.discard(str(slide))  # it is being handled now
         try:
             stamp = stamp_of(slide)
             record = self.of(slide)
@@ -258,7 +259,7 @@ class Ledger:
             if record is None or record.stamp is None or record.stamp != stamp:
                 record = self._same_slide(slide, stamp, fingerprint_of(slide))
         except OSError:
-            return None  # the run will tell why
+            return None  # its run will report the reason
         if record is None or record.made_with != self.made_with:
             return None
         if record.state == "done":
@@ -293,22 +294,22 @@ class Ledger:
         return since >= timedelta(seconds=TRY_AGAIN_S[record.tries - 1])
 
     def due_again(self, slide: Path) -> bool:
-        """Return whether a watch tries a slide once more.
+        """Return whether a watch should try a slide again.
 
-        It failed long ago, or was out of reach when it was its turn and may be there again.
+        Either it failed long enough ago, or it could not be reached and may be back by now.
         """
         if str(slide) in self._taken_back:
             return True
         record = self.of(slide)
         return record is not None and record.state == "failed" and self._try_again(record)
 
-    def cut_off(self, slide: Path) -> int:
-        """Return how many runs of a slide in turn ended without a word."""
+    def interrupted_runs(self, slide: Path) -> int:
+        """Return how many runs of a slide in turn were interrupted."""
         record = self.of(slide)
         return record.tries if record is not None and record.state == "started" else 0
 
     def start(self, slide: Path) -> tuple[Record, Record | None]:
-        """Note that a slide is being measured; return its record and the one before, if any."""
+        """Record that a slide is being measured; return its new record and any previous one."""
         before = self.of(slide)
         try:
             stamp, fingerprint = stamp_of(slide), fingerprint_of(slide)
@@ -339,45 +340,45 @@ class Ledger:
         )
         self._clear(name)
         try:
-            self._workshop(name).mkdir(parents=True, exist_ok=True)
+            self._work_folder(name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         return self._write(record), before
 
-    def _workshop(self, name: str) -> Path:
+    def _work_folder(self, name: str) -> Path:
         return self.folder / UNDER_WAY / name
 
     def tidy(self) -> None:
-        """Remove what was made and not published, but what runs that were cut off go on from."""
-        home = self.folder / UNDER_WAY
+        """Delete unpublished outputs; keep the checkpoints of interrupted runs."""
+        parent = self.folder / UNDER_WAY
         with suppress(OSError):
-            for workshop in list(home.iterdir()):
-                if time.time() - workshop.stat().st_mtime > STALE_S:
-                    shutil.rmtree(workshop, ignore_errors=True)
+            for work_folder in list(parent.iterdir()):
+                if time.time() - work_folder.stat().st_mtime > STALE_S:
+                    shutil.rmtree(work_folder, ignore_errors=True)
                 else:
-                    self._clear(workshop.name)
-            home.rmdir()
+                    self._clear(work_folder.name)
+            parent.rmdir()
 
     def _clear(self, name: str) -> None:
-        """Remove the outputs in the making; a checkpoint, in a folder of its own, stays."""
-        workshop = self._workshop(name)
+        """Delete the unfinished outputs of a slide; its checkpoint, in a subfolder, stays."""
+        work_folder = self._work_folder(name)
         with suppress(OSError):
-            for file in list(workshop.iterdir()):
+            for file in list(work_folder.iterdir()):
                 if file.is_file():
                     file.unlink()
-            workshop.rmdir()
+            work_folder.rmdir()
 
     def made_at(self, record: Record) -> list[Path]:
-        """Return where the outputs of a slide are made."""
-        return [self._workshop(record.name) / output for output in record.outputs]
+        """Return the temporary paths at which the outputs of a slide are written."""
+        return [self._work_folder(record.name) / output for output in record.outputs]
 
     def publish(self, record: Record) -> None:
-        """Move the outputs of a slide, which are all made, to where they belong, or none of them.
+        """Move the complete outputs of a slide to their final places: all of them, or none.
 
         Raises
         ------
         GlioError
-            One cannot be replaced: it may be open in a program.
+            An earlier output cannot be replaced: it may be open in a program.
         """
         made = self.made_at(record)
         move_all(made, [self.folder / file.name for file in made])
@@ -398,7 +399,7 @@ class Ledger:
         figures: dict[str, Any],
         pace: dict[str, Any],
     ) -> Record:
-        """Note that a slide is measured and its outputs are published."""
+        """Record that a slide is measured and its outputs are published."""
         record = self._write(
             replace(
                 record,
@@ -409,12 +410,12 @@ class Ledger:
                 pace=pace,
             )
         )
-        # the checkpoint too, but only now: a record that cannot be written costs no tile
-        shutil.rmtree(self._workshop(record.name), ignore_errors=True)
+        # removes the checkpoint, but only after the record has been written
+        shutil.rmtree(self._work_folder(record.name), ignore_errors=True)
         return record
 
     def failed(self, record: Record, reason: str, trace: str = "") -> Record:
-        """Note why a slide could not be measured."""
+        """Record why a slide could not be measured."""
         self._clear(record.name)
         return self._write(
             replace(
@@ -428,7 +429,7 @@ class Ledger:
         )
 
     def forget_vanished(self) -> None:
-        """Drop the starts of slides that are gone: they will not be measured again."""
+        """Delete the "started" records of slides that no longer exist."""
         for record in list(self):
             if record.state != "started" or is_there(Path(record.slide)):
                 continue
@@ -438,19 +439,19 @@ class Ledger:
                 self.take_back(record, None)
 
     def take_back(self, record: Record, before: Record | None) -> None:
-        """Undo a start, as the user stopped the run: it is no try."""
+        """Undo the start of a slide when the user stops the run; it does not count as a try."""
         self._clear(record.name)
         self._taken_back.add(record.slide)
         if before is not None:
             self._write(before)
             return
         self._forget(record)
-        with suppress(OSError):  # it stays as that of a run that was killed
+        with suppress(OSError):  # it stays "started", as after a kill
             self._path(record.name).unlink(missing_ok=True)
 
 
 def _file_name(title: str) -> str:
-    """Return a name for files: plain characters, no formula, no device, no suffix in its end."""
+    """Return a safe file name: printable, no formula, no device name, no misleading ending."""
     name = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in title)
     name = name[:LONGEST].encode()[:LONGEST_BYTES].decode(errors="ignore")
     name = name.rstrip(". ") or "slide"

@@ -1,4 +1,4 @@
-"""Many slides: each one measured once, whatever becomes of the others."""
+"""Measure each of many slides once, even if others fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gliorun import job, writers
 from gliorun.atomic import cannot_write, remove_leftovers
 from gliorun.batch import summary
 from gliorun.batch.failure import Failure, of_one_slide
-from gliorun.batch.ledger import MAX_CUT_OFF, Ledger, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger, Record
 from gliorun.errors import GlioError, StalledError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.pipeline import Progress, Waits
@@ -25,12 +25,12 @@ from gliorun.reading.files import stamp_of
 
 LOCK = ".lock"
 SUMMARY_EVERY_S = 20.0
-"""The tables are written anew after a slide, but not more often than this."""
+"""Least time between two rewrites of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A slide to be measured, and how; `record` notes that it was started."""
+    """A slide to measure, its plan, and its records for this run and the previous one."""
 
     path: Path
     plan: job.Plan
@@ -39,10 +39,10 @@ class Task:
 
 
 Feed = Iterable[Path | None]
-"""Slides in turn; None where there is none at the moment."""
+"""Yields slides to measure, and None when there is none at the moment."""
 Ended = tuple[Task, job.Outcome | Failure] | None
 Work = Callable[[Iterable[Task | None]], Generator[Ended]]
-"""Measures slides; yields each when it has ended, and None now and then while nothing has."""
+"""Measures slides; yields each one when it has ended, and None regularly while none has."""
 
 
 @dataclass(slots=True)
@@ -55,21 +55,21 @@ class Tally:
 
 
 def suffixes_of(formats: str) -> tuple[str, ...]:
-    """Return the suffixes of outputs named as `png,csv,html`, the thumbnail's added.
+    """Return the suffixes of formats such as `png,csv,html`, and that of the thumbnail.
 
     Raises
     ------
     UsageError
-        One is unknown, or there is none.
+        A format is unknown, or none is named.
     """
     names = [name.strip().lower().removeprefix(".") for name in formats.split(",")]
     suffixes = tuple(dict.fromkeys(f".{name}" for name in names if name))
-    known = ", ".join(suffix.removeprefix(".") for suffix in writers.WRITERS)
+    choices = ", ".join(suffix.removeprefix(".") for suffix in writers.WRITERS)
     if not suffixes:
-        raise UsageError(f"--format: names no output; known: {known}")
+        raise UsageError(f"--format: names no output; known: {choices}")
     for suffix in suffixes:
         if suffix not in writers.WRITERS:
-            raise UsageError(f"--format {suffix.removeprefix('.')}: unknown; known: {known}")
+            raise UsageError(f"--format {suffix.removeprefix('.')}: unknown; known: {choices}")
     return tuple(dict.fromkeys((*suffixes, writers.THUMBNAIL)))
 
 
@@ -77,12 +77,12 @@ def suffixes_of(formats: str) -> tuple[str, ...]:
 def opened(
     folder: Path, suffixes: tuple[str, ...], plan: job.Plan, complain: Callable[[str], None]
 ) -> Generator[Ledger]:
-    """Make a folder for the outputs of a plan if need be, and keep every other process out of it.
+    """Create the output folder if needed, and lock it against other processes.
 
     Raises
     ------
     GlioError
-        The folder cannot be written, another process does so, or there is no such model.
+        The folder cannot be written or another process uses it, or the model does not exist.
     """
     wanted = job.made_with(plan)
     try:
@@ -112,22 +112,22 @@ def opened(
 def run(
     feed: Feed, ledger: Ledger, plan: job.Plan, work: Work, reporter: Reporter, *, retry: bool
 ) -> Tally:
-    """Measure the slides of a feed that are due, and keep the tables of the folder up to date.
+    """Measure the slides of a feed that are due, and keep the tables in the folder up to date.
 
-    With `retry`, slides that failed before are measured again at once. A stop in the middle (any
-    exception) leaves a slide as it was before.
+    With `retry`, slides that failed before are measured again at once. If an
+    exception stops the run, the slide under way keeps its previous record.
 
     Raises
     ------
     GlioError
-        The folder cannot be written, or the model is unfit; never because of a slide.
+        The folder cannot be written, or the model cannot be used; no slide is a cause.
     """
     return _Run(ledger, plan, reporter, retry).run(feed, work)
 
 
 @dataclass(slots=True)
 class _Run:
-    """One run over a feed."""
+    """The state of one run over a feed."""
 
     ledger: Ledger
     plan: job.Plan
@@ -159,14 +159,14 @@ class _Run:
         return self.tally
 
     def _tasks(self, feed: Feed) -> Generator[Task | None]:
-        """Yield the slides that are due; one that may have ended an earlier run comes last."""
+        """Yield the slides that are due; those whose earlier runs were interrupted come last."""
         suspects: list[Path] = []
         for path in feed:
             if path is None:
                 while suspects:
                     yield from self._task(suspects.pop(0))
                 yield None
-            elif self.ledger.cut_off(path):
+            elif self.ledger.interrupted_runs(path):
                 suspects.append(path)
             else:
                 yield from self._task(path)
@@ -179,16 +179,16 @@ class _Run:
             self.tally.skipped += 1
             self.reporter.skipped(path, settled)
             return
-        cut_off = self.ledger.cut_off(path)
+        interrupted = self.ledger.interrupted_runs(path)
         record, before = self.ledger.start(path)
-        if cut_off >= MAX_CUT_OFF and not self.retry:
+        if interrupted >= MAX_INTERRUPTED and not self.retry:
             reason = (
-                f"{path}: {MAX_CUT_OFF} runs in turn were cut off while it was measured; "
+                f"{path}: {MAX_INTERRUPTED} runs in turn were cut off while it was measured; "
                 "run it without --watch to try again"
             )
             self._end(Task(path, self.plan, record, before), Failure(reason))
             return
-        # the ledger drops the checkpoint, once it has published what was made
+        # the ledger deletes the checkpoint once the outputs are published
         made = self.ledger.made_at(record)
         plan = replace(self.plan, outputs=made, keeps_checkpoint=True)
         task = Task(path, plan, record, before)
@@ -209,7 +209,7 @@ class _Run:
             except GlioError as error:
                 outcome = Failure(str(error))
         if isinstance(outcome, Failure) and outcome.vanished and not self.retry:
-            self._take_back(task)  # nothing that anybody could act on
+            self._take_back(task)  # the user can do nothing about it
             self.reporter.complain(f"{outcome.reason}; it is tried again when it is there")
             return
         if isinstance(outcome, Failure):
@@ -228,7 +228,7 @@ class _Run:
     def _refresh_summary(self) -> None:
         try:
             self._write_summary()
-        except GlioError as error:  # open in a program; the next slide brings the next chance
+        except GlioError as error:  # a program has it open; try again after the next slide
             self.reporter.complain(str(error))
 
     def _write_summary(self) -> None:
@@ -239,14 +239,14 @@ class _Run:
 
 
 def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | Failure:
-    """Return the outcome, or a failure if the slide is no longer what was measured."""
+    """Return the outcome, or a failure if the slide has changed while it was measured."""
     before = task.record.stamp
     try:
         unchanged = stamp_of(task.path) == before
     except OSError:
         if not isinstance(outcome, Failure):
-            return outcome  # a slide that was read to its end may be taken away
-        if before is None:  # it was out of reach from the start, and its run has said why
+            return outcome  # a slide may vanish after it was read to its end
+        if before is None:  # unreachable from the start, which its run has reported
             return replace(outcome, vanished=True)
         return Failure(f"{task.path}: vanished before it was measured", vanished=True)
     if unchanged or (before is None and isinstance(outcome, Failure)):
@@ -255,7 +255,7 @@ def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | F
 
 
 def figures_of(run: dict[str, Any]) -> dict[str, Any]:
-    """Return what the tables need of a run record; `--format json` writes all of it."""
+    """Return the part of a run record that the tables show; `--format json` writes all of it."""
     shown = ("density", "tiles", "scale", "seconds", "resumed_tiles")
     return {
         **{name: run.get(name) for name in shown},
@@ -268,7 +268,9 @@ def pace_of(run: dict[str, Any]) -> dict[str, Any]:
     """Return tiles, tiles per second and seconds waited by stage, from a run record."""
     seconds = run["seconds"]
     waited_s = {stage: seconds.get(f"waiting for {stage}", 0.0) for stage in ("reading", "network")}
-    tiles = max(0, run["tiles"]["measured"] - run["resumed_tiles"])  # those also hold some left out
+    tiles = max(
+        0, run["tiles"]["measured"] - run["resumed_tiles"]
+    )  # resumed tiles include left-out ones
     return {
         "tiles": tiles,
         "tiles_per_s": round(tiles / max(seconds["measure"], 1e-3), 2),
@@ -278,12 +280,12 @@ def pace_of(run: dict[str, Any]) -> dict[str, Any]:
 
 
 Tiles = Callable[[int, int, str], None]
-"""Called with tiles done, tiles in all, and what the run waits for most."""
+"""Called with tiles done, total tiles, and the stage that the run waits for most."""
 Say = Callable[[str], None]
 
 
-def here(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
-    """Return work that is done by this process, a slide at a time."""
+def local_work(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
+    """Return the function that measures slides in this process, one at a time."""
 
     @lru_cache(maxsize=1)
     def engine() -> Engine:
@@ -294,7 +296,7 @@ def here(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
             if task is None:
                 yield None
                 continue
-            engine()  # an unfit model is no fault of the slide
+            engine()  # open it here: a fault of the model must not count as one of the slide
             waits = Waits()
             outcome = attempt(task.path, task.plan, engine, _Step(tiles, waits), waits, say)
             if isinstance(outcome, Failure) and outcome.stalled:
@@ -306,7 +308,7 @@ def here(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Tells of a tile that is done."""
+    """Adds the bottleneck to the progress of a slide."""
 
     tiles: Tiles
     waits: Waits
@@ -323,5 +325,5 @@ def attempt(
     waits: Waits,
     say: Say,
 ) -> job.Outcome | Failure:
-    """Measure a slide, or tell why that is impossible."""
+    """Measure a slide, or return why it cannot be measured."""
     return of_one_slide(path, lambda: job.measure(path, plan, engine, progress, waits, say))

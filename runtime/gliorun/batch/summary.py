@@ -1,4 +1,4 @@
-"""The tables over all slides of a folder: summary.csv, and index.html with thumbnails."""
+"""Write the tables of all slides of a folder: summary.csv, and index.html with thumbnails."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ COLUMNS = (
 
 
 Row = dict[str, Any]
-"""What a table says of a slide, by column."""
+"""The values of one slide in the table, by column."""
 
 
 def write(folder: Path, records: list[Record]) -> None:
-    """Write both tables; each appears whole."""
+    """Write both tables, each atomically."""
     rows = [(record, _row(record)) for record in records]
     with replacing(folder / INDEX) as partial:
         _write_index(partial, rows)
-    with replacing(folder / TABLE) as partial:  # last: a spreadsheet may hold it open
+    with replacing(folder / TABLE) as partial:  # last, because a spreadsheet may hold it open
         _write_table(partial, [row for _, row in rows])
 
 
@@ -83,7 +83,7 @@ def _row(record: Record) -> Row:
 
 
 def _at(values: Any, *keys: str | int) -> Any:
-    """Return what lies under keys in plain values, or None: a record may be of another version."""
+    """Return the nested value under some keys, or None: another version may have written it."""
     for key in keys:
         try:
             values = values[key]
@@ -103,7 +103,7 @@ def _fixed(value: Any) -> str | None:
 
 
 def _summed(values: Any, leave_out: tuple[str, ...] = ()) -> float | None:
-    """Return the sum of the numbers in a dict, some left out; None if it is no dict."""
+    """Return the sum of the numbers in a dict without some keys; None if it is not a dict."""
     if not isinstance(values, dict):
         return None
     numbers = [_number(value) for name, value in values.items() if name not in leave_out]
@@ -111,7 +111,7 @@ def _summed(values: Any, leave_out: tuple[str, ...] = ()) -> float | None:
 
 
 def _fixed_seconds(stages: Any) -> str | None:
-    """Return how long the stages took; what was waited for is within them."""
+    """Return the duration of all stages; the waiting times are part of them."""
     waits = tuple(name for name in stages if "waiting" in name) if isinstance(stages, dict) else ()
     seconds = _summed(stages, waits)
     return None if seconds is None else f"{seconds:.1f}"
@@ -123,7 +123,7 @@ def _whole(value: float | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A slide that is done, as the index shows it."""
+    """A finished slide as the index page shows it."""
 
     name: str
     slide: str

@@ -1,4 +1,4 @@
-"""A folder that slides arrive in: each is handed on once it is whole."""
+"""Watch folders for slides, and yield each slide once its copy is complete."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gliorun.reading.files import NO_SLIDE, Complain, Stamp, find_slides, is_the
 from gliorun.reading.slide import Slide
 
 POLLS = 3
-"""Looks at the folder in the time after which a file counts as whole."""
+"""Number of times that the folder is listed within `settle_s`."""
 PATIENCE = 10
-"""A file that has not changed for so many times that time is handed on even if it does not open:
-then its run tells why."""
+"""A file unchanged for this many times `settle_s` is yielded even if it does not open, so that its
+run reports the reason."""
 LIST_S = 60.0
-"""What is waited for is listed again when it has changed, but not more often than this."""
+"""Least time between two lists of the slides that the watch waits for."""
 NAP_S = 0.2
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A slide in the folder, since when it has not changed, and whether it was handed on."""
+    """A slide in the folder, the time of its last change, and whether it was yielded."""
 
     stamp: Stamp
     since_s: float
@@ -38,101 +38,102 @@ def arriving(
     again: Callable[[Path], bool],
     reporter: Reporter,
 ) -> Generator[Path | None]:
-    """Yield slides for ever, each once it has not changed for `settle_s` and opens.
+    """Yield slides for ever, each one once it is unchanged for `settle_s` and opens.
 
-    Polling only, as no share of a network tells of its changes. None is yielded after each look.
+    The folder is polled, because network shares do not report changes. None is yielded after each
+    poll.
 
     Parameters
     ----------
     names : list of str
-        As for `find_slides`.
+        Files, folders and patterns, as for `find_slides`.
     leave_out : Path
         A folder that is not searched.
     settle_s : float
-        Seconds without a change after which a file counts as whole.
+        Seconds without a change after which a file counts as complete.
     again : callable
-        Whether a slide that was handed on is to be handed on once more.
+        Returns whether a slide that was yielded should be yielded again.
     reporter : Reporter
-        Is told when something is amiss and when it is over, and what is waited for.
+        Receives faults, their end, and the slides that the watch waits for.
     """
     seen: dict[Path, _Seen] = {}
-    amiss: dict[str, str] = {}
-    news = _News(reporter)
+    faults: dict[str, str] = {}
+    waiting_list = _WaitingList(reporter)
     while True:
         started_s = time.monotonic()
-        before, amiss = amiss, {}
-        seen = _look(names, leave_out, seen, amiss.__setitem__)
-        _tell_of_faults(before, amiss, reporter)
-        look_s = time.monotonic() - started_s
+        before, faults = faults, {}
+        seen = _poll(names, leave_out, seen, faults.__setitem__)
+        _report_faults(before, faults, reporter)
+        poll_s = time.monotonic() - started_s
         waiting: dict[Path, str] = {}
-        for path, known in seen.items():
-            if known.taken:
-                known.taken = not again(path)
+        for path, seen_slide in seen.items():
+            if seen_slide.taken:
+                seen_slide.taken = not again(path)
                 continue
-            reason = _why_not_yet(path, known, settle_s)
+            reason = _why_not_yet(path, seen_slide, settle_s)
             if reason:
                 waiting[path] = reason
             else:
-                known.taken = True
+                seen_slide.taken = True
                 yield path
-        news.tell(waiting)
+        waiting_list.report(waiting)
         yield None
-        _sleep(max(settle_s / POLLS, look_s))  # a slow share is not looked at all the time
+        _sleep(max(settle_s / POLLS, poll_s))  # do not poll a slow share without pause
 
 
-class _News:
-    """Tells what a watch waits for: when that has changed, but not more often than `LIST_S`."""
+class _WaitingList:
+    """Reports the slides that a watch waits for when they change, at most every `LIST_S`."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._told: dict[Path, str] = {}
+        self._reported: dict[Path, str] = {}
         self._due_s = float("-inf")
 
-    def tell(self, waiting: dict[Path, str]) -> None:
+    def report(self, waiting: dict[Path, str]) -> None:
         if not waiting:
-            self._told = {}
-        elif waiting != self._told and time.monotonic() >= self._due_s:
+            self._reported = {}
+        elif waiting != self._reported and time.monotonic() >= self._due_s:
             self._reporter.waiting(waiting)
-            self._told, self._due_s = waiting, time.monotonic() + LIST_S
+            self._reported, self._due_s = waiting, time.monotonic() + LIST_S
 
 
-def _tell_of_faults(before: dict[str, str], amiss: dict[str, str], reporter: Reporter) -> None:
-    """Tell what is amiss since the last look, and what no longer is."""
-    for name, fault in sorted(amiss.items()):
+def _report_faults(before: dict[str, str], faults: dict[str, str], reporter: Reporter) -> None:
+    """Report the faults that are new since the last poll, and those that are over."""
+    for name, fault in sorted(faults.items()):
         if before.get(name) != fault:
             reporter.complain(f"{name}: {fault}; waiting")
-    for name in sorted(before.keys() - amiss.keys()):
+    for name in sorted(before.keys() - faults.keys()):
         if before[name] == NO_SLIDE:
             reporter.back(f"{name}: holds slides now")
         elif is_there(Path(name)):
             reporter.back(f"{name}: is there again")
 
 
-def _look(
+def _poll(
     names: list[str], leave_out: Path, before: dict[Path, _Seen], complain: Complain
 ) -> dict[Path, _Seen]:
-    """Return the slides that are there, with what was known of those that have not changed."""
+    """Return the slides that exist now, with the earlier entries of those that are unchanged."""
     seen: dict[Path, _Seen] = {}
     for path in find_slides(names, leave_out, complain):
         try:
             stamp = stamp_of(path)
-        except FileNotFoundError:  # it has vanished, or its share has
+        except FileNotFoundError:  # the file or its network share has vanished
             complain(str(path), "not there")
             continue
         except OSError as error:
             complain(str(path), f"cannot be read ({error.strerror})")
             continue
-        known = before.get(path)
-        if known is None or known.stamp != stamp:
-            known = _Seen(stamp, time.monotonic())
-        seen[path] = known
+        seen_slide = before.get(path)
+        if seen_slide is None or seen_slide.stamp != stamp:
+            seen_slide = _Seen(stamp, time.monotonic())
+        seen[path] = seen_slide
     return seen
 
 
-def _why_not_yet(path: Path, known: _Seen, settle_s: float) -> str:
-    """Return why a slide is not handed on yet, nothing if it is."""
-    unchanged_s = time.monotonic() - known.since_s
-    if unchanged_s < settle_s or not _is_unchanged(path, known):
+def _why_not_yet(path: Path, seen_slide: _Seen, settle_s: float) -> str:
+    """Return why a slide must still wait, or "" if it is ready."""
+    unchanged_s = time.monotonic() - seen_slide.since_s
+    if unchanged_s < settle_s or not _is_unchanged(path, seen_slide):
         return f"unchanged for less than {settle_s:g} s"
     if unchanged_s >= PATIENCE * settle_s:
         return ""
@@ -142,10 +143,10 @@ def _why_not_yet(path: Path, known: _Seen, settle_s: float) -> str:
     return f"does not open yet: {fault.reason.removeprefix(f'{path}: ').partition('; ')[0]}"
 
 
-def _is_unchanged(path: Path, known: _Seen) -> bool:
+def _is_unchanged(path: Path, seen_slide: _Seen) -> bool:
     try:
-        return stamp_of(path) == known.stamp
-    except OSError:  # vanished, or out of reach for the moment
+        return stamp_of(path) == seen_slide.stamp
+    except OSError:  # vanished or temporarily unreachable
         return False
 
 
@@ -155,7 +156,7 @@ def _open(path: Path) -> None:
 
 
 def _sleep(seconds: float) -> None:
-    """Sleep in naps: on Windows only those can be interrupted."""
+    """Sleep in short naps, because on Windows a long sleep cannot be interrupted."""
     until_s = time.monotonic() + seconds
     while (left_s := until_s - time.monotonic()) > 0:
         time.sleep(min(left_s, NAP_S))

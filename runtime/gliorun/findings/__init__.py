@@ -1,1 +1,1 @@
-"""What is found on a finished map."""
+"""Findings on a finished map."""

@@ -21,8 +21,8 @@ def clusters(images: Sequence[tuple[str, str]]) -> list[Hashable]:
     An image of no known patient stands for itself. So do all images of a set of one patient; its
     interval then says nothing about other patients.
     """
-    found: list[Hashable] = [(patient, "" if patient else id_) for patient, id_ in images]
-    return found if len(set(found)) > 1 else [id_ for _, id_ in images]
+    patients: list[Hashable] = [(patient, "" if patient else id_) for patient, id_ in images]
+    return patients if len(set(patients)) > 1 else [id_ for _, id_ in images]
 
 
 def intervals_of_means(

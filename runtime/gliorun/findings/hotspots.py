@@ -87,14 +87,14 @@ def find_hot_spots(
     left, top, share, remaining = _fields(density, width, height)
     cell_width, cell_height = density.cell_l0
     squares = Squares(slide_width * scale.x_mpp / 1000, slide_height * scale.y_mpp / 1000)
-    found: list[HotSpot] = []
-    while len(found) < count and (best := remaining.max()) > SAME:
+    spots: list[HotSpot] = []
+    while len(spots) < count and (best := remaining.max()) > SAME:
         row, column = (int(i) for i in np.argwhere(remaining >= best - SAME)[0])
         x, y = float(left[column]), float(top[row])
         centre_um = (x + width / 2) * scale.x_mpp, (y + height / 2) * scale.y_mpp
-        found.append(
+        spots.append(
             HotSpot(
-                rank=len(found) + 1,
+                rank=len(spots) + 1,
                 minx=round(x),
                 miny=round(y),
                 width=round(x + width) - round(x),
@@ -107,7 +107,7 @@ def find_hot_spots(
         rows = np.abs(top - y) < height - SAME * cell_height
         columns = np.abs(left - x) < width - SAME * cell_width
         remaining[np.ix_(rows, columns)] = 0
-    return tuple(found)
+    return tuple(spots)
 
 
 def _fields(density: DensityMap, width: float, height: float) -> tuple[Array, Array, Array, Array]:

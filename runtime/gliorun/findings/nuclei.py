@@ -156,9 +156,9 @@ def nuclei_per_cell(nuclei: Iterable[Nucleus], density: DensityMap) -> NucleusCo
 
 def compare_counts(counts: NucleusCounts, density: DensityMap, scale: Scale) -> CountComparison:
     """Set the count-based density of a slide beside its area density."""
-    known = ~np.isnan(density.density)
-    count, area = counts.per_cell[known], density.nucleus_px[known]
-    valid = density.valid_px[known]
+    has_value = ~np.isnan(density.density)
+    count, area = counts.per_cell[has_value], density.nucleus_px[has_value]
+    valid = density.valid_px[has_value]
     cell_width, cell_height = density.cell_l0
     px_mm2 = cell_width * scale.x_mpp * cell_height * scale.y_mpp / density.cell_px**2 / 1e6
     total, total_area = int(counts.per_cell.sum()), int(area.sum())

@@ -1,7 +1,7 @@
-"""How far the run of a slide has come, kept beside its outputs, so that a killed run goes on.
+"""Checkpoints beside the outputs of a slide, from which an interrupted run resumes.
 
-A folder `.gliorun` holds two files a run, named by a key over what `identity` lists: the map so
-far, and the nucleus masks if an output needs them. Both are gone when the run is done.
+A folder `.gliorun` holds two files per run, named by a key over what `identity` lists: the map so
+far, and the nucleus masks if an output needs them. Both are deleted when the run is done.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from gliorun.reading.tiles import TileGrid
 FOLDER = ".gliorun"
 SUFFIXES = (".npz", ".masks", ".lock")
 STALE_S = 30 * 86_400
-"""Age at which what a run has left that never went on is removed."""
+"""Age at which the files of an abandoned run are deleted."""
 MOST_SHARE = 0.02
-"""Share of the time that saving may take; where it takes more, it is done less often."""
+"""Greatest share of the time spent on saving; slow saves are made less often."""
 
 
 class Checkpoint:
-    """The journal of one run. No result depends on it, so it raises no error.
+    """The checkpoint of one run. No result depends on it, so it never raises an error.
 
     Parameters
     ----------
     path : Path
         The archive; the masks lie beside it.
     every_s : float
-        Seconds between two savings.
+        Least seconds between two saves.
     """
 
     def __init__(self, path: Path, every_s: float) -> None:
@@ -49,14 +49,14 @@ class Checkpoint:
         self._masks: MaskStore | None = None
 
     def mask_store(self, grid: TileGrid, tile_px: int) -> MaskStore:
-        """Return a store of masks that the next run finds again."""
+        """Return a store of masks that a later run can resume."""
         self._masks = MaskStore(grid, tile_px, self._path.with_suffix(".masks"))
         return self._masks
 
     def restore(self, density: DensityMap) -> None:
-        """Fill an empty map and the masks with what was kept; nothing if it cannot be used.
+        """Fill an empty map and the masks from the checkpoint, if it is usable.
 
-        Tiles that could not be read are tried again.
+        Unreadable tiles are not restored, so that they are tried again.
         """
         try:
             with np.load(self._path) as kept:
@@ -67,13 +67,13 @@ class Checkpoint:
             if self._masks is not None:
                 self._masks.restore(places)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return  # none, or cut short by a power cut: start over
+            return  # missing, or truncated by a power cut: start over
         status[status == Status.UNREADABLE] = Status.NO_TISSUE
         density.nucleus_px[:], density.valid_px[:], density.status[:] = nucleus_px, valid_px, status
         self.restored_tiles = density.known_tiles()
 
     def note(self, density: DensityMap) -> None:
-        """Save the map if that is due."""
+        """Save the map if a save is due."""
         if time.monotonic() >= self._due:
             self.save(density)
 
@@ -81,7 +81,7 @@ class Checkpoint:
         """Save the map now, if the disk has room."""
         started = time.monotonic()
         with suppress(GlioError), replacing(self._path) as partial:
-            # the masks first: the archive vouches for them
+            # Sync the masks before writing the archive that points into them.
             places = np.empty((0, 4), np.int64) if self._masks is None else self._masks.places()
             np.savez(
                 partial,
@@ -96,10 +96,9 @@ class Checkpoint:
 
 @contextmanager
 def checkpoint(folder: Path, key: str, every_s: float) -> Generator[Checkpoint | None]:
-    """Give the checkpoint of a run whose outputs go to `folder`.
+    """Yield the checkpoint of a run whose outputs go to `folder`.
 
-    It is None where nothing can be kept: the folder cannot be written, or another process is at
-    the same run.
+    It is None if the folder cannot be written or another process has the same checkpoint open.
     """
     home = folder / FOLDER
     path = home / f"{key}.npz"
@@ -127,12 +126,12 @@ def checkpoint(folder: Path, key: str, every_s: float) -> Generator[Checkpoint |
         lock.release()
         if not path.exists():
             _remove(path.with_suffix(".lock"))
-            with suppress(OSError):  # other runs are kept there
+            with suppress(OSError):  # fails if it holds other checkpoints
                 home.rmdir()
 
 
 def _remove_stale(home: Path, key: str) -> None:
-    """Remove what runs left long ago, and a saving of this one that was cut short."""
+    """Delete the files of abandoned runs, and an interrupted save of this run."""
     before = time.time() - STALE_S
     for file in home.iterdir():
         with suppress(OSError):

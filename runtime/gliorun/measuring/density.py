@@ -19,9 +19,9 @@ CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)
 CLASS_NAMES = ("0–2 %", "2–4 %", "4–8 %", "8–16 %", "16–20 %", "20–100 %")
 NO_CLASS = -1
 MIN_VALID_SHARE = 0.1
-"""A cell with less valid area, inside the slide and not transparent, has no value."""
+"""A cell with a smaller share of valid area, inside the slide and opaque, has no value."""
 MOST_CELLS = 9_000_000
-"""Cells above which a map is refused: each takes some 160 bytes until all is written, 1.4 GB. The
+"""Most cells of a map: each takes about 160 bytes until the outputs are written, 1.4 GB in all. The
 largest slides, 100,000 x 80,000 px, have 8.9 million at a quarter of a tile of 120 px."""
 
 
@@ -33,7 +33,7 @@ def classify(density: ArrayLike) -> NDArray[np.int8]:
 
 
 class Status(IntEnum):
-    """What became of a tile; those after `MEASURED` hold tissue, as far as is known, but no value.
+    """The status of a tile; tiles above `MEASURED` hold tissue but have no value.
 
     PEN is ink or what has its colour, the black border of a scan or a pool of blood; BUBBLE the
     rim of an air bubble or other grey; BLANK neither stained nor structured; FOLD double tissue.
@@ -50,12 +50,12 @@ class Status(IntEnum):
 
     @property
     def words(self) -> str:
-        """Its name as people write it."""
+        """The name in plain words."""
         return self.name.lower().replace("_", " ")
 
 
 def check_cells(cell_px: int | None, tile_px: int) -> None:
-    """Raise UsageError unless cells of a side fill a tile; None stands for one cell a tile."""
+    """Raise UsageError unless `cell_px` divides the tile; None means one cell per tile."""
     if cell_px is not None and (cell_px < 1 or tile_px % cell_px):
         raise UsageError(
             f"a cell of {cell_px} px does not divide the tile of {tile_px} px; pass "
@@ -64,7 +64,7 @@ def check_cells(cell_px: int | None, tile_px: int) -> None:
 
 
 def _check_number(tiles: int, cell_px: int, tile_px: int) -> None:
-    """Raise GlioError if a map of so many tiles would hold more cells than memory may."""
+    """Raise GlioError if a map of so many tiles would have more cells than fit into memory."""
 
     def cells(side: int) -> int:
         return tiles * (tile_px // side) ** 2
@@ -109,7 +109,7 @@ class DensityMap:
     def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
         """Count a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8.
 
-        A tile added again replaces what it was; its status comes last, so that an interrupted
+        Adding a tile again replaces its counts. The status is set last, so that an interrupted
         tile counts as not yet measured.
         """
         n = self.cells_a_tile
@@ -120,11 +120,11 @@ class DensityMap:
         self.status[spec.row, spec.column] = Status.MEASURED
 
     def leave_out(self, spec: TileSpec, status: Status) -> None:
-        """Note why a tile was not measured; its cells have no value."""
+        """Record why a tile is not measured; its cells have no value."""
         self.status[spec.row, spec.column] = status
 
     def knows(self, spec: TileSpec) -> bool:
-        """Tell whether it is known of a tile what became of it."""
+        """Return whether a tile has been measured or left out."""
         return bool(self.status[spec.row, spec.column] != Status.NO_TISSUE)
 
     def known_tiles(self) -> int:
@@ -134,11 +134,7 @@ class DensityMap:
     def left_out(self) -> Counter[Status]:
         """Return how many tiles were left out for each reason."""
         counts = np.bincount(self.status.ravel(), minlength=len(Status)).tolist()
-        return +Counter({kind: counts[kind] for kind in Status if kind > Status.MEASURED})
-
-    def mark_unreadable(self, spec: TileSpec) -> None:
-        """Note that a tile could not be read; its cells have no value."""
-        self.leave_out(spec, Status.UNREADABLE)
+        return +Counter({status: counts[status] for status in Status if status > Status.MEASURED})
 
     @property
     def valid_share(self) -> NDArray[np.float64]:

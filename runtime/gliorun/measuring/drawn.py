@@ -1,4 +1,4 @@
-"""Where on a slide a tissue mask lies that somebody drew."""
+"""Place a hand-drawn tissue mask on its slide."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 from gliorun.reading.tiles import Box
 
 SAME_ASPECT = 0.02
-"""Relative difference of aspect up to which a mask is of the slide it is given for."""
+"""Greatest relative difference of aspect between a mask and its slide."""
 MOST_PX = 2**24
-"""Pixels that a mask of the bounds has at most, about, once it is laid on the whole scan area."""
+"""Approximate bound on the pixels of a mask once it covers the whole scan area."""
 
 
 def place_of(aspect: float, size_l0: tuple[int, int], bounds_l0: Box | None) -> Box | None:

@@ -1,4 +1,4 @@
-"""Nucleus masks of a slide's tiles, kept on disk while they are made: memory stays bounded."""
+"""Store the nucleus masks of the tiles on disk, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Mask = NDArray[np.uint8]
 class MaskStore:
     """Masks of the measured tiles of a grid, packed and deflated in a file.
 
-    A context manager; a file of its own, in the temporary folder, is gone at the end.
+    A context manager; without `path` it uses a temporary file, which is deleted at the end.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class MaskStore:
     tile_px : int
         Side of a mask in model px.
     path : Path, optional
-        File to go on with, or to make, instead of one of its own; it stays.
+        File to resume or create instead of a temporary one; it is not deleted.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class MaskStore:
         self._places[spec.row, spec.column] = (start, len(packed))
 
     def places(self) -> NDArray[np.int64]:
-        """Return row, column, start and length of every mask, (N, 4), once all are on the disk.
+        """Sync the file, and return row, column, start and length of every mask, (N, 4).
 
         Raises
         ------
@@ -89,11 +89,11 @@ class MaskStore:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._not_kept(error) from error
-        found = [(*place, *extent) for place, extent in self._places.items()]
-        return np.array(found, dtype=np.int64).reshape(-1, 4)
+        tile_boxes = [(*place, *extent) for place, extent in self._places.items()]
+        return np.array(tile_boxes, dtype=np.int64).reshape(-1, 4)
 
     def restore(self, places: NDArray[np.int64]) -> None:
-        """Take up the masks of a file that `places` told of; what was added later is cut off.
+        """Restore the masks that `places` lists; cut off whatever the file holds after them.
 
         Raises
         ------

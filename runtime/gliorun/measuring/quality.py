@@ -1,8 +1,8 @@
-"""Which tiles are fit to be measured: no ink, bubble, empty glass, fold or blur.
+"""Judge which tiles are fit to be measured: without ink, bubble, empty glass, fold or blur.
 
-The paper discards "blurry and artefact patches", but how is lost; measures and limits are ours.
-A tile is looked at in pixels of half a micrometre, or of its slide where those are coarser, so
-that a 20x slide is no more blurred than a 40x one, and in squares of 8 x 8 of them, 4 µm.
+The paper discards "blurry and artefact patches" without saying how; measures and limits are ours.
+A tile is judged in pixels of half a micrometre, or of its slide if those are coarser, so that a
+20x slide does not count as more blurred than a 40x one, and in squares of 8 x 8 of them, 4 µm.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gliorun.measuring import kernels
 from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic, White
 from gliorun.measuring.density import Status
 
-LOOK_MPP = 0.5
-"""Micrometres per pixel that a tile is looked at."""
+JUDGED_MPP = 0.5
+"""Micrometres per pixel at which the quality of a tile is judged."""
 STAINED = 0.03
 """Spread of the optical density over R, G and B from which a square is stained."""
 DOUBLE = 1.7
@@ -30,18 +30,18 @@ RED = 1.2
 REDDER = 1.5
 """The same, as a multiple of the slide's ground: muscle and keratin are red all over."""
 STRUCTURED = 12
-"""Levels across a square from which it is not smooth; noise and JPEG on glass span up to 10."""
+"""Range of levels in a square from which it is not smooth; noise and JPEG on glass reach 10."""
 LEAST_SPAN = 8
-"""Levels across a square from which it counts as an edge."""
+"""Range of levels in a square from which it counts as an edge."""
 LEAST_EDGES = 8
-"""Squares with an edge from which the focus of a tile can be told."""
+"""Least number of squares with an edge for judging the focus of a tile."""
 
 Squares = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
-    """What a tile may show and still be measured.
+    """Limits within which a tile is measured.
 
     Shares are of the tile's area inside the slide. Those with a largest value count only what
     fills 12 µm in every direction, so that no nucleus, however dark or blue, counts.
@@ -59,7 +59,7 @@ class QualityLimits:
     max_fold : float
         Share where tissue lies double.
     max_edge_px : float
-        Median width of edges in px of `LOOK_MPP` or of the slide: 1.9 to 2.7 in focus, 3.5 and
+        Median width of edges in px of `JUDGED_MPP` or of the slide: 1.9 to 2.7 in focus, 3.5 and
         more under a Gaussian blur of 1 µm.
     """
 
@@ -86,10 +86,10 @@ class QualityLimits:
             There is no such limit, or its value is out of range.
         """
         name, _, text = change.partition("=")
-        known = [field.name for field in fields(self)]
+        names = [field.name for field in fields(self)]
         try:
-            if name not in known:
-                raise ValueError(f"known: {', '.join(known)}")
+            if name not in names:
+                raise ValueError(f"known: {', '.join(names)}")
             value = float(text)
         except ValueError as error:
             raise UsageError(f"{change}: no limit as name=value ({error})") from error
@@ -99,9 +99,9 @@ class QualityLimits:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a tile shows, in the units of `QualityLimits`.
+    """The scores of a tile, in the units of `QualityLimits`.
 
-    `fold` and `edge_px` are NaN where they cannot be told: no stain to compare with, no edges.
+    `fold` and `edge_px` are NaN if there is no stain to compare with, or there are no edges.
     """
 
     pen: float
@@ -114,18 +114,18 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Why a tile is not fit to be measured, None if it is, and what that was judged by."""
+    """The reason why a tile is unfit to be measured, None if it is fit, and its scores."""
 
     reason: Status | None
     scores: Scores
 
 
 def shrink_of(tile_mpp: float, slide_mpp: float) -> int:
-    """Return how many px of a tile, at `tile_mpp` µm/px, make the side of a px to look at.
+    """Return how many px of a tile, at `tile_mpp` µm/px, make the side of a judged px.
 
     `slide_mpp` is the scale that the tile was scanned at; it may have been resampled since.
     """
-    return max(1, math.ceil(max(LOOK_MPP, slide_mpp) / tile_mpp - 0.05))
+    return max(1, math.ceil(max(JUDGED_MPP, slide_mpp) / tile_mpp - 0.05))
 
 
 def judge(
@@ -138,7 +138,7 @@ def judge(
     """Judge a tile as it was scanned, (H, W, 4) uint8 straight RGBA of any size.
 
     `shrink` is from `shrink_of`. `stain` is that of the whole slide; without it folds cannot be
-    told, and `white` is the level of the glass, 255 in each channel by default: on a scanner
+    detected, and `white` is the level of the glass, 255 in each channel by default: on a scanner
     whose glass is grey, grey is no fault. Of several reasons the first counts, in the order of
     `QualityLimits`.
     """
@@ -205,10 +205,10 @@ def _artefacts(density: NDArray[np.float64], least_red: float) -> tuple[Squares,
     return cold | black, warm, grey
 
 
-def solid_share(found: Squares, inside: Squares) -> float:
-    """Return the share of the squares inside the slide that are found with all that touch them."""
-    solid = np.ones((found.shape[0] + 2, found.shape[1] + 2), dtype=np.bool_)
-    solid[1:-1, 1:-1] = found | ~inside
+def solid_share(squares: Squares, inside: Squares) -> float:
+    """Return the share of squares inside the slide that are set, as are all their neighbours."""
+    solid = np.ones((squares.shape[0] + 2, squares.shape[1] + 2), dtype=np.bool_)
+    solid[1:-1, 1:-1] = squares | ~inside
     solid = solid[:-2] & solid[1:-1] & solid[2:]
     solid = solid[:, :-2] & solid[:, 1:-1] & solid[:, 2:]
     return float((solid & inside).sum()) / max(int(inside.sum()), 1)

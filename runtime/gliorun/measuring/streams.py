@@ -1,4 +1,4 @@
-"""The only threads."""
+"""The only threads of the pipeline."""
 
 from __future__ import annotations
 

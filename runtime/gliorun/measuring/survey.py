@@ -1,4 +1,4 @@
-"""What is known of a slide before its tiles are measured: scale, tissue, stain."""
+"""Survey a slide before its tiles are measured: scale, tissue, tiles, stain."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 
 OVERVIEW_PX = 2048
-"""Longest side of the overview that is kept, to be shown."""
+"""Longest side of the overview that is kept for the outputs."""
 STAIN_SAMPLES = 32
-"""Tiles that the stain is measured on, at most: they are kept in memory meanwhile."""
+"""Most tiles for measuring the stain, as all of them are held in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Survey:
-    """Where the tiles of a slide lie, and `chosen`, those with tissue in the order to read them.
+    """The tile grid of a slide, and `chosen`, the tiles with tissue in reading order.
 
-    `tissue` is what is measured, `stained` what was found on the overview; they differ where a
-    mask was given. `white` is the level of the glass, None where the overview shows none.
+    `tissue` is measured, `stained` was found on the overview; they differ if a mask was
+    given. `white` is the level of the glass, None where the overview shows none.
     """
 
     scale: Scale
@@ -87,7 +87,7 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
 
 
 def _check_size(slide: Slide, grid: TileGrid) -> None:
-    """Refuse an image that fills too little of a single tile for a value."""
+    """Refuse an image that fills too little of one tile to have a value."""
     sides = list(zip(slide.size_l0, grid.tile_l0, strict=True))
     inside = math.prod(min(side / of_tile, 1.0) for side, of_tile in sides)
     if inside < MIN_VALID_SHARE:
@@ -99,30 +99,30 @@ def _check_size(slide: Slide, grid: TileGrid) -> None:
 
 
 def _shown(overview: Rgba) -> Rgba:
-    """Return an overview at the size that is shown, at most `OVERVIEW_PX` a side."""
+    """Return the overview at the size of the outputs, at most `OVERVIEW_PX` a side."""
     height, width, _ = overview.shape
     shrink = max(1.0, max(height, width) / OVERVIEW_PX)
     return resized(overview, (max(1, round(width / shrink)), max(1, round(height / shrink))))
 
 
 def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
-    """Return the tiles of a slide at the model's scale."""
+    """Return the tile grid of a slide at the scale of the model."""
     scale = slide.scale(settings.mpp)
     return TileGrid.over(slide.size_l0, (scale.x_mpp, scale.y_mpp), card.tile_px, card.mpp)
 
 
 ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | Status]
 SegmentTiles = Callable[[Iterable[TileSpec], Iterable[Pixels]], Iterable[Mask]]
-"""Gives the mask of each tile, (H, W) uint8, not 0 on a nucleus, in order."""
+"""Yields the mask of each tile, (H, W) uint8, not 0 on a nucleus, in order."""
 
 
 def tile_reader(
     slide: Slide, card: ModelCard, scale: Scale, limits: QualityLimits | None, white: White | None
 ) -> ReadTile:
-    """Return a function that reads a tile as scanned, or tells why it cannot be measured.
+    """Return a function that reads a tile as scanned, or returns why it cannot be measured.
 
-    Its second argument is the stain of the slide, without which folds are not found. `white` is
-    the level of the glass that a tile is judged against.
+    Its second argument is the stain of the slide, without which folds are not detected. `white`
+    is the level of the glass, against which a tile is judged.
     """
     shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
 
@@ -148,7 +148,7 @@ def slide_stain(
 ) -> colour.StainStatistic | None:
     """Return the stain of a slide, from tiles spread evenly over its tissue.
 
-    Tiles that are not fit are passed over; they are counted when their turn comes. `segment` is
+    Unfit tiles are skipped here and counted when they are measured. `segment` is
     the network, on the places of tiles and their normalised pixels. While it waits for them,
     every processor reads.
     """

@@ -1,4 +1,4 @@
-"""Where a slide has tissue, seen on its overview."""
+"""Find the tissue of a slide on its overview."""
 
 from __future__ import annotations
 
@@ -151,19 +151,19 @@ def find_tissue(overview: Rgba, size_l0: tuple[int, int], scale: Scale) -> Tissu
     height, width = overview.shape[:2]
     pixel_um = max(size_l0[0] * scale.x_mpp / width, size_l0[1] * scale.y_mpp / height)
     opaque = overview[..., 3] >= OPAQUE
-    levels, found = _colour_levels(overview), np.empty((height, width), np.bool_)
+    levels, tissue = _colour_levels(overview), np.empty((height, width), np.bool_)
     counts = np.zeros(256, np.int64)
     for rows, around in _blocks(height):
         smooth = _smooth(levels[around], pixel_um)[_within(rows, around)]
         counts += np.bincount(smooth[opaque[rows]], minlength=256)
     threshold = _threshold(counts)
     for rows, around in _blocks(height):
-        found[rows] = _coloured(levels[around], threshold, pixel_um)[_within(rows, around)]
-    found &= opaque
+        tissue[rows] = _coloured(levels[around], threshold, pixel_um)[_within(rows, around)]
+    tissue &= opaque
     unread = overview[..., 3] == UNREAD
     inside = opaque | unread
     return Tissue(
-        found | unread,
+        tissue | unread,
         (width / size_l0[0], height / size_l0[1]),
         None if inside.all() else inside,
     )
@@ -200,11 +200,11 @@ def _smooth(levels: NDArray[np.uint8], pixel_um: float) -> NDArray[np.uint8]:
 def _coloured(levels: NDArray[np.uint8], threshold: int, pixel_um: float) -> Mask:
     """Return where levels of colourfulness are those of tissue."""
     smooth = _smooth(levels, pixel_um)
-    # smoothing carries colour past the rim, so both must be coloured
-    found = _filled(levels > threshold, round(PORE_UM / pixel_um)) & (smooth > threshold)
-    rim = np.nonzero(found & ~_shrunk(found, 1))
-    found[rim] = levels[rim] >= COVERED * _grown(smooth, RIM_PX)[rim]
-    return found
+    # Smoothing carries colour past the rim, so a pixel must be coloured before and after.
+    stained = _filled(levels > threshold, round(PORE_UM / pixel_um)) & (smooth > threshold)
+    rim = np.nonzero(stained & ~_shrunk(stained, 1))
+    stained[rim] = levels[rim] >= COVERED * _grown(smooth, RIM_PX)[rim]
+    return stained
 
 
 def _threshold(counts: NDArray[np.int64]) -> int:

@@ -1,1 +1,1 @@
-"""What a model is, where the shipped ones lie, and the engine that runs them."""
+"""Model cards, the shipped models, and the engine that runs them."""

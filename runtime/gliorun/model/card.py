@@ -1,4 +1,4 @@
-"""The model card: what a model expects, where it comes from, how well it was converted."""
+"""The model card: the input of a model, its origin, and how well it was converted."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gliorun.measuring.colour import StainStatistic
 from gliorun.reading.scale import MPP_RANGE
 
 FORMAT = 3
-"""3: colour is matched by the ground alone, and an IR gives levels."""
+"""In format 3 colour is matched by the ground alone, and an IR gives levels."""
 LEVELS_A_LOGIT = 16
-"""Steps of the level that a model gives a pixel, for each unit of the logit of its probability."""
+"""Number of levels per unit of the logit of the nucleus probability."""
 EVEN_LEVEL = 128
-"""The level of a pixel that is as likely nucleus as not."""
+"""The level of a pixel with a nucleus probability of one half."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What travels with a model, in the `rt_info` of its IR and beside a `.keras` file.
+    """The metadata of a model, stored in the `rt_info` of its IR or beside a `.keras` file.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class ModelCard:
     mpp : float
         Micrometres per pixel of the input.
     colour_target : StainStatistic or None
-        What the input's colour is normalised to; None for a model trained without.
+        The colour that the input is normalised to; None if the model was trained without.
     classes : tuple of str
         Meaning of mask values 0, 1, …
     training : dict
@@ -42,7 +42,7 @@ class ModelCard:
     weights_sha256 : str
         SHA-256 of the IR's `.bin`; empty beside a `.keras` file.
     nucleus_level : int
-        Level, 0 to 255, from which a pixel is nucleus.
+        Level, 0 to 255, from which a pixel counts as nucleus.
     precision : str
         "FP32" or "INT8" in an IR, empty beside a `.keras` file.
     parity : dict

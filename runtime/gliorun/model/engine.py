@@ -1,4 +1,4 @@
-"""The only module that knows OpenVINO."""
+"""Run a model; the only module that imports OpenVINO."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gliorun.processors import permitted, processors
 from gliorun.reading.files import check_file
 
 CARD_KEY = "gliorun_card"
-"""Entry of the IR's `rt_info` that holds the card as JSON."""
+"""Key in the `rt_info` of an IR under which the card lies as JSON."""
 
 CORES = {"any": "ANY_CORE", "performance": "PCORE_ONLY", "efficiency": "ECORE_ONLY"}
 PRECISIONS = ("f32", "bf16", "auto")
 POLL_MS = 500
-"""How often a wait looks up, for Ctrl-C and for its deadline."""
+"""Interval at which a wait checks for Ctrl-C and for its deadline."""
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 
 
 class HasPixels(Protocol):
-    """Anything with an input of the network: (tile_px, tile_px, 3) uint8, C-contiguous."""
+    """Any object whose `pixels` are an input: (tile_px, tile_px, 3) uint8, C-contiguous."""
 
     @property
     def pixels(self) -> Pixels: ...
@@ -44,25 +44,25 @@ T = TypeVar("T", bound=HasPixels)
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """On what and how a model runs; what is None follows from the machine.
+    """The device and options for running a model; None chooses a value for this machine.
 
     Parameters
     ----------
     device : str
         OpenVINO's name: CPU, GPU, NPU, AUTO, MULTI:GPU,CPU …
     requests : int, optional
-        Inferences under way at once.
+        Number of inferences submitted at once.
     streams : int, optional
-        Inferences that the device computes side by side.
+        Number of inferences that the device computes in parallel.
     threads : int, optional
         Processor threads of the network.
     cores : {"any", "performance", "efficiency"}
-        Kind of cores of a hybrid processor.
+        The cores of a hybrid processor to use.
     precision : {"f32", "bf16", "auto"}
-        Of the layers that are not quantised. "auto" is bf16 for a model that is not INT8, where
-        the processor has it: twice as fast, 0.02 points of density apart.
+        Precision of the layers that are not quantised. "auto" means bf16 for a model that is not
+        INT8, if the processor supports it: twice as fast, density within 0.02 points.
     timeout_s : float
-        Seconds after which an inference that has not come back is given up.
+        Seconds after which a hanging inference is given up.
     """
 
     device: str = "CPU"
@@ -82,16 +82,16 @@ class Compute:
         for name, number in counts.items():
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}; it must be at least 1")
-        for name, known in (("cores", tuple(CORES)), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name, choices in (("cores", tuple(CORES)), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; known: {', '.join(choices)}")
         if not 0 < self.timeout_s < math.inf:
             raise UsageError(f"timeout is {self.timeout_s:g} s; it must be above 0")
 
     def settled(self, card: ModelCard, able: list[str]) -> Compute:
-        """Return the same with the precision that a model gets on a device `able` to do so much.
+        """Return these options with the precision for a model on a device of capabilities `able`.
 
-        "auto" is left for an NPU alone, which has a precision of its own.
+        "auto" remains only for an NPU, which has its own precision.
         """
         precision = self.precision
         if "NPU" in self.device:
@@ -103,18 +103,18 @@ class Compute:
         return replace(self, precision=precision)
 
     def properties(self, most_threads: int | None = None) -> dict[str, Any]:
-        """Return what OpenVINO is told; the processor computes with `most_threads` if not said."""
-        told: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        """Return the properties for OpenVINO; `most_threads` is the default on a processor."""
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
         if self.precision != "auto":
-            told["INFERENCE_PRECISION_HINT"] = self.precision
+            properties["INFERENCE_PRECISION_HINT"] = self.precision
         if self.device == "CPU":
-            told["SCHEDULING_CORE_TYPE"] = CORES[self.cores]
+            properties["SCHEDULING_CORE_TYPE"] = CORES[self.cores]
         if self.streams is not None:
-            told["NUM_STREAMS"] = str(self.streams)
+            properties["NUM_STREAMS"] = str(self.streams)
         threads = self.threads or (most_threads if self.device == "CPU" else None)
         if threads is not None:
-            told["INFERENCE_NUM_THREADS"] = threads
-        return told
+            properties["INFERENCE_NUM_THREADS"] = threads
+        return properties
 
 
 EXACT = Compute(precision="f32")
@@ -122,11 +122,11 @@ EXACT = Compute(precision="f32")
 
 
 class Engine:
-    """A compiled model: tiles in, (tile, mask) out, in order, several under way at once.
+    """A compiled model: takes tiles, yields (tile, mask) in order, runs several at once.
 
     Requests form a ring: a new tile waits for the oldest request. A failing inference therefore
-    raises at its own tile, and one that does not come back is given up after `timeout_s`.
-    `compute` is what was asked for, with the precision that it came to.
+    raises at its own tile, and a hanging one is given up after `timeout_s`. `compute` holds the
+    requested options, with the precision that was chosen.
     """
 
     def __init__(
@@ -140,8 +140,8 @@ class Engine:
         self._ring = [compiled.create_infer_request() for _ in range(requests)]
 
     def choices(self) -> dict[str, str]:
-        """Return what the model runs on and how, as far as the device tells."""
-        told = {"requests": str(self.requests)}
+        """Return the device and options in use, as far as the device reports them."""
+        choices = {"requests": str(self.requests)}
         for what, name in (
             ("device", "EXECUTION_DEVICES"),
             ("precision", "INFERENCE_PRECISION_HINT"),
@@ -154,8 +154,8 @@ class Engine:
                 if isinstance(value, ov.Type):
                     value = value.get_type_name()
                 text = "+".join(value) if isinstance(value, list) else str(value)
-                told[what] = text.rpartition(".")[-1]
-        return told
+                choices[what] = text.rpartition(".")[-1]
+        return choices
 
     def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Mask]]:
         """Yield each tile with its mask, (tile_px, tile_px) uint8, 1 on a nucleus."""
@@ -185,15 +185,17 @@ class Engine:
                 batch = tile.pixels[None]
                 with _named_failure():
                     request.start_async({0: batch}, share_inputs=True)
-                under_way.append((tile, batch, request))  # keeps `batch` alive until it is done
+                under_way.append(
+                    (tile, batch, request)
+                )  # keeps `batch` alive until the inference is done
             while under_way:
                 yield take_oldest()
         finally:
             for _, _, request in under_way:
                 request.cancel()
-            deadline = self._deadline()  # one for all: each of them may hang
+            deadline = self._deadline()  # one deadline for all, because each may hang
             for _, _, request in under_way:
-                with suppress(RuntimeError, StalledError):  # cancelled, or it never comes back
+                with suppress(RuntimeError, StalledError):  # cancelled or hanging
                     self._wait(request, deadline)
 
     def _deadline(self) -> float:
@@ -216,7 +218,7 @@ class Engine:
 
 @contextmanager
 def _named_failure() -> Generator[None]:
-    """Turn what OpenVINO raises into a GlioError."""
+    """Turn an error of OpenVINO into a GlioError."""
     try:
         yield
     except RuntimeError as error:
@@ -233,12 +235,12 @@ class _Window:
 
 
 def read_card(model: ov.Model, path: Path) -> ModelCard:
-    """Return the card of an IR that has been read but not compiled.
+    """Return the card of an IR that was read but not compiled.
 
     Raises
     ------
     GlioError
-        There is no card, or not one of this format.
+        The IR has no card, or a card of another format.
     """
     if not model.has_rt_info(CARD_KEY):
         raise GlioError(f"{path}: has no model card; make it with 'glioexport convert'")
@@ -266,7 +268,7 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
     _check_shape(model, card, path)
     compute = compute or EXACT
     compute = compute.settled(card, _able(core, compute))
-    # OpenVINO counts the processors, and knows of no limit to the time on them
+    # OpenVINO counts processors but ignores limits on their time
     most_threads = processors() if processors() < permitted() else None
     try:
         compiled = core.compile_model(model, compute.device, compute.properties(most_threads))
@@ -277,13 +279,13 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
         ) from error
     requests = compute.requests
     if requests is None:
-        # one that waits behind each that is computed: a tenth faster with a small network
+        # one queued behind each running inference: a tenth faster with a small network
         requests = 2 * int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     return Engine(compiled, card, requests, compute)
 
 
 def compute_here(path: Path, compute: Compute) -> Compute:
-    """Return `compute` with the precision that the model at `path` gets on this machine.
+    """Return `compute` with the precision of the model at `path` on this machine.
 
     Raises
     ------
@@ -296,7 +298,7 @@ def compute_here(path: Path, compute: Compute) -> Compute:
 
 
 def _able(core: ov.Core, compute: Compute) -> list[str]:
-    """Return what the processor can do, as OpenVINO names it; nothing is known of other devices."""
+    """Return the processor's capabilities by OpenVINO's names; none for other devices."""
     if compute.device != "CPU":
         return []
     return list(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

@@ -1,4 +1,4 @@
-"""A field of a slide as people export it: one image without tiles, which is read whole."""
+"""Read an exported field of a slide: one image without tiles, held whole in memory."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ memory: half a gigabyte, 2.9 mm a side at 0.25 µm/px."""
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 COLOUR_MODES = {"RGB": "RGB", "RGBA": "RGBA", "P": "RGBA", "PA": "RGBA", "L": "RGB", "LA": "RGBA",
                 "1": "RGB", "YCbCr": "RGB"}  # fmt: skip
-"""What an image of each of pillow's modes is read as; those with an alpha keep it."""
+"""The mode to which each of pillow's modes is converted; alpha is kept."""
 ORIENTATION, FIRST_ON_ITS_SIDE = 274, 5
-"""The tag of TIFF and EXIF, and its values from which width and height change places."""
+"""The orientation tag of TIFF and EXIF, and its values that swap width and height."""
 UM_PER_INCH = 25_400
 
 
@@ -36,19 +36,19 @@ class Field:
 
 
 def read_field(path: Path) -> Field | None:
-    """Read an image without tiles whole; None if the file is none.
+    """Read an image without tiles whole; None if the file is not such an image.
 
     Raises
     ------
     GlioError
-        It is too large, damaged, or not in 8-bit colour.
+        The image is too large, damaged, or not in 8-bit colour.
     OSError
         It cannot be read from its disk.
     """
     with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is amiss is a refusal
+        warnings.simplefilter("ignore")  # pillow warns where we refuse
         is_tiff = file.read(4) in LAYOUTS
-        if is_tiff and not has_strips(path):  # a slide, though damaged: not for pillow
+        if is_tiff and not has_strips(path):  # a damaged slide, which pillow must not read
             return None
         try:
             image = Image.open(file, formats=FORMATS)
@@ -86,16 +86,18 @@ def _unread(path: Path, why: str) -> GlioError:
 
 
 def _upright(path: Path, image: Image.Image) -> Field:
-    """Decode an image and turn it as its orientation says."""
+    """Decode an image and turn it by its orientation tag."""
     orientation = image.getexif().get(ORIENTATION, 1)
     mpp = _stated_mpp(image)
     kind = str(image.format).lower()
-    if image.format in ("JPEG", "MPO"):  # damage that pillow paints over is refused
+    if image.format in ("JPEG", "MPO"):  # pillow hides some damage, which is refused here
         pixels = Image.fromarray(decoded_rgb(path.read_bytes()))
         pixels.getexif()[ORIENTATION] = orientation
     else:
         pixels = image
-    ImageOps.exif_transpose(pixels, in_place=True)  # loads it; a TIFF is turned by then
+    ImageOps.exif_transpose(
+        pixels, in_place=True
+    )  # this loads the pixels; pillow turns a TIFF itself
     if mpp is not None and orientation >= FIRST_ON_ITS_SIDE:
         mpp = mpp[::-1]
     mode = COLOUR_MODES[pixels.mode]
@@ -103,7 +105,7 @@ def _upright(path: Path, image: Image.Image) -> Field:
 
 
 def _stated_mpp(image: Image.Image) -> tuple[float, float] | None:
-    """Return µm/px of a resolution that only a microscope has; most state that of a printer."""
+    """Return µm/px if the stated resolution is that of a microscope, not of a printer."""
     try:
         x_mpp, y_mpp = (UM_PER_INCH / float(dots) for dots in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

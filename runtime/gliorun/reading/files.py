@@ -21,12 +21,12 @@ SUFFIXES = frozenset(
     (".svs", ".tif", ".tiff", ".ptif", ".ptiff", ".btf", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs",
      ".svslide", ".bif", ".czi", ".dcm")
 )  # fmt: skip
-"""Of the files that a folder is searched for: what OpenSlide reads."""
+"""Suffixes of the slides that are searched for in a folder: the formats of OpenSlide."""
 DICOM = ".dcm"
-"""A folder that holds such files is one slide, and they are its files; but one alone beside slides
-of another format is a slide by itself."""
+"""A folder that holds such files is one slide; but a single one beside slides of another format is
+a slide by itself."""
 NO_SUFFIX = re.compile(r"(\.\d+)?")
-"""What a DICOM file of no suffix ends in: nothing, or the last number of its identifier."""
+"""Suffix of a DICOM file without ".dcm": none, or the last number of its identifier."""
 DICOM_HEAD_BYTES, DICOM_MARK = 1024, slice(128, 132)
 WHOLE_SLIDE = b"\x02\x00\x02\x00UI\x1e\x001.2.840.10008.5.1.4.1.1.77.1.6"
 """Entry (0002,0002) in the head of a DICOM file: the class of images that are whole slides."""
@@ -73,7 +73,7 @@ def is_file(path: Path) -> bool:
 
 
 Complain = Callable[[str, str], None]
-"""Called with a name, and with what is amiss there."""
+"""Called with a name and the fault that it has."""
 
 
 def find_slides(names: Iterable[str], leave_out: Path, complain: Complain) -> Generator[Path]:
@@ -85,21 +85,21 @@ def find_slides(names: Iterable[str], leave_out: Path, complain: Complain) -> Ge
         Files, which need not exist; folders, searched with all they hold; patterns such as
         `scans/*.svs` or `scans/**/*.ndpi`.
     leave_out : Path
-        A folder that is not searched: what is written is no slide.
+        A folder that is not searched, because it holds outputs.
     complain : callable
         Called where a folder cannot be read, or a name stands for no slide.
     """
     seen: set[str] = set()
     for name in names:
-        found = False
+        holds_slides = False
         for path in _slides_of(name, leave_out, complain):
-            found = True
+            holds_slides = True
             path = _slide_of(path)
             key = os.path.normcase(path)
             if key not in seen:
                 seen.add(key)
                 yield path
-        if not found:
+        if not holds_slides:
             complain(name, NO_SLIDE)
 
 
@@ -108,7 +108,9 @@ def _slides_of(name: str, leave_out: Path, complain: Complain) -> Generator[Path
     if is_folder(path):
         yield from _walk(path, leave_out, complain)
     elif glob.has_magic(name) and not is_there(path):
-        wanted = SUFFIXES | {_suffix(name)}  # a field is taken where its suffix is spelt out
+        wanted = SUFFIXES | {
+            _suffix(name)
+        }  # a field is taken only if the pattern spells out its suffix
         for match in sorted(glob.glob(name, recursive=True)):  # noqa: PTH207, may be absolute
             path = absolute(match)
             if is_folder(path):
@@ -121,9 +123,9 @@ def _slides_of(name: str, leave_out: Path, complain: Complain) -> Generator[Path
 
 
 def _is_slide(path: Path, wanted: Collection[str] = SUFFIXES) -> bool:
-    """Tell whether a file that nobody has named is a slide, by its name where that is enough.
+    """Tell whether a file found in a folder is a slide, by its name if possible.
 
-    The maps that gliorun has written are none, wherever they lie.
+    A map that gliorun has written is not, wherever it lies.
     """
     if path.suffix.lower() in wanted:
         return not (is_file(path) and is_own_map(path))
@@ -140,17 +142,17 @@ def _is_dicom(path: Path) -> bool:
         with path.open("rb") as stream:
             head = stream.read(DICOM_HEAD_BYTES)
     except OSError:
-        return False  # what cannot be read and is not called a slide is taken for none
+        return False  # an unreadable file without the suffix of a slide is skipped
     return head[DICOM_MARK] == b"DICM" and WHOLE_SLIDE in head
 
 
 def _slide_of(path: Path) -> Path:
-    """Return the slide that a file belongs to: of DICOM its folder, mostly."""
+    """Return the slide that a file belongs to; for DICOM that is mostly the folder."""
     if not _is_dicom(path):
         return path
     try:
         names = os.listdir(path.parent)  # noqa: PTH208, names only
-    except OSError:  # it vanished just now
+    except OSError:  # it has just vanished
         return path
     family = (name for name in names if _may_be_dicom(name) and _is_dicom(path.parent / name))
     alone = len(list(islice(family, 2))) == 1
@@ -159,7 +161,7 @@ def _slide_of(path: Path) -> Path:
 
 
 def absolute(name: str | Path) -> Path:
-    """Return a path from the root."""
+    """Return the absolute path, with links and mapped drives as they were named."""
     return Path(os.path.abspath(name))  # noqa: PTH100, links and mapped drives stay as named
 
 
@@ -189,14 +191,14 @@ def _suffix(name: str) -> str:
 
 
 def title(path: Path) -> str:
-    """Return what a slide is called: its file's name without suffix, a DICOM slide's folder."""
+    """Return the name of a slide: its file name without suffix, or its DICOM folder."""
     return path.name if is_folder(path) else path.stem
 
 
 def followed(path: Path) -> Path:
-    """Return the file by which OpenSlide finds the folder of a MIRAX slide; others as they are.
+    """Return the path by which OpenSlide finds the folder of a MIRAX slide; other paths unchanged.
 
-    That is where a link leads, and the name in small letters where a file system knows no others.
+    Links are followed, and the name is in lower case if the file system ignores case.
     """
     if path.suffix.lower() != FOLDER_BESIDE:
         return path
@@ -207,7 +209,7 @@ def followed(path: Path) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of a slide, the one that it is named by first.
+    """Return the files of a slide, beginning with the one that names it.
 
     Raises
     ------
@@ -235,7 +237,7 @@ def _may_be_dicom(name: str) -> bool:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return what tells cheaply whether a slide has changed.
+    """Return a cheap stamp that shows whether a slide has changed.
 
     Raises
     ------
@@ -244,52 +246,54 @@ def stamp_of(path: Path) -> Stamp:
     """
     stats = [file.stat() for file in files_of(path)]
     if not all(stat.S_ISREG(s.st_mode) or stat.S_ISDIR(s.st_mode) for s in stats):
-        raise OSError(errno.EINVAL, "is a pipe or a device", str(path))  # which may block a reader
+        raise OSError(
+            errno.EINVAL, "is a pipe or a device", str(path)
+        )  # a pipe could block its reader
     return Stamp(sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats), len(stats))
 
 
 def fingerprint_of(path: Path) -> str:
-    """Return a hash of the sizes and of samples of the files of a slide, whatever its name.
+    """Return a hash of the sizes and of samples of the files of a slide, but not of its name.
 
-    Two slides of the same size differ in nearly every compressed byte, so some are enough; but not
-    for a copy that was damaged on its way: `same_content` reads both to their end.
+    Two slides of the same size differ in nearly every compressed byte, so samples are enough. They
+    cannot detect a damaged copy: `same_content` compares every byte.
 
     Raises
     ------
     OSError
         A file has vanished or cannot be read.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files_of(path):
         size = file.stat().st_size
-        found.update(
+        digest.update(
             f"{file.suffix if file == path else file.name} {size}\n".encode(errors="replace")
         )
         with file.open("rb") as stream:
             for k in range(SAMPLES):
                 stream.seek(max(0, size - SAMPLE_BYTES) * k // (SAMPLES - 1))
-                found.update(stream.read(SAMPLE_BYTES))
+                digest.update(stream.read(SAMPLE_BYTES))
                 if size <= SAMPLE_BYTES:
                     break
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
-def same_content(one: Path, other: Path) -> bool:
+def same_content(path: Path, other: Path) -> bool:
     """Tell whether two slides are the same to the last byte; False where one cannot be read."""
     try:
-        pairs = list(zip(files_of(one), files_of(other), strict=True))
+        pairs = list(zip(files_of(path), files_of(other), strict=True))
         return all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
-    except (OSError, ValueError):  # out of reach, or of another number of files
+    except (OSError, ValueError):  # unreachable, or another number of files
         return False
 
 
 def check_file(path: Path, noun: str, way_out: str) -> None:
-    """Refuse a file that is not there or cannot be read; `noun` is what it should be.
+    """Refuse a missing or unreadable file; `noun` says what it should be.
 
     Raises
     ------
     GlioError
-        One of both.
+        The file is missing or unreadable.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):

@@ -1,4 +1,4 @@
-"""Image files that people hand over: tiles, labels, masks."""
+"""Read image files that users provide: tiles, labels, masks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 NO_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What pillow raises of a file that is no image, is damaged, or would not fit into memory."""
+"""The errors of pillow for a file that is no image, is damaged, or does not fit into memory."""
 COLOURS = ("RGB", "RGBA", "RGBX", "LA", "PA")
-"""Modes of pillow of several channels that hold the values of the file as they are."""
+"""Multi-channel modes of pillow that keep the file's values unchanged."""
 
 
 def open_upright(path: Path) -> Image.Image:
@@ -47,7 +47,7 @@ def read_labels(path: Path) -> NDArray[Any]:
             raise ValueError("16 bits in several channels; save it in one channel, or with 8 bits")
         image = ImageOps.exif_transpose(opened)
     if len(image.getbands()) > 1 and image.mode not in COLOURS:
-        image = image.convert("RGB")  # inks, or lightness and hue: 0 is not black
+        image = image.convert("RGB")  # in these modes 0 is not black
     labels = np.asarray(image)
     if labels.ndim == 3:
         colours = labels[..., : len(image.mode.removesuffix("A").removesuffix("X"))]

@@ -1,11 +1,11 @@
-"""Level 0 of a slide that is a TIFF of JPEG tiles, decoded tile by tile.
+"""Decode level 0 of a TIFF of JPEG tiles directly, tile by tile.
 
-OpenSlide says what a slide is and how it looks. But it draws every region pixel by pixel onto a
-canvas, which costs three times what decoding does; here the rows of the tiles are copied, to the
-same bytes. `Slide` makes sure of that on every slide, and asks OpenSlide for all that is `None`.
+OpenSlide defines how a slide looks. But it draws every region pixel by pixel onto a canvas, which
+takes three times as long as decoding; here the rows of the tiles are copied, which gives the same
+bytes. `Slide` verifies that on every slide, and asks OpenSlide wherever this module returns None.
 
-The decoder is simplejpeg's, as it refuses what OpenSlide refuses: to most others, damaged tiles
-that libjpeg only warns of are grey or striped pixels like any others.
+The decoder is simplejpeg, because it refuses the damaged tiles that OpenSlide refuses. Most other
+decoders turn them into grey or striped pixels where libjpeg only warns.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ Place = tuple[int, int, int, int]
 JPEG, CONTIGUOUS = 7, 1
 """Compression and planar configuration of a TIFF."""
 COLOUR_SPACES = {2: "RGB", 6: "YCbCr"}
-"""What the JPEG tiles of a TIFF's photometric interpretation hold."""
+"""Colour space of the JPEG tiles, by the photometric interpretation of the TIFF."""
 LARGEST_PX = 2048
-"""Side of a tile above which a slide is left to OpenSlide."""
+"""Largest side of a tile; slides with larger tiles are left to OpenSlide."""
 START_OF_IMAGE = b"\xff\xd8"
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
-"""A JPEG marker but for its last byte, which is 0 for RGB and 1 for YCbCr."""
+"""A JPEG marker without its last byte, which is 0 for RGB and 1 for YCbCr."""
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it quotes slides on stderr
+logging.getLogger("tifffile").addHandler(
+    logging.NullHandler()
+)  # otherwise it prints the content of slides to stderr
 
 
 def decoded_rgb(content: bytes) -> NDArray[np.uint8]:
@@ -45,7 +47,7 @@ def decoded_rgb(content: bytes) -> NDArray[np.uint8]:
     Raises
     ------
     ValueError
-        It is damaged, also where other decoders would leave pixels grey.
+        It is damaged, even if other decoders would only leave pixels grey.
     """
     pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, "RGB")
     return pixels
@@ -54,7 +56,7 @@ def decoded_rgb(content: bytes) -> NDArray[np.uint8]:
 class JpegTiles:
     """The JPEG tiles of level 0; all reader threads share them.
 
-    Tiles that stick out of what is read are kept for its neighbours, the latest ones.
+    Tiles that reach beyond the region read are cached for its neighbours; the oldest are dropped.
     """
 
     def __init__(self, path: Path, cache_mb: float) -> None:
@@ -63,7 +65,7 @@ class JpegTiles:
         Raises
         ------
         ValueError
-            It is no TIFF whose first page is of JPEG tiles, 8-bit and in colour.
+            The first page is not made of JPEG tiles in 8-bit colour, or the file is no TIFF.
         """
         first = next(directories(path), None)
         if first is None or not first.is_bounded:
@@ -101,7 +103,7 @@ class JpegTiles:
             self._files.pop().close()
 
     def samples(self, count: int) -> list[Place]:
-        """Return where some tiles lie: the longest, spread over the slide, and the last one."""
+        """Return the places of some tiles: the longest, spread over the slide, and the last one."""
         parts = np.array_split(np.arange(len(self._lengths)), min(count, len(self._lengths)))
         chosen = {int(part[self._lengths[part].argmax()]) for part in parts}
         width, height = self.tile_px
@@ -113,7 +115,7 @@ class JpegTiles:
     def read(self, place: Place) -> Rgba | None:
         """Return a part of level 0, (height, width, 4) uint8 straight RGBA, 0 outside the slide.
 
-        None stands for what is missing, damaged or odd in any way.
+        None means that a tile is missing, damaged or unusual in any way.
         """
         left, top, width, height = place
         right, bottom = min(left + width, self.size_px[0]), min(top + height, self.size_px[1])
@@ -138,7 +140,7 @@ class JpegTiles:
         with self._lock:
             tile = self._kept.pop(index, None)
             if tile is not None:
-                self._kept[index] = tile  # now the latest
+                self._kept[index] = tile  # now the most recent
                 return tile
         try:
             tile = self._decoded(self._encoded(index))

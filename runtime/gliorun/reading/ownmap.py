@@ -1,4 +1,4 @@
-"""Which OME-TIFFs gliorun has written: results, and no slides."""
+"""Recognise the OME-TIFFs that gliorun has written, which are not slides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import tifffile
 
 SUFFIX, MARK = ".ome.tif", 'Creator="gliorun '
-"""How the maps of gliorun end, and what their OME-XML holds."""
+"""Endings of the maps of gliorun, and the mark in their OME-XML."""
 
 
 def is_own_map(path: Path) -> bool:
@@ -17,5 +17,5 @@ def is_own_map(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as tiff:
             return MARK in tiff.pages.first.description
-    except Exception:  # whatever a parser may make of an odd file: its own run tells
+    except Exception:  # a parser may fail in any way on an odd file, which its own run reports
         return False

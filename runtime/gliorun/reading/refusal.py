@@ -1,4 +1,4 @@
-"""Why OpenSlide does not open a file, and what helps."""
+"""Explain why OpenSlide does not open a file, and what helps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPRESSIONS: dict[int | None, str] = {
     34925: "LZMA",
     34933: "PNG",
 }
-"""What OpenSlide does not read in a TIFF; JPEG 2000 only in Aperio's."""
+"""Compressions that OpenSlide does not read in a TIFF; JPEG 2000 only in that of Aperio."""
 UNKNOWN_REGIONS = (
     "a Ventana slide that does not say where its scanned regions lie; export it again from the "
     "scanner's program"
@@ -47,11 +47,11 @@ SIGNS = (
         "DICOM compressed in a way that OpenSlide does not read; convert it to DICOM of JPEG",
     ),
 )
-"""Words of OpenSlide's, and what a file of which it says so is, with what helps."""
+"""Messages of OpenSlide, and for each what is wrong with the file and what helps."""
 
 
 def why_unknown(path: Path) -> str:
-    """Say what a file is, that OpenSlide knows no format of."""
+    """Describe a file whose format OpenSlide does not know."""
     suffix = path.suffix.lower()
     if suffix == FOLDER_BESIDE and not path.with_suffix("").is_dir():
         return f"the folder {path.stem} with its pixels is not beside it; copy it there"
@@ -65,7 +65,7 @@ def why_unknown(path: Path) -> str:
 
 
 def why_not_opened(path: Path, said: str) -> str:
-    """Say what is wrong with a file of a format that OpenSlide knows; `said` are its words."""
+    """Describe the fault of a file that OpenSlide recognises; `said` is its message."""
     if "TIFF compression" in said:
         compression = next((image.compression for image in directories(path)), None)
         if compression in COMPRESSIONS:
@@ -78,7 +78,7 @@ def why_not_opened(path: Path, said: str) -> str:
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM, of a slide or of anything."""
+    """Tell whether a file is DICOM, whether of a slide or not."""
     with path.open("rb") as file:
         file.seek(DICOM_MARK_AT)
         return file.read(len(DICOM_MARK)) == DICOM_MARK

@@ -1,4 +1,4 @@
-"""How many micrometres a pixel of a slide measures, and whether that can be."""
+"""Find the scale of a slide in micrometres per pixel, and check that it is plausible."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from gliorun.errors import GlioError, UsageError
 
 MPP_RANGE = (0.1, 4.0)
-"""Micrometres per pixel of a slide or a model: an oil immersion lens of 100x gives the first."""
+"""Least and largest micrometres per pixel; a 100x oil immersion lens gives the least."""
 SAME_SCALE = 0.02
 """Up to this relative difference a slide counts as being at the model's scale: one slide pixel
 is one model pixel, nothing is resampled, and the tile's physical side is off by as much."""
 SAME_MPP = 0.05
-"""Relative difference up to which a scale that is given says the same as the slide."""
+"""Relative difference up to which a given scale agrees with that of the slide."""
 COARSEST = 2.5
 """A slide may be this many times coarser than the model's pixels; then nuclei are a few px."""
 COARSE = 1.3
-"""From so many times on small nuclei may be missed."""
+"""From this ratio on, small nuclei may be missed."""
 SQUARE = 1.2
-"""How many times as wide as high, or the other way round, a pixel may be without a word."""
+"""Greatest ratio of the sides of a pixel without a warning."""
 APERIO_CAMERA_UM, CAMERA_UM = (7.0, 14.0), (4.0, 14.0)
 """µm per pixel × objective power: the width that the camera's pixel would need if nothing stood
 between it and the objective. Aperio, and what is written in its format, has 10 (0.25 at 40x, 0.5
@@ -31,7 +31,7 @@ MPP_X, MPP_Y = "openslide.mpp-x", "openslide.mpp-y"
 OBJECTIVE_POWER, VENDOR = "openslide.objective-power", "openslide.vendor"
 
 Properties = Mapping[str, str]
-"""What a slide says of itself, by OpenSlide's names."""
+"""The properties of a slide, by the names of OpenSlide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class Scale:
 
 
 def check_mpp(mpp: float | None) -> None:
-    """Raise UsageError unless micrometres per pixel that were typed, if any, are sane."""
+    """Raise UsageError if micrometres per pixel were given but are implausible."""
     low, high = MPP_RANGE
     if mpp is not None and not low <= mpp <= high:  # also refuses NaN
         raise UsageError(f"mpp is {mpp:g} µm per pixel; it must lie from {low} to {high}")
 
 
 def stated_scale(properties: Properties) -> Scale | None:
-    """Return what a slide says of its scale, sane or not; None if it says nothing."""
+    """Return the scale that a slide states, plausible or not; None if it states none."""
     try:
         return Scale(float(properties[MPP_X]), float(properties[MPP_Y]), "slide")
     except (KeyError, ValueError):
@@ -59,14 +59,14 @@ def stated_scale(properties: Properties) -> Scale | None:
 
 
 def scale_of(path: Path, properties: Properties, typed_mpp: float | None) -> Scale:
-    """Return the scale of a slide, `typed_mpp` before what the slide says.
+    """Return the scale of a slide; `typed_mpp` overrides the one that it states.
 
     Raises
     ------
     UsageError
-        `typed_mpp` is not sane.
+        `typed_mpp` is implausible.
     GlioError
-        There is no scale, or not a sane one.
+        The slide states no scale, or an implausible one.
     """
     check_mpp(typed_mpp)
     if typed_mpp is not None:
@@ -84,7 +84,7 @@ def scale_of(path: Path, properties: Properties, typed_mpp: float | None) -> Sca
 
 
 def objective_power(properties: Properties) -> float | None:
-    """Return the magnification of the objective that a slide names; None without a number."""
+    """Return the magnification that a slide states; None if it is not a number."""
     try:
         return float(properties[OBJECTIVE_POWER])
     except (KeyError, ValueError):
@@ -94,7 +94,7 @@ def objective_power(properties: Properties) -> float | None:
 def check_scale(
     path: Path, properties: Properties, scale: Scale, model_mpp: float
 ) -> Generator[str]:
-    """Yield a warning for each thing that makes the scale of a slide doubtful for a model.
+    """Yield a warning for each reason to doubt the scale of a slide.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The only module that opens slides.
 
-OpenSlide says what a slide is and how it looks; `jpegtiles` only gets to the same bytes sooner.
+OpenSlide defines how a slide looks; `jpegtiles` only gives the same bytes faster.
 """
 
 from __future__ import annotations
@@ -30,15 +30,14 @@ Rgba = NDArray[np.uint8]
 BLOCK_PX = 2048
 """Side of the blocks that an overview is read in, so that memory does not grow with the slide."""
 SMALLEST_PX = 64
-"""Side below which a block of an overview that cannot be read is given up."""
+"""Side below which an unreadable block of an overview is no longer divided."""
 MOST_FAILURES = 100
-"""Reads of an overview that may fail before what cannot be read is no longer looked at in parts:
-each takes the time of opening the slide anew, and of a slide that is damaged all over there would
-be thousands."""
+"""Failed reads of an overview after which unreadable blocks are no longer divided: each failure
+reopens the slide, and a slide that is damaged everywhere would cause thousands."""
 UNREAD = 1
 """Alpha of overview pixels that cannot be read."""
 DICOM_SERIES = "dicom.SeriesInstanceUID"
-"""Property that all files of a DICOM slide share."""
+"""Property with the same value in all files of a DICOM slide."""
 BOUNDS = (
     openslide.PROPERTY_NAME_BOUNDS_X,
     openslide.PROPERTY_NAME_BOUNDS_Y,
@@ -46,18 +45,18 @@ BOUNDS = (
     openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
 )
 PLAIN_VENDORS = ("aperio", "generic-tiff")
-"""Vendors, as OpenSlide names them, whose TIFF tiles lie side by side as in any TIFF."""
+"""Vendors, by OpenSlide's names, whose TIFF tiles form a plain grid."""
 POINTS_ELSEWHERE = "hamamatsu"
-"""Vendor whose TIFFs point to their images in a way of their own, and have no tiles."""
+"""Vendor whose TIFFs have a directory of their own and no tiles."""
 PROOFS = 12
-"""Tiles that must come out of `jpegtiles` as out of OpenSlide before it is trusted."""
+"""Number of tiles that must be equal from `jpegtiles` and OpenSlide before it is used."""
 
 
 class FieldImage(openslide.ImageSlide):
-    """A field as OpenSlide shows slides: of one level, held in memory."""
+    """A field with the interface of an OpenSlide slide: one level, held in memory."""
 
     def __init__(self, field: Field) -> None:
-        """Wrap what was read."""
+        """Wrap an image that was read."""
         super().__init__(field.image)
         self._properties = {openslide.PROPERTY_NAME_VENDOR: field.kind}
         if field.mpp is not None:
@@ -66,15 +65,15 @@ class FieldImage(openslide.ImageSlide):
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """Its format, and its scale if it states one."""
+        """The format of the image, and its scale if it states one."""
         return self._properties
 
 
 class Slide:
     """One whole-slide image, or a field of one; all reader threads share it.
 
-    `size_l0` is the width and height of level 0 in px. `jpeg_tiles` are those that need not go
-    through OpenSlide, None where all do.
+    `size_l0` is the width and height of level 0 in px. `jpeg_tiles` decodes tiles
+    without OpenSlide; it is None if that is impossible.
 
     An OpenSlide handle is dead after its first read error, so such a read re-opens the file and
     tries once more. Associated images (label, macro) are never opened.
@@ -83,7 +82,7 @@ class Slide:
     def __init__(self, path: Path, *, cache_mb: float = 32) -> None:
         """Open a slide; `cache_mb` bounds the decoded pixels that are kept for neighbours.
 
-        Of DICOM the path may be the folder, or any file in it.
+        For DICOM the path may be the folder or any file in it.
         """
         self.path = path
         self._cache = openslide.OpenSlideCache(int(cache_mb * 2**20))
@@ -91,7 +90,7 @@ class Slide:
         try:
             self._file = _file_of(path)
             self._handle = self._open()
-            # a handle that has met an error answers nothing any more, so these are asked for once
+            # after an error a handle answers no queries, so these are read once
             width, height = self._handle.dimensions
             self.size_l0 = (width, height)
             self._downsamples = self._handle.level_downsamples
@@ -103,12 +102,12 @@ class Slide:
                 f"{path}: cannot be read ({error.strerror}); check that you may read it"
             ) from error
         self.jpeg_tiles = self._proven_tiles(cache_mb)
-        if self.jpeg_tiles is not None:  # which keeps what was decoded from now on
+        if self.jpeg_tiles is not None:  # from now on decoded tiles are cached
             self._cache = openslide.OpenSlideCache(0)
             self._handle.set_cache(self._cache)
 
     def _open(self) -> openslide.AbstractSlide:
-        """Open the slide with OpenSlide, or a field that OpenSlide knows no format of."""
+        """Open the slide with OpenSlide, or as a field if OpenSlide does not know the format."""
         try:
             handle = openslide.OpenSlide(self._file)
         except openslide.OpenSlideUnsupportedFormatError as error:
@@ -137,15 +136,15 @@ class Slide:
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """What the file says of itself; much of it may name a patient, so pick."""
+        """The properties of the file. Many may identify a patient, so use only selected ones."""
         return self._properties
 
     @property
     def bounds_l0(self) -> Box:
-        """The part of the scan area that was scanned, as the file says; all of it if it says none.
+        """The part of the scan area that was scanned, as the file states it; by default all of it.
 
-        QuPath shows this part alone and counts from its corner. It takes the bounds from OpenSlide,
-        all four or none.
+        QuPath shows only this part and counts from its corner. It takes the bounds from OpenSlide,
+        if all four exist.
         """
         width_l0, height_l0 = self.size_l0
         try:
@@ -158,26 +157,26 @@ class Slide:
         return left, top, right, bottom
 
     def scale(self, override_mpp: float | None = None) -> Scale:
-        """Return the scale of level 0, `override_mpp` before what the slide says.
+        """Return the scale of level 0; `override_mpp` overrides the one that the slide states.
 
         Raises
         ------
         UsageError
-            `override_mpp` is not sane.
+            `override_mpp` is implausible.
         GlioError
-            There is no scale, or not a sane one.
+            The slide states no scale, or an implausible one.
         """
         return scale_of(self.path, self._properties, override_mpp)
 
     def read(self, spec: TileSpec, side_px: int) -> Rgba:
         """Return a tile, (side_px, side_px, 4) uint8 straight RGBA; alpha is 0 outside the slide.
 
-        The level is the coarsest that still has the detail; the rest is resampling.
+        It is resampled from the coarsest level that has enough detail.
 
         Raises
         ------
         TileReadError
-            The tile cannot be read, also not with a fresh handle.
+            The tile cannot be read, even with a new handle.
         """
         downsample = min(spec.width_l0, spec.height_l0) / side_px
         level, factor = self._best_level(max(downsample, 1.0) * 1.01)
@@ -206,7 +205,7 @@ class Slide:
         """Fill `part`, which lies at (top, left) px of the overview, block by block.
 
         A block that cannot be read is tried again at a quarter of its side, down to `SMALLEST_PX`,
-        while there is patience; return what is left of that.
+        while failures are left; return how many more failures are allowed.
         """
         level, factor = self._best_level(shrink)
         for y in range(0, part.shape[0], block):
@@ -235,12 +234,12 @@ class Slide:
         return patience
 
     def _proven_tiles(self, cache_mb: float) -> JpegTiles | None:
-        """Return the tiles of level 0 if some of them, all over the slide, are OpenSlide's."""
+        """Return the direct tile reader if a sample of its tiles equals those of OpenSlide."""
         if self._properties.get(openslide.PROPERTY_NAME_VENDOR) not in PLAIN_VENDORS:
             return None
         try:
             tiles = JpegTiles(self._file, cache_mb)
-        except Exception:  # whatever a parser may make of a file that OpenSlide can read
+        except Exception:  # a parser may fail in any way on a file that OpenSlide can read
             return None
         if tiles.size_px == self.size_l0:
             proofs = [self._is_proof(tiles, place) for place in tiles.samples(PROOFS)]
@@ -250,7 +249,7 @@ class Slide:
         return None
 
     def _is_proof(self, tiles: JpegTiles, place: Place) -> bool | None:
-        """Tell whether a tile is OpenSlide's to the byte; None if it is left to OpenSlide."""
+        """Tell whether a tile equals that of OpenSlide; None if it cannot be decoded directly."""
         pixels = tiles.read(place)
         if pixels is None:
             return None
@@ -268,9 +267,9 @@ class Slide:
         return level, self._downsamples[level]
 
     def _pixels(self, corner_l0: tuple[int, int], level: int, size: tuple[int, int]) -> Rgba:
-        """Read a part of a level, by way of OpenSlide only where there is no other.
+        """Read a part of a level, through OpenSlide only if it cannot be decoded directly.
 
-        A part of a coarser level may begin between two pixels, which is OpenSlide's to draw.
+        A part of a coarser level may begin between two pixels; then OpenSlide draws it.
         """
         pixels = None
         if level == 0 and self.jpeg_tiles is not None:
@@ -282,10 +281,10 @@ class Slide:
     def _read_region(
         self, corner_l0: tuple[int, int], level: int, size: tuple[int, int]
     ) -> Image.Image:
-        """Read through the shared handle, and after an error once more through one of our own.
+        """Read through the shared handle, and after an error once more through a new handle.
 
-        So a sound tile never fails because another thread broke the handle. A handle that read
-        well takes the broken one's place; the broken one is closed when its last reader lets go.
+        So an intact tile never fails because another thread broke the handle. A new handle that
+        works replaces the broken one, which is closed when its last reader has finished.
         """
         shared = self._handle
         try:
@@ -306,9 +305,9 @@ class Slide:
 def resized(
     pixels: Rgba, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BOX
 ) -> Rgba:
-    """Return pixels, (H, W, 4) uint8, resampled to (width, height) px; as they were at their size.
+    """Return pixels, (H, W, 4) uint8, resampled to (width, height) px if they have another size.
 
-    Where all is opaque alpha need not weigh the colours: the same bytes in two thirds of the time.
+    If all are opaque, colours need not be weighted by alpha: the same bytes in two thirds the time.
     """
     before = pixels.shape[1], pixels.shape[0]
     if before == size:
@@ -321,22 +320,22 @@ def resized(
 def dicom_in(folder: Path) -> Path | None:
     """Return a file of the DICOM slide in a folder; OpenSlide finds the others.
 
-    Without a slide it is any DICOM file, the opening of which tells what it lacks, or None.
+    If no file is a slide, it is any DICOM file, whose opening reports the fault, or None.
 
     Raises
     ------
     GlioError
         The folder holds several slides.
     """
-    found: dict[str, Path] = {}
+    series: dict[str, Path] = {}
     files = sorted(file for file in folder.iterdir() if file.is_file())
     for file in [f for f in files if openslide.OpenSlide.detect_format(f) == "dicom"]:
         with suppress(openslide.OpenSlideError), openslide.OpenSlide(file) as slide:
-            found.setdefault(slide.properties[DICOM_SERIES], file)
-        if len(found) > 1:
+            series.setdefault(slide.properties[DICOM_SERIES], file)
+        if len(series) > 1:
             raise GlioError(f"{folder}: holds several DICOM slides; give each a folder of its own")
-    if found:
-        return next(iter(found.values()))
+    if series:
+        return next(iter(series.values()))
     return next((file for file in files if is_dicom(file)), None)
 
 
@@ -346,23 +345,23 @@ def _file_of(path: Path) -> Path:
     Raises
     ------
     GlioError
-        There is none, or opening it would wait for another program for ever.
+        There is no such file, or it is a pipe that could block for ever.
     """
     if not path.exists():
         raise GlioError(f"{path}: no such file; check its name, and that its disk is there")
     if path.is_dir() or path.suffix.lower() == DICOM:
         folder = path if path.is_dir() else path.parent
-        opened = [path, *folder.iterdir()]  # OpenSlide looks into all of them
+        opened = [path, *folder.iterdir()]  # OpenSlide opens all of them
     else:
         opened = [path]
     for file in opened:
         if file.exists() and not (file.is_file() or file.is_dir()):
             what = "is" if file == path else f"beside it, {file.name} is"
             raise GlioError(f"{path}: {what} a pipe or a device and no file; move it away")
-    found = dicom_in(path) if path.is_dir() else followed(path)
-    if found is None:
+    slide_file = dicom_in(path) if path.is_dir() else followed(path)
+    if slide_file is None:
         raise GlioError(
             f"{path}: a folder without a DICOM slide; name a slide, or "
             "--out-dir for a folder of slides"
         )
-    return found
+    return slide_file

@@ -1,4 +1,4 @@
-"""What a TIFF says of its images, which OpenSlide takes on trust."""
+"""Read and check the directories of a TIFF, which OpenSlide does not verify."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LAYOUTS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True)
 INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """Types of values that are whole numbers."""
 MOST_ENTRIES = 200_000
-"""Entries of all directories after which a walk ends: 4 MB, some 10,000 images."""
+"""Most directory entries that are read: 4 MB, some 10,000 images."""
 
 LARGEST_FILE = 2**62
-"""No file system holds one; beyond it seek() fails instead of finding nothing there."""
+"""No file is larger; beyond this offset seek() fails instead of reading nothing."""
 MOST_VALUES = 2**26
-"""Values of the tags of an image above which it is handed to no reader that takes them all in."""
+"""Most tag values of an image that is passed to a reader which loads all of them."""
 
 SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, ORIENTATION = 254, 256, 257, 258, 259, 274
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_COUNTS, PLANAR = 273, 277, 278, 279, 284
@@ -32,14 +32,14 @@ TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, DEPTH = 322, 323, 324, 325, 
 JPEG, APERIO_JPEG_2000 = 7, (33003, 33005)
 UPRIGHT, SEPARATE_PLANES, REDUCED = 1, 2, 1
 MOST_BITS = 16
-"""Of a colour, that libtiff draws."""
+"""Most bits per colour that libtiff draws."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One image of a TIFF: by tag the number of its values, and the value where there is one.
+    """One image of a TIFF: the number of values of each tag, and the value if there is only one.
 
-    Of the bits, which are listed colour by colour, it is the first.
+    For the bits, which are listed colour by colour, it is the first value.
     """
 
     counts: Mapping[int, int]
@@ -57,16 +57,16 @@ class Directory:
 
     @property
     def is_turned(self) -> bool:
-        """Whether its first pixel does not belong to the top left corner."""
+        """Whether its first pixel is not the top left corner."""
         return 1 < self.values.get(ORIENTATION, UPRIGHT) <= 8
 
     @property
     def is_bounded(self) -> bool:
-        """Whether a reader that takes in all values of all tags would not fill the memory."""
+        """Whether a reader that loads all values of all tags stays within memory."""
         return sum(self.counts.values()) <= MOST_VALUES
 
     def parts_needed(self) -> int:
-        """Return how many tiles, or strips, make up its size; 0 if it does not say."""
+        """Return how many tiles or strips cover its size; 0 if the size is unknown."""
         width, length = self.values.get(WIDTH, 0), self.values.get(LENGTH, 0)
         if self.is_tiled:
             sides = self.values.get(TILE_WIDTH, 0), self.values.get(TILE_LENGTH, 0)
@@ -82,12 +82,12 @@ class Directory:
 
 
 def directories(path: Path) -> Generator[Directory]:
-    """Yield the images of a TIFF in the order of the file; none of a file of another format.
+    """Yield the images of a TIFF in file order; nothing for a file of another format.
 
-    In a damaged file they may point anywhere: the walk ends at one that was there before or lies
-    outside the file, and after `MOST_ENTRIES`.
+    In a damaged file the offsets may point anywhere: reading ends at an offset that was seen before
+    or lies outside the file, and after `MOST_ENTRIES`.
     """
-    with path.open("rb") as file, suppress(struct.error):  # of a file that ends too early
+    with path.open("rb") as file, suppress(struct.error):  # the file ends too early
         size = os.fstat(file.fileno()).st_size
         layout = LAYOUTS.get(file.read(4))
         if layout is None:
@@ -116,12 +116,12 @@ def _directory(
     file: BinaryIO, order: str, entries: Iterable[tuple[int, int, int, bytes]]
 ) -> Directory:
     counts, values = {}, {}
-    for tag, kind, count, content in entries:
+    for tag, field_type, count, content in entries:
         counts[tag] = count
-        form = struct.Struct(order + INTEGERS.get(kind, ""))
+        form = struct.Struct(order + INTEGERS.get(field_type, ""))
         if not 0 < form.size <= len(content) or (count > 1 and tag != BITS):
             continue
-        if count * form.size > len(content):  # then it is a pointer to them
+        if count * form.size > len(content):  # then it is an offset of the values
             (place,) = struct.unpack(order + ("I" if len(content) == 4 else "Q"), content)
             file.seek(min(place, LARGEST_FILE))
             content = file.read(form.size)
@@ -132,16 +132,16 @@ def _directory(
 def check_tiles(path: Path) -> None:
     """Refuse a TIFF that OpenSlide opens and draws wrongly; files of other formats pass.
 
-    OpenSlide takes the number of tiles as it stands: with a wrong width every row of tiles would
-    lie shifted against the last one. And of an image that is stored turned or mirrored libtiff
-    turns each tile by itself, which scrambles it; only JPEG it leaves as it is. Pixels of more than
-    16 bits it opens, and then draws none.
+    OpenSlide trusts the number of tiles: with a wrong width every row of tiles would be shifted
+    against the previous one. If an image is stored turned or mirrored, libtiff turns each tile by
+    itself, which scrambles the image; only JPEG is unaffected. OpenSlide also opens images of more
+    than 16 bits per colour, but draws nothing.
 
     Raises
     ------
     GlioError
-        An image of the file claims another size than its tiles have, is turned, or is of numbers
-        that are no levels.
+        The size of an image contradicts its tiles, or the image is turned, or its pixel type is
+        not drawable.
     """
     for image in directories(path):
         if image.is_tiled:
@@ -181,7 +181,7 @@ def has_strips(path: Path) -> bool:
     Raises
     ------
     GlioError
-        It holds several such images, or not all strips of one.
+        The file holds several such images, or strips are missing.
     """
     images = [image for image in directories(path) if not image.values.get(SUBFILE, 0) & REDUCED]
     if not images or images[0].is_tiled or not images[0].is_bounded:

@@ -1,4 +1,4 @@
-"""Where the tiles of a slide lie: a grid of fixed physical size."""
+"""The tile grid of a slide; tiles have a fixed physical size."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from gliorun.reading.scale import SAME_SCALE
 
 STRIP_TILES = 16
-"""Width of the strips that a slide is read in. Neighbouring tiles share tiles of the file; those
-of one strip fit into the cache, those of a whole row of a large slide do not."""
+"""Width of the vertical strips in which a slide is read. Neighbouring tiles share tiles of the
+file; those of one strip fit into the cache, those of a whole row of a large slide do not."""
 
 
 Box = tuple[int, int, int, int]
@@ -31,7 +31,7 @@ class TileSpec:
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """Tiles that cover a slide from its top left corner; the last ones may stick out.
+    """A grid of tiles that covers a slide from its top left corner and may extend beyond its end.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a run leaves behind; the suffix of `--out` picks the writer."""
+"""Write the outputs of a run; the suffix of `--out` selects the writer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gliorun.atomic import cannot_write, replacing, replacing_all
 from gliorun.errors import GlioError, UsageError
 from gliorun.reading.files import is_folder
 from gliorun.writers import csv, geojson, nuclei, ometiff, record
-from gliorun.writers.palette import Look
+from gliorun.writers.palette import Appearance
 from gliorun.writers.result import Result
 
 __all__ = [
@@ -17,52 +17,54 @@ __all__ = [
     "NUCLEI",
     "THUMBNAIL",
     "WRITERS",
-    "Look",
+    "Appearance",
     "Result",
     "check_outputs",
     "write",
 ]
 
 
-# what draws takes a second to import, and would keep the first tile waiting for it
+# Drawing libraries take a second to import, so they are imported only when an output needs them.
 
 
-def _write_heatmap(path: Path, result: Result, look: Look) -> None:
+def _write_heatmap(path: Path, result: Result, appearance: Appearance) -> None:
     from gliorun.writers import png
 
-    png.write_heatmap(path, result, look)
+    png.write_heatmap(path, result, appearance)
 
 
-def _write_quality(path: Path, result: Result, look: Look) -> None:
+def _write_quality(path: Path, result: Result, appearance: Appearance) -> None:
     from gliorun.writers import qc
 
     qc.write_quality(path, result)
 
 
-def _write_thumbnail(path: Path, result: Result, look: Look) -> None:
+def _write_thumbnail(path: Path, result: Result, appearance: Appearance) -> None:
     from gliorun.writers import thumbnail
 
-    thumbnail.write_thumbnail(path, result, look.palette)
+    thumbnail.write_thumbnail(path, result, appearance.palette)
 
 
-def _write_report(path: Path, result: Result, look: Look) -> None:
+def _write_report(path: Path, result: Result, appearance: Appearance) -> None:
     from gliorun.writers import html
 
-    html.write_report(path, result, look.palette)
+    html.write_report(path, result, appearance.palette)
 
 
 NUCLEI = ".nuclei.geojson"
 THUMBNAIL = ".thumb.jpg"
-WRITERS: dict[str, Callable[[Path, Result, Look], None]] = {
+WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     ".png": _write_heatmap,
     ".qc.png": _write_quality,
     ".html": _write_report,
-    ".csv": lambda path, result, look: csv.write_density(path, result),
-    ".geojson": lambda path, result, look: geojson.write_tiles(path, result, look.palette),
-    NUCLEI: lambda path, result, look: nuclei.write_nuclei(path, result),
-    ".ome.tif": lambda path, result, look: ometiff.write_density(path, result),
-    ".mask.ome.tif": lambda path, result, look: ometiff.write_mask(path, result),
-    ".json": lambda path, result, look: record.write_record(path, result),
+    ".csv": lambda path, result, appearance: csv.write_density(path, result),
+    ".geojson": lambda path, result, appearance: geojson.write_tiles(
+        path, result, appearance.palette
+    ),
+    NUCLEI: lambda path, result, appearance: nuclei.write_nuclei(path, result),
+    ".ome.tif": lambda path, result, appearance: ometiff.write_density(path, result),
+    ".mask.ome.tif": lambda path, result, appearance: ometiff.write_mask(path, result),
+    ".json": lambda path, result, appearance: record.write_record(path, result),
     THUMBNAIL: _write_thumbnail,
 }
 MASK_SUFFIXES = (NUCLEI, ".mask.ome.tif")
@@ -75,13 +77,13 @@ def suffix_of(path: Path) -> str:
     Raises
     ------
     UsageError
-        It ends with none.
+        The file has no known suffix.
     """
     name = path.name.lower()
-    found = [suffix for suffix in WRITERS if name.endswith(suffix)]
-    if not found:
+    suffixes = [suffix for suffix in WRITERS if name.endswith(suffix)]
+    if not suffixes:
         raise UsageError(f"{path}: unknown suffix; known: {', '.join(WRITERS)}")
-    return max(found, key=len)
+    return max(suffixes, key=len)
 
 
 def check_outputs(paths: list[Path]) -> None:
@@ -90,9 +92,9 @@ def check_outputs(paths: list[Path]) -> None:
     Raises
     ------
     UsageError
-        A suffix is unknown, or a path stands twice.
+        A suffix is unknown, or a path is repeated.
     GlioError
-        A path is a folder, or its own folder cannot be written.
+        A path is a folder, or the folder around it cannot be written.
     """
     for path in paths:
         suffix_of(path)
@@ -104,11 +106,11 @@ def check_outputs(paths: list[Path]) -> None:
             partial.touch()
 
 
-def write(paths: list[Path], result: Result, look: Look) -> None:
-    """Write all outputs aside, then put all in place, or none; after an error the earlier stay."""
+def write(paths: list[Path], result: Result, appearance: Appearance) -> None:
+    """Write all outputs to temporary files, then move all in place; an error keeps earlier ones."""
     with replacing_all(paths) as partials:
         for path, partial in zip(paths, partials, strict=True):
             try:
-                WRITERS[suffix_of(path)](partial, result, look)
+                WRITERS[suffix_of(path)](partial, result, appearance)
             except OSError as error:
                 raise cannot_write(path, error) from error

@@ -50,23 +50,25 @@ def write_density(path: Path, result: Result) -> None:
         for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
             left, top, right, bottom = density.cell_box(row, column)
             if right <= left or bottom <= top:
-                continue  # a cell of an edge tile that lies wholly outside the slide
-            known = not np.isnan(values[row, column])
-            kind = Status(status[row, column])
+                continue  # a cell of an edge tile that lies entirely outside the slide
+            has_value = not np.isnan(values[row, column])
+            tile_status = Status(status[row, column])
             nuclei: tuple[int | str, ...] = ()
             if counts is not None:
-                nuclei = (int(counts.per_cell[row, column]) if kind == Status.MEASURED else "",)
+                nuclei = (
+                    int(counts.per_cell[row, column]) if tile_status == Status.MEASURED else "",
+                )
             writer.writerow(
                 (
                     left,
                     top,
                     right - left,
                     bottom - top,
-                    f"{values[row, column]:.6f}" if known else "",
-                    int(classes[row, column]) if known else "",
+                    f"{values[row, column]:.6f}" if has_value else "",
+                    int(classes[row, column]) if has_value else "",
                     f"{shares[row, column]:.4f}",
                     f"{tissue[row, column]:.4f}",
-                    kind.name.lower(),
+                    tile_status.name.lower(),
                     _hot_spot_at((left + right) / 2, (top + bottom) / 2, result.hot_spots),
                     *nuclei,
                     *doubt,

@@ -86,9 +86,9 @@ def write_features(
     origin_l0: tuple[int, int],
     warnings: tuple[str, ...] = (),
 ) -> None:
-    """Write a FeatureCollection, one feature a line, as they come.
+    """Write a FeatureCollection one feature per line, without collecting the features.
 
-    Its head says where the coordinates begin and what is doubtful; QuPath passes over both.
+    Its head holds the origin of the coordinates and the warnings, which QuPath ignores.
     """
     head = {
         "type": "FeatureCollection",
@@ -156,7 +156,7 @@ def _cells(density: DensityMap, shown_l0: Box, path_classes: list[PathClass]) ->
         for column in np.flatnonzero(statuses != Status.NO_TISSUE).tolist():
             left, top, right, bottom = _within(density.cell_box(row, column), shown_l0)
             if right <= left or bottom <= top:
-                continue  # a cell of an edge tile that lies wholly outside what is shown
+                continue  # a cell of an edge tile that lies entirely outside the shown part
             ring = rectangle(left, top, right, bottom)
             measurements = {"Valid fraction": round(float(shares[row, column]), 4)}
             value = float(values[row, column])
@@ -169,7 +169,7 @@ def _cells(density: DensityMap, shown_l0: Box, path_classes: list[PathClass]) ->
 
 
 def _within(box: Box, shown_l0: Box) -> Box:
-    """Return the part of a box that is shown, counted from the corner of what is shown."""
+    """Return the visible part of a box, relative to the corner of the shown part of the slide."""
     left, top, right, bottom = shown_l0
     return (
         max(box[0], left) - left,
@@ -180,7 +180,7 @@ def _within(box: Box, shown_l0: Box) -> Box:
 
 
 def _reason(status: Status) -> str:
-    """Say why a cell of a tile has no value."""
+    """Return why a cell of a tile has no value."""
     if status == Status.MEASURED:
         return "mostly outside the slide"
     return status.words

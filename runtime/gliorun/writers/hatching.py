@@ -1,4 +1,4 @@
-"""How tiles without a value are told apart: hatched, in a way of its own for every reason."""
+"""Hatch tiles without a value, with a different pattern for every reason."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PATTERNS: tuple[Callable[[Mask, Mask, Mask, Mask], Mask], ...] = (
     lambda rising, falling, level, upright: level | upright,
 )
 REASONS = tuple(status for status in Status if status not in (Status.NO_TISSUE, Status.MEASURED))
-"""Why a tile has no value."""
+"""The reasons for which a tile has no value."""
 
 
 def period(tile_dots: int) -> int:
-    """Return the distance of the lines for tiles of so many dots."""
+    """Return the distance of the lines for tiles of that many dots."""
     least, largest = PERIOD_DOTS
     return min(max(tile_dots // 2, least), largest)
 

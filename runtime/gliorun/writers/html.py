@@ -25,7 +25,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
     ----------
     path : Path
     result : Result
-        Whatever text it holds is shown as text.
+        All its text is escaped.
     palette_name : str
         One of `palette.NAMES`.
     """
@@ -71,35 +71,39 @@ def _counting(result: Result) -> list[tuple[str, str]]:
     """Return how counting nuclei differs from measuring their area, if they were counted."""
     if result.counts is None:
         return []
-    found = compare_counts(result.counts, result.measured.density, result.measured.scale)
+    comparison = compare_counts(result.counts, result.measured.density, result.measured.scale)
 
     def share(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.1f} %"
 
-    correlation = found.rank_correlation
+    correlation = comparison.rank_correlation
     return [
-        ("nuclei", f"{found.nuclei:,}"),
-        ("nuclei a mm² of tissue", f"{found.nuclei_per_mm2:,.0f}"),
-        ("cut by the border of a cell", share(found.crossing_share)),
-        ("in another cell than their share of the area", share(found.displaced_share)),
-        ("tissue that would have another class", share(found.other_class_share)),
+        ("nuclei", f"{comparison.nuclei:,}"),
+        ("nuclei a mm² of tissue", f"{comparison.nuclei_per_mm2:,.0f}"),
+        ("cut by the border of a cell", share(comparison.crossing_share)),
+        ("in another cell than their share of the area", share(comparison.displaced_share)),
+        ("tissue that would have another class", share(comparison.other_class_share)),
         ("rank correlation with the area", "–" if correlation is None else f"{correlation:.3f}"),
     ]
 
 
 def _quality(result: Result) -> list[tuple[str, str]]:
-    """Return the share of tissue and how many tiles there are of each status that came, as text."""
+    """Return the share of tissue and the number of tiles of each status that occurs, as text."""
     status = result.measured.density.status
     share = float(result.measured.tissue.mask.mean())
-    tiles = {kind: int((status == kind).sum()) for kind in Status}
+    tiles = {tile_status: int((status == tile_status).sum()) for tile_status in Status}
     return [
         ("tissue on the slide", f"{100 * share:.1f} %"),
-        *((f"tiles · {kind.words}", f"{number:,}") for kind, number in tiles.items() if number),
+        *(
+            (f"tiles · {tile_status.words}", f"{number:,}")
+            for tile_status, number in tiles.items()
+            if number
+        ),
     ]
 
 
 def _record(run: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Return a run record as groups of (name, value): one a nested entry, the rest under "run"."""
+    """Return a run record as groups of (name, value), one per nested entry; the rest is "run"."""
     groups: dict[str, list[tuple[str, str]]] = {"run": []}
     for key, value in run.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

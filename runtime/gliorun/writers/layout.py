@@ -1,4 +1,4 @@
-"""Where the panels, the legend and the notes of a figure stand."""
+"""Lay out the panels, the legend and the notes of a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands beside a map: its classes and their shares, the key figures, the hot spots."""
+"""The legend of a map: its classes and their shares, the key figures, the hot spots."""
 
 from __future__ import annotations
 

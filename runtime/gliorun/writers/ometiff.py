@@ -129,8 +129,11 @@ def write_mask(path: Path, result: Result) -> None:
 
 def _density_levels(density: DensityMap) -> Iterator[NDArray[np.float64]]:
     """Yield the density, (rows, columns), and ever coarser ones down to one tile of the file."""
-    known = ~np.isnan(density.density)
-    nucleus, valid = np.where(known, density.nucleus_px, 0), np.where(known, density.valid_px, 0)
+    has_value = ~np.isnan(density.density)
+    nucleus, valid = (
+        np.where(has_value, density.nucleus_px, 0),
+        np.where(has_value, density.valid_px, 0),
+    )
     while True:
         level = np.full(valid.shape, np.nan)
         np.divide(nucleus, valid, out=level, where=valid > 0)

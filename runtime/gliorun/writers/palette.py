@@ -30,7 +30,7 @@ Smith 2015)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """How a figure is drawn: its colours, and whether the map lies over the slide or beside it."""
 
     palette: str = DEFAULT
@@ -93,12 +93,12 @@ def class_colours(name: str) -> tuple[str, ...]:
 
 def cell_colours(name: str, densities: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Return the colour of each density from 0 to 1, (…, 4) uint8 RGBA; clear where NaN."""
-    known = ~np.isnan(densities)
+    has_value = ~np.isnan(densities)
     if name == CONTINUOUS:
-        colours = scale_colours(np.where(known, densities, 0))
+        colours = scale_colours(np.where(has_value, densities, 0))
     else:
         colours = rgb(class_colours(name))[classify(densities)]
-    return np.dstack([colours, np.where(known, 255, 0).astype(np.uint8)])
+    return np.dstack([colours, np.where(has_value, 255, 0).astype(np.uint8)])
 
 
 def over(

@@ -217,8 +217,8 @@ def _around(box: Box, wide: float, high: float) -> list[Box]:
     return [(x, y, x + wide, y + high) for x, y in beside + across]
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(box: Box, other: Box) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _round_below(length_mm: float) -> float:

@@ -12,7 +12,7 @@ from gliorun.pipeline import SlideDensity
 from gliorun.writers import hatching, legend
 from gliorun.writers.layout import MAX_DOTS, Columns, Layout, height_pt, lay_out
 from gliorun.writers.page import Page, Pixels, plain_style, printable
-from gliorun.writers.palette import Look
+from gliorun.writers.palette import Appearance
 from gliorun.writers.panel import (
     SEEN_THROUGH,
     Frame,
@@ -28,7 +28,7 @@ MIN_HOT_SPOTS = 6
 """Rows that the table of hot spots has at least room for."""
 
 
-def write_heatmap(path: Path, result: Result, look: Look) -> None:
+def write_heatmap(path: Path, result: Result, appearance: Appearance) -> None:
     """Draw the slide and its density map, beside or below each other, or one over the other.
 
     Every cell of the map is a square of whole dots. Squares of the grid are named by a letter
@@ -37,19 +37,19 @@ def write_heatmap(path: Path, result: Result, look: Look) -> None:
     has one colour on any stain. The same result gives the same bytes.
     """
     with plain_style():
-        draw(result, look).save(path)
+        draw(result, appearance).save(path)
 
 
-def draw(result: Result, look: Look) -> Page:
+def draw(result: Result, appearance: Appearance) -> Page:
     """Return the figure, drawn on a page of its size."""
-    layout = layout_of(result, look)
+    layout = layout_of(result, appearance)
     frame, page = layout.frame, layout.page(result.slide_name)
     panels = [Panel(page, frame, *corner) for corner in layout.corners]
     thumbnail = thumbnail_pixels(frame, result.measured.overview)
-    around = thumbnail if look.overlay else pale(thumbnail)
+    around = thumbnail if appearance.overlay else pale(thumbnail)
     under = pale(thumbnail, SEEN_THROUGH)
-    drawn = map_pixels(frame, around, under, look.palette, look.opacity)
-    if look.overlay:
+    drawn = map_pixels(frame, around, under, appearance.palette, appearance.opacity)
+    if appearance.overlay:
         panels[0].draw(drawn, "", "Nucleus density")
     else:
         panels[0].draw(thumbnail, "a", "Slide")
@@ -60,7 +60,7 @@ def draw(result: Result, look: Look) -> Page:
     return page
 
 
-def layout_of(result: Result, look: Look) -> Layout:
+def layout_of(result: Result, appearance: Appearance) -> Layout:
     """Place the panels and the legend of a result's figure."""
     measured = result.measured
     drawn = _merged(measured.density)
@@ -68,13 +68,15 @@ def layout_of(result: Result, look: Look) -> Layout:
     def columns(frame: Frame, room_pt: float) -> Columns:
         ground = pale(tissue_colour(measured), SEEN_THROUGH)
         period = hatching.period(frame.tile_dots)
-        classes = legend.class_blocks(measured.density, look.palette, look.opacity, ground, period)
+        classes = legend.class_blocks(
+            measured.density, appearance.palette, appearance.opacity, ground, period
+        )
         figures = legend.key_figures(measured, drawn, frame.squares, result.hot_spots)
         rows = int((room_pt - height_pt([*classes, figures])) / legend.ROW_PT) - 1
         hot_spots = legend.hot_spot_table(result.hot_spots, max(rows, MIN_HOT_SPOTS))
         return [classes, [figures], [hot_spots]]
 
-    return lay_out(drawn, measured.scale, 1 if look.overlay else 2, columns, _notes(result))
+    return lay_out(drawn, measured.scale, 1 if appearance.overlay else 2, columns, _notes(result))
 
 
 def _merged(density: DensityMap) -> DensityMap:
@@ -86,7 +88,7 @@ def _merged(density: DensityMap) -> DensityMap:
 
 
 def _notes(result: Result) -> tuple[str, ...]:
-    """Return what the figure rests on, what to mind, and what it is for."""
+    """Return the notes of the figure: scale and model, warnings, and intended use."""
     scale, card = result.measured.scale, result.card
     mpp = f"{scale.x_mpp:.4g}"
     if scale.x_mpp != scale.y_mpp:

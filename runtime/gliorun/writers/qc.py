@@ -1,4 +1,4 @@
-"""qc.png: what was taken for tissue, and which tiles have no value and why, over the slide."""
+"""qc.png: the slide with its tissue outlined and the tiles without a value marked by reason."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from gliorun.writers.png import tissue_colour
 from gliorun.writers.result import Result
 
 COLOURS = ("#333333", "#0072b2", "#56b4e9", "#f0e442", "#d55e00", "#009e73")
-"""Of the reasons, in their order; told apart with every colour blindness (Okabe and Ito 2008)."""
+"""Colours of the reasons, distinct under every colour blindness (Okabe and Ito 2008)."""
 BACKGROUND = "#aab2bd"
 OPACITY = 0.45
-"""Of the grey over tiles without tissue."""
+"""Opacity of the grey over tiles without tissue."""
 REASON_OPACITY = 0.75
-"""Of the colour over tiles without a value, so strong that it is known again in the legend."""
+"""Opacity of the colour over tiles without a value, strong enough to match the legend."""
 OUTLINE, GLASS = "#111111", "#f5f5f5"
 
 
 def write_quality(path: Path, result: Result) -> None:
     """Draw the slide: as it is where it was measured, greyish in tiles without tissue.
 
-    Tiles without a value have a colour and a hatching for their reason. A line runs around what
-    was taken for tissue. The same result gives the same bytes.
+    Tiles without a value have a colour and a hatching for their reason. A line surrounds the
+    tissue that was found. The same result gives the same bytes.
     """
     with plain_style():
         draw(result).save(path)
@@ -66,11 +66,11 @@ def layout_of(result: Result) -> Layout:
     return lay_out(tiles, measured.scale, 1, columns, notes)
 
 
-def _colour_of(kind: Status) -> Pixels:
+def _colour_of(tile_status: Status) -> Pixels:
     """Return the colour laid over tiles that were not measured, (3,) uint8 RGB."""
-    if kind == Status.NO_TISSUE:
+    if tile_status == Status.NO_TISSUE:
         return np.asarray(palette.rgb((BACKGROUND,))[0])
-    colour = COLOURS[hatching.REASONS.index(kind) % len(COLOURS)]
+    colour = COLOURS[hatching.REASONS.index(tile_status) % len(COLOURS)]
     return np.asarray(palette.rgb((colour,))[0])
 
 
@@ -79,12 +79,12 @@ def _tile_pixels(frame: Frame, slide: Pixels) -> Pixels:
     status, (line,) = frame.density.status, palette.rgb((palette.HATCHING,))
     height, width = slide.shape[:2]
     pixels, period = slide.copy(), hatching.period(frame.tile_dots)
-    for kind in (Status.NO_TISSUE, *hatching.REASONS):
-        tiles = enlarge(status == kind, frame.tile_dots, height, width)
-        opacity = OPACITY if kind == Status.NO_TISSUE else REASON_OPACITY
-        pixels[tiles] = palette.over(_colour_of(kind), slide[tiles], opacity)
-        if kind in hatching.REASONS:
-            pixels[tiles & hatching.lines(kind, height, width, period)] = line
+    for tile_status in (Status.NO_TISSUE, *hatching.REASONS):
+        tiles = enlarge(status == tile_status, frame.tile_dots, height, width)
+        opacity = OPACITY if tile_status == Status.NO_TISSUE else REASON_OPACITY
+        pixels[tiles] = palette.over(_colour_of(tile_status), slide[tiles], opacity)
+        if tile_status in hatching.REASONS:
+            pixels[tiles & hatching.lines(tile_status, height, width, period)] = line
     return pixels
 
 
@@ -96,24 +96,26 @@ def _outline(tissue: Tissue, frame: Frame) -> NDArray[np.bool_]:
 
 
 def _tile_table(tiles: DensityMap, measured: Pixels, period: int) -> Table:
-    """Return what became of the tiles, each with its sample; reasons that never came are absent."""
+    """Return the number of tiles of each status with its swatch, without unused reasons."""
     counts = {status: int((tiles.status == status).sum()) for status in Status}
-    kinds = [Status.MEASURED, *(r for r in hatching.REASONS if counts[r]), Status.NO_TISSUE]
+    statuses = [Status.MEASURED, *(r for r in hatching.REASONS if counts[r]), Status.NO_TISSUE]
     rows = []
-    for kind in kinds:
-        reason = "no value: " if kind in hatching.REASONS else ""
-        rows.append(("", f"{reason}{kind.words}", f"{counts[kind]:,}"))
-    swatches = tuple(_swatch(kind, measured, period) for kind in kinds)
+    for tile_status in statuses:
+        reason = "no value: " if tile_status in hatching.REASONS else ""
+        rows.append(("", f"{reason}{tile_status.words}", f"{counts[tile_status]:,}"))
+    swatches = tuple(_swatch(tile_status, measured, period) for tile_status in statuses)
     columns = (Column("Tile", 0), Column("", SWATCH_PT + 8), Column("Tiles", BLOCK_PT, "right"))
     return Table(columns, tuple(rows), swatches)
 
 
-def _swatch(kind: Status, measured: Pixels, period: int) -> Swatch:
-    if kind == Status.MEASURED:
+def _swatch(tile_status: Status, measured: Pixels, period: int) -> Swatch:
+    if tile_status == Status.MEASURED:
         return Swatch(measured)
-    if kind == Status.NO_TISSUE:
-        return Swatch(palette.over(_colour_of(kind), palette.rgb((GLASS,))[0], OPACITY))
-    return Swatch(palette.over(_colour_of(kind), measured, REASON_OPACITY), kind, period)
+    if tile_status == Status.NO_TISSUE:
+        return Swatch(palette.over(_colour_of(tile_status), palette.rgb((GLASS,))[0], OPACITY))
+    return Swatch(
+        palette.over(_colour_of(tile_status), measured, REASON_OPACITY), tile_status, period
+    )
 
 
 def _figures(result: Result) -> Table:

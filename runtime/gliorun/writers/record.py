@@ -1,4 +1,4 @@
-"""run.json: what was run on what, with which versions, and what came out."""
+"""run.json: the slide, model, settings and versions of a run, and its results."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_record(
     measured : SlideDensity
     card : ModelCard
     compute : mapping of str to str
-        What the engine tells of itself.
+        Device and options in use, as `Engine.choices` returns them.
     settings : Settings
     hot_spots : tuple of HotSpot
     started_at : datetime
@@ -112,7 +112,7 @@ def run_record(
         },
         "compute": dict(compute),
         "settings": asdict(settings),
-        "tiles": {kind.name.lower(): int((density.status == kind).sum()) for kind in Status},
+        "tiles": {status.name.lower(): int((density.status == status).sum()) for status in Status},
         "cells": {
             "side_px": density.cell_px,
             **{name: int((classes == k).sum()) for k, name in enumerate(CLASS_NAMES)},

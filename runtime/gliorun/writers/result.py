@@ -1,4 +1,4 @@
-"""What every writer gets."""
+"""The result of a run, which every writer receives."""
 
 from __future__ import annotations
 

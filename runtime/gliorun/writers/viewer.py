@@ -412,7 +412,7 @@ def _embedding(document: Document, roots: dict[str, Model]) -> str:
     numbers: dict[str, str] = {}
     text = re.sub(
         r'"id":"(p\d+)"',
-        lambda found: f'"id":"{numbers.setdefault(found[1], str(len(numbers) + 1))}"',
+        lambda match: f'"id":"{numbers.setdefault(match[1], str(len(numbers) + 1))}"',
         text,
     )
     places = {numbers[root.id]: name for name, root in roots.items()}

@@ -11,9 +11,10 @@ from pathlib import Path
 import slides
 from gliorun import demo, job
 from gliorun.batch import loop
+from gliorun.batch.failure import Failure
 from gliorun.batch.ledger import RECORDS, Record
-from gliorun.batch.loop import Ended, Failure, Task
-from gliorun.progress import Course, Lines
+from gliorun.batch.loop import Ended, Task
+from gliorun.progress import Lines, RunProgress
 from gliorun.settings import Settings
 
 PROGRAM = """
@@ -68,14 +69,14 @@ def run(
 ) -> loop.Tally:
     """Measure slides into a folder, in this process."""
     wanted = wanted or plan()
-    reporter = Lines(Course({}), quiet=False, verbose=False, dated=False)
+    reporter = Lines(RunProgress({}), quiet=False, verbose=False, dated=False)
     with loop.opened(folder, suffixes, wanted, reporter.complain) as ledger:
         return loop.run(paths, ledger, wanted, work, reporter, retry=retry)
 
 
 def in_process() -> loop.Work:
     """Return the work that the command does without a cluster."""
-    return loop.here(plan(), lambda done, total, bottleneck: None, lambda line: None)
+    return loop.local_work(plan(), lambda done, total, bottleneck: None, lambda line: None)
 
 
 def records(folder: Path) -> dict[str, Record]:
