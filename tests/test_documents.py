@@ -29,6 +29,7 @@ DOCUMENTS = (
     "runtime/ARCHITECTURE.md",
     "runtime/CHANGES.md",
     "runtime/FORMATS.md",
+    "export/EXPERIMENTS.md",
     "export/glioexport/weights/MODEL_CARD.md",
 )
 COMMANDS = ("gliorun", "glioexport", "gliobench")

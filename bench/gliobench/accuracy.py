@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from gliobench.backends import Segmenter
 from gliobench.metrics import Difference, Figures, Score, difference, figures, score
-from gliobench.stains import COMPARED, Method, as_runtime
+from gliobench.stains import COMPARED, Method
 from gliobench.stress import CHANGES
-from glioexport.dataset import MPP, Entry, LabelledTile, load_tiles, read_index
+from glioexport.dataset import MPP, Entry, LabelledTile, as_runtime, load_tiles, read_index
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import ModelCard
 from gliorun.reading.scale import SAME_SCALE

@@ -1,7 +1,7 @@
 """The colour normalisation of the runtime, and other methods to compare it with.
 
 Each fits a statistic to the images of one slide and moves them to the statistic of a target. Small
-reference code in plain numpy, but for the runtime's own, which is the runtime's.
+reference code in plain numpy, to compare with; the runtime does not use it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.measuring import colour
-from gliorun.measuring.colour import DENSITY_OF_LEVEL, MIN_TISSUE_PX, StainStatistic
-from gliorun.measuring.stain import fit_stain
+from gliorun.measuring.colour import DENSITY_OF_LEVEL, MIN_TISSUE_PX
 
 Pixels = NDArray[np.uint8]
 Density = NDArray[np.float64]
@@ -37,22 +35,6 @@ class Method(Generic[Statistic]):
     fit: Callable[[list[Pixels]], Statistic | None]
     mean: Callable[[Iterable[Statistic]], Statistic]
     move: Callable[[Pixels, Statistic, Statistic], Pixels]
-
-
-# --- the runtime's own -------------------------------------------------------------------------
-
-
-def as_runtime(
-    images: list[Pixels], segment: Callable[[Pixels], Pixels], target: StainStatistic | None
-) -> list[Pixels]:
-    """Normalise the images of one slide to a network's target, as the runtime does.
-
-    `segment` is the network: it gives the mask of an image.
-    """
-    opaque = [np.dstack([i, np.full(i.shape[:2], 255, dtype=np.uint8)]) for i in images]
-    stain = fit_stain(opaque, lambda normalised: map(segment, normalised), target)
-    table = colour.table_between(stain, target)
-    return [colour.normalise(image, table)[0] for image in opaque]
 
 
 # --- the paper's, as we read it ----------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from PIL import Image
 
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
+from gliorun.measuring.stain import fit_stain
 from gliorun.reading.images import NO_IMAGE, open_upright, read_labels
 from gliorun.reading.scale import SAME_SCALE
+
+Pixels = NDArray[np.uint8]
 
 MPP = 0.25
 """Micrometres per pixel that a network is trained at."""
@@ -208,3 +211,18 @@ def at_scale(tile: LabelledTile) -> LabelledTile:
     pixels = Image.fromarray(tile.pixels).resize((width, height), Image.Resampling.BICUBIC)
     nuclei = Image.fromarray(tile.nuclei).resize((width, height), Image.Resampling.NEAREST)
     return LabelledTile(tile.entry, np.asarray(pixels), np.asarray(nuclei))
+
+
+def as_runtime(
+    images: list[Pixels],
+    segment: Callable[[Pixels], Pixels],
+    target: colour.StainStatistic | None,
+) -> list[Pixels]:
+    """Normalise the images of one slide to a network's target, as the runtime does.
+
+    `segment` is the network: it gives the mask of an image.
+    """
+    opaque = [np.dstack([i, np.full(i.shape[:2], 255, dtype=np.uint8)]) for i in images]
+    stain = fit_stain(opaque, lambda normalised: map(segment, normalised), target)
+    table = colour.table_between(stain, target)
+    return [colour.normalise(image, table)[0] for image in opaque]

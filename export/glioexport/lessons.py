@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glioexport.dataset import (
     Entry,
     LabelledTile,
+    as_runtime,
     load_tiles,
     read_index,
     stain_statistics,
@@ -189,8 +190,34 @@ def _pairs_by_set(
     return pairs
 
 
-def mask_of_tile(model: keras.Model) -> SegmentTile:
-    """Return a function that segments a colour-normalised tile of any size."""
+def in_runtime_colour(
+    tiles: list[LabelledTile],
+    target: colour.StainStatistic | None,
+    segment_image: Callable[[Mask], Mask],
+) -> list[LabelledTile]:
+    """Return tiles as scanned, in the colour that the runtime would show them to the network in.
+
+    In training, the labels say where the ground is; at run time the network does.
+    """
+    slides: dict[str, list[int]] = {}
+    for number, tile in enumerate(tiles):
+        slides.setdefault(tile.entry.stain_group, []).append(number)
+    shown: dict[int, LabelledTile] = {}
+    for numbers in slides.values():
+        images = as_runtime([tiles[number].pixels for number in numbers], segment_image, target)
+        for number, image in zip(numbers, images, strict=True):
+            shown[number] = replace(tiles[number], pixels=image)
+    return [shown[number] for number in range(len(tiles))]
+
+
+def mask_of_image(model: keras.Model) -> Callable[[Mask], Mask]:
+    """Return a function that segments a colour-normalised image of any size."""
     predict = mask_predictor(model)
     side = model.input_shape[1]
-    return lambda tile: segment(tile.pixels, predict, side)
+    return lambda image: segment(image, predict, side)
+
+
+def mask_of_tile(model: keras.Model) -> SegmentTile:
+    """Return a function that segments a colour-normalised tile of any size."""
+    segment_image = mask_of_image(model)
+    return lambda tile: segment_image(tile.pixels)

@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from glioexport.augment import augment
 from glioexport.curves import draw_curves
-from glioexport.dataset import MPP, LabelledTile
+from glioexport.dataset import MPP, LabelledTile, load_tiles
 from glioexport.lessons import (
     Chosen,
     Lessons,
     choose,
     compare_by_set,
+    in_runtime_colour,
     intended_use,
     load_lessons,
+    mask_of_image,
     mask_of_tile,
     otsu_baseline,
     validate,
@@ -348,6 +350,8 @@ def save_trained(
     path = out / "model.keras"
     with replacing(path) as partial:
         final.save(partial)
+    scanned = load_tiles([tile.entry for tile in lessons.checks], {}, None)
+    checks = in_runtime_colour(scanned, lessons.target, mask_of_image(final))
     card = ModelCard(
         name=settings.network.name,
         tile_px=settings.shape.height_px,
@@ -358,7 +362,7 @@ def save_trained(
         training={
             "data": sources,
             "settings": settings.as_values(),
-            "validation": validate(lessons.checks, mask_of_tile(final)),
+            "validation": validate(checks, mask_of_tile(final)),
             "haematoxylin_otsu": {name: asdict(f) for name, f in baseline.items()},
             **(further or {}),
         },

@@ -13,9 +13,9 @@ from PIL import Image
 
 from gliobench.accuracy import TileSet, accuracy, choose, normaliser, seen, trained_on
 from gliobench.backends import OTSU, Segmenter, open_segmenters, reference_model, shipped_models
-from gliobench.stains import COMPARED, as_runtime
+from gliobench.stains import COMPARED
 from gliobench.stress import CHANGES
-from glioexport.dataset import load_tiles, read_index, stain_statistics
+from glioexport.dataset import as_runtime, load_tiles, read_index, stain_statistics
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring.colour import StainStatistic

@@ -7,7 +7,6 @@ import pytest
 
 from gliobench.stains import (
     COMPARED,
-    as_runtime,
     fit_macenko,
     fit_ratio,
     fit_reinhard,
@@ -19,7 +18,6 @@ from gliobench.stains import (
     move_reinhard,
 )
 from gliorun import demo
-from gliorun.measuring import colour
 from gliorun.measuring.colour import DENSITY_OF_LEVEL
 
 METHODS = COMPARED
@@ -104,20 +102,6 @@ def test_ratio_brings_the_channel_means_of_the_tissue_to_the_target():
     assert np.array_equal(moved[99, 99], (255, 255, 191))  # clipped; glass takes the colour too
     far = move_ratio(image, (100, 60, 120), (250, 10, 120))
     assert np.array_equal(far[0, 0], (200, 30, 120))  # no more than twice or half
-
-
-def test_as_the_runtime_the_ground_meets_the_target():
-    target = colour.StainStatistic((0.4, 0.9, 0.4))
-
-    def dark(image):
-        return (image[..., 0] < 110).astype(np.uint8)
-
-    (moved,) = as_runtime([tissue()], dark, target)
-    counts = colour.empty_levels()
-    opaque = np.full(moved.shape[:2], 255, np.uint8)
-    colour.add_levels(np.dstack([moved, opaque]), counts, dark(moved))
-    np.testing.assert_allclose(colour.measure(counts).ground, target.ground, atol=0.03)
-    assert as_runtime([tissue()], dark, None)[0] is not None
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

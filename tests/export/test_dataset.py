@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport.checktiles import load_check_tiles
@@ -16,12 +17,14 @@ from glioexport.clean import clean
 from glioexport.dataset import (
     COLUMNS,
     Entry,
+    as_runtime,
     load_tiles,
     read_index,
     read_nuclei,
     read_rgba,
     stain_statistics,
 )
+from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
 from gliorun.measuring.quality import QualityLimits
@@ -263,3 +266,18 @@ def test_names_the_tile_whose_scale_is_mad(small_tiles: Path, tmp_path: Path, mp
     write_index(tmp_path, rows)
     with pytest.raises(GlioError, match="mpp_nominal of 0"):
         read_index(tmp_path)
+
+
+def test_as_the_runtime_the_ground_meets_the_target() -> None:
+    target = colour.StainStatistic((0.4, 0.9, 0.4))
+
+    def dark(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return (image[..., 0] < 110).astype(np.uint8)
+
+    image = demo.draw_tissue(np.full((160, 240), 0.2, np.float32)).pixels
+    (moved,) = as_runtime([image], dark, target)
+    counts = colour.empty_levels()
+    opaque = np.full(moved.shape[:2], 255, np.uint8)
+    colour.add_levels(np.dstack([moved, opaque]), counts, dark(moved))
+    np.testing.assert_allclose(colour.measure(counts).ground, target.ground, atol=0.03)
+    np.testing.assert_array_equal(as_runtime([image], dark, None)[0], image)

@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport.dataset import LabelledTile, load_tiles, read_index
-from glioexport.lessons import choose, compare_by_set, intended_use, otsu_baseline, validate
+from glioexport.lessons import (
+    choose,
+    compare_by_set,
+    in_runtime_colour,
+    intended_use,
+    otsu_baseline,
+    validate,
+)
 from gliorun.errors import GlioError
+from gliorun.measuring import colour
+from gliorun.measuring.colour import StainStatistic
 
 from .small import read_rows, write_index, write_tiles
 
@@ -126,3 +135,18 @@ def test_a_model_may_be_used_for_no_more_than_its_tiles(licence: str, commercial
 @pytest.mark.parametrize("source", [{}, {"set": "older"}, "older"])
 def test_a_source_without_a_licence_is_not_free(source: object) -> None:
     assert "non-commercial" in intended_use([{"set": "a", "licence": "CC0"}, source])
+
+
+def test_in_the_runtimes_colour_the_network_says_where_the_ground_is(small_tiles: Path) -> None:
+    """The tiles of a slide are measured together, and what is not nucleus meets the target."""
+    tiles = load_tiles(read_index(small_tiles), {}, None)
+    target = StainStatistic((0.4, 0.9, 0.4))
+    shown = in_runtime_colour(tiles, target, lambda image: (image[..., 0] < 80).astype(np.uint8))
+    assert [tile.entry for tile in shown] == [tile.entry for tile in tiles]
+    counts = colour.empty_levels()
+    for tile in shown[:2]:  # of one slide
+        opaque = np.full(tile.nuclei.shape, 255, np.uint8)
+        colour.add_levels(np.dstack([tile.pixels, opaque]), counts, tile.nuclei)
+    measured = colour.measure(counts)
+    assert measured is not None
+    np.testing.assert_allclose(measured.ground, target.ground, atol=0.05)
