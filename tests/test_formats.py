@@ -151,7 +151,7 @@ def test_the_events_of_json_lines_their_keys_and_types(capsys):
 
 
 def test_the_columns_of_truth_csv(tmp_path):
-    giant.write_giant(tmp_path / "big.svs", giant.Plan(0.01))
+    giant.write_giant(tmp_path / "big.svs", giant.GiantSpec(0.01))
     assert header(tmp_path / "big.truth.csv") == columns("truth.csv")
 
 
