@@ -87,6 +87,7 @@ def test_writes_model_card_and_history_and_leaves_nothing_half_written(whole: Tr
         "model.json",
         "model.keras",
         "settings.json",
+        "sparse",
     }
     assert whole.model == whole.out / "model.keras"
 
