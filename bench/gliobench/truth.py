@@ -38,7 +38,9 @@ def read_cells(path: Path, within: Box | None = None) -> list[tuple[Box, float]]
                 for row in csv.DictReader(lines)
                 if row["density"]
             ]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise GlioError(f"{path}: cannot be read ({error.strerror}); check its name") from error
+    except (KeyError, ValueError, TypeError) as error:
         raise GlioError(
             f"{path}: not a density.csv of gliorun ({error!r}); pass what it wrote"
         ) from error

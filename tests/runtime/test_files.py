@@ -149,6 +149,12 @@ def test_what_gliorun_has_written_is_no_slide(own_maps):
     assert found(own_maps / "a.ome.tif")[0] == [own_maps / "a.ome.tif"]  # named, so its run tells
 
 
+def test_a_map_of_gliorun_is_no_slide_whatever_its_name(own_maps, tmp_path):
+    for name in ("a.ome.tiff", "b.tif", "C.TIFF"):
+        shutil.copy(own_maps / "a.ome.tif", tmp_path / name)
+    assert found(tmp_path)[0] == []
+
+
 def test_the_ome_tiff_of_another_program_is_a_slide(tmp_path):
     slide = tmp_path / "a.ome.tif"
     tifffile.imwrite(slide, slides.all_tissue(512, 512), tile=(256, 256), photometric="rgb")

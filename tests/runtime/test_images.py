@@ -7,6 +7,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from gliorun.reading.images import NO_IMAGE, read_labels, read_mask
@@ -89,3 +90,13 @@ def test_what_pillow_would_cut_to_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_bytes(imagecodecs.png_encode(colours))
     with pytest.raises(NO_IMAGE, match="16 bits in several channels"):
         read_mask(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_a_mask_of_which_0_stands_for_white_is_not_inverted(tmp_path, dtype):
+    """As tifffile writes an array of bool."""
+    mask = np.zeros((20, 30), dtype)
+    mask[3:8, 4:20] = 1
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(path, mask, photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(path), mask > 0)

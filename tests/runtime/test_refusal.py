@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 import slides
 from gliorun.errors import GlioError
@@ -139,3 +140,11 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(case / "b")  # OpenSlide would look into it for another part of the slide
     with pytest.raises(GlioError, match=r"case: beside it, b is a pipe or a device and no file"):
         Slide(case)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "JPEG2000"])
+def test_a_picture_that_is_not_measured_is_called_by_its_format(tmp_path, kind):
+    path = tmp_path / "field.img"
+    Image.fromarray(PIXELS[:300, :300]).save(path, kind)
+    with pytest.raises(GlioError, match=f"an image of the format {kind}, .* save it as PNG"):
+        Slide(path)

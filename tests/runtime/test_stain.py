@@ -77,3 +77,20 @@ def test_an_overview_that_is_all_tissue_shows_no_glass():
     tissue = np.ones((100, 100), bool)
     tissue[0, 0] = False
     assert glass_level(overview, tissue) is None
+
+
+def test_tissue_cut_by_transparent_areas_is_no_glass():
+    """At their rims a coarser mask leaves tissue out, on a sparse slide much of it."""
+    overview = np.full((400, 400, 4), 255, np.uint8)
+    overview[..., :3] = 178, 115, 187
+    rows, columns = np.indices((400, 400)) // 50
+    overview[(rows + columns) % 2 == 0, 3] = 0
+    whole = overview[..., 3].reshape(50, 8, 50, 8).min(axis=(1, 3)) > 0
+    inside = np.pad(whole, 1)
+    parts = [inside[i : i + 50, j : j + 50] for i in range(3) for j in range(3)]
+    tissue = np.logical_and.reduce(parts)
+    assert 0 < tissue.sum() < 0.5 * whole.sum()
+    assert glass_level(overview, tissue) is None
+    overview[300:] = 243, 240, 241, 255
+    tissue[37:] = False
+    assert glass_level(overview, tissue) == (243, 240, 241)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from gliorun.measuring import colour
 from gliorun.measuring.colour import StainStatistic, White
@@ -69,16 +70,20 @@ def _measure(
 def glass_level(overview: Pixels, tissue: NDArray[np.bool_]) -> White | None:
     """Return the median level of the glass in each channel, or None where there is too little.
 
-    `overview` is (H, W, 4) uint8, `tissue` (h, w) bool, of the same slide at any scale. What is
-    dark or coloured beside the tissue, such as ink or the border of the scan, is no glass: of the
-    rest the brighter half counts.
+    `overview` is (H, W, 4) uint8, `tissue` (h, w) bool, of the same slide and no finer. The
+    pixels of `tissue` at the rim of the tissue, and those that the rim of a transparent area cuts,
+    may show tissue too: they and their neighbours do not count. What is dark or coloured, such as
+    ink or the border of the scan, is no glass: of the rest the brighter half counts.
     """
     rows, columns = (
-        ((np.arange(count) + 0.5) * side / count).astype(np.int64)
+        np.arange(count) * side // count
         for side, count in zip(overview.shape, tissue.shape, strict=False)
     )
-    seen = overview[np.ix_(rows, columns)]
-    beside = seen[~tissue & (seen[..., 3] >= OPAQUE)][:, :3]
+    opaque = (overview[..., 3] >= OPAQUE).astype(np.uint8)
+    whole = np.minimum.reduceat(np.minimum.reduceat(opaque, rows, axis=0), columns, axis=1)
+    doubtful = Image.fromarray((tissue | (whole == 0)) * np.uint8(255))
+    glass = np.asarray(doubtful.filter(ImageFilter.MaxFilter(3))) == 0
+    beside = overview[np.ix_(rows, columns)][glass][:, :3]
     if len(beside) < LEAST_GLASS * tissue.size:
         return None
     darkest = beside.min(axis=1)

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 NO_IMAGE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """The errors of pillow for a file that is no image, is damaged, or does not fit into memory."""
+PHOTOMETRIC, ZERO_IS_WHITE = 262, 0
+"""The tag of a TIFF that says what 0 stands for, and its value for white."""
 COLOURS = ("RGB", "RGBA", "RGBX", "LA", "PA")
 """Multi-channel modes of pillow that keep the file's values unchanged."""
 
@@ -46,6 +49,8 @@ def read_labels(path: Path) -> NDArray[Any]:
         if len(opened.getbands()) > 1 and ";16" in str(opened.tile):
             raise ValueError("16 bits in several channels; save it in one channel, or with 8 bits")
         image = ImageOps.exif_transpose(opened)
+        if _is_shown_inverted(opened):
+            image = ImageChops.invert(image.convert("L"))
     if len(image.getbands()) > 1 and image.mode not in COLOURS:
         image = image.convert("RGB")  # in these modes 0 is not black
     labels = np.asarray(image)
@@ -56,6 +61,12 @@ def read_labels(path: Path) -> NDArray[Any]:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         labels = np.where(alpha > 0, labels, 0)
     return labels
+
+
+def _is_shown_inverted(image: Image.Image) -> bool:
+    """Tell whether pillow gives a TIFF's values inverted, as in its file 0 stands for white."""
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    return image.mode in ("1", "L") and tags.get(PHOTOMETRIC) == ZERO_IS_WHITE
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import tifffile
 
-SUFFIX, MARK = ".ome.tif", 'Creator="gliorun '
-"""Endings of the maps of gliorun, and the mark in their OME-XML."""
+SUFFIXES, MARK = (".tif", ".tiff"), 'Creator="gliorun '
+"""Endings that the maps of gliorun may have, renamed or not, and the mark in their OME-XML."""
 
 
 def is_own_map(path: Path) -> bool:
     """Tell whether a file is an OME-TIFF that gliorun has written."""
-    if not path.name.lower().endswith(SUFFIX):
+    if path.suffix.lower() not in SUFFIXES:
         return False
     try:
         with tifffile.TiffFile(path) as tiff:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
+
 from gliorun.reading.files import FOLDER_BESIDE
+from gliorun.reading.images import NO_IMAGE
 from gliorun.reading.tiff import APERIO_JPEG_2000, directories
 
 DICOM_MARK_AT, DICOM_MARK = 128, b"DICM"
@@ -22,6 +25,8 @@ COMPRESSIONS: dict[int | None, str] = {
     34933: "PNG",
 }
 """Compressions that OpenSlide does not read in a TIFF; JPEG 2000 only in that of Aperio."""
+PICTURES = ("GIF", "JPEG2000", "PPM", "WEBP")
+"""Formats of images, by pillow's names, that are not measured but that a field may be saved in."""
 UNKNOWN_REGIONS = (
     "a Ventana slide that does not say where its scanned regions lie; export it again from the "
     "scanner's program"
@@ -61,7 +66,19 @@ def why_unknown(path: Path) -> str:
         return "is empty; copy it again"
     if is_dicom(path):
         return "DICOM that is of no whole slide, or damaged; if it is of one, copy it again"
+    picture = _picture_format(path)
+    if picture is not None:
+        return f"an image of the format {picture}, which is not measured; save it as PNG"
     return "not a slide that OpenSlide can read, or damaged; if it is one, copy it again"
+
+
+def _picture_format(path: Path) -> str | None:
+    """Return the format of an image, one of `PICTURES`, or None if it is none of them."""
+    try:
+        with Image.open(path, formats=PICTURES) as image:
+            return image.format
+    except NO_IMAGE:
+        return None
 
 
 def why_not_opened(path: Path, said: str) -> str:
