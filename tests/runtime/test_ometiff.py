@@ -279,7 +279,8 @@ def write(width, height):
     for spec in grid:
         if spec.column % 20 == 0:
             masks.add(spec, tile, np.ones_like(tile))
-    measured = SimpleNamespace(density=DensityMap(grid, 480, 480), scale=Scale(0.25, 0.25, "slide"))
+    scale = Scale(0.25, 0.25, "slide")
+    measured = SimpleNamespace(density=DensityMap(grid, 480, 480), scale=scale, warnings=())
     card = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
     result = SimpleNamespace(slide_name="a.svs", measured=measured, card=card, masks=masks)
     write_mask(sys.argv[1], result)
