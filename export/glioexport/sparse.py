@@ -23,7 +23,9 @@ KEPT = (0.0, 0.1, 0.3)
 """Shares of the nuclei that are kept, one drawn for each tile."""
 SIDE_PX = 512
 """No more of a tile is used: taking out hundreds of nuclei takes long."""
-NONE_LEFT = (1, 1)
+LEFT = 254
+"""Alpha of a nucleus that is left; elsewhere it is 255."""
+NOT_MADE = (1, 1)
 """Size of the image that stands for a tile whose nuclei cannot be taken out cleanly."""
 
 
@@ -36,19 +38,19 @@ def sparse_tiles(
 ) -> list[LabelledTile]:
     """Return tiles with few or no nuclei, in the colour of `target`, as far as they can be made.
 
-    What was made before lies in `folder`, as grey and colour in one RGBA image: alpha is 254 on a
-    nucleus that is left and 255 elsewhere.
+    What was made before lies in `folder`, one RGBA image a tile, whose alpha marks the nuclei that
+    are left.
     """
     folder.mkdir(exist_ok=True)
     tiles = []
     for number, entry in enumerate(entries, 1):
-        path = folder / f"{hashlib.sha256(f'{entry.set}/{entry.id}'.encode()).hexdigest()[:24]}.png"
+        path = folder / f"{_digest(entry).hex()[:24]}.png"
         if not path.exists():
             say(f"takes nuclei out of tile {number}")
             with replacing(path) as partial:
                 Image.fromarray(_made_sparse(entry)).save(partial, format="PNG")
         image = read_rgba(path)
-        if image.shape[:2] == NONE_LEFT:
+        if image.shape[:2] == NOT_MADE:
             continue
         table = colour.table_between(statistics.get(entry.stain_group), target)
         nuclei = (image[..., 3] == LEFT).astype(np.uint8)
@@ -56,13 +58,14 @@ def sparse_tiles(
     return tiles
 
 
-LEFT = 254
+def _digest(entry: Entry) -> bytes:
+    """Return what names the file of an entry's tile, and seeds what is taken out of it."""
+    return hashlib.sha256(f"{entry.set}/{entry.id}".encode()).digest()
 
 
 def _made_sparse(entry: Entry) -> NDArray[np.uint8]:
     """Return an entry's tile with a share of its nuclei, (H, W, 4) uint8."""
-    digest = hashlib.sha256(f"{entry.set}/{entry.id}".encode()).digest()
-    random = np.random.default_rng(list(digest))
+    random = np.random.default_rng(list(_digest(entry)))
     label = read_label(entry.label)
     top, left = (int(random.integers(max(side - SIDE_PX, 0) + 1)) for side in label.shape)
     place = np.s_[top : top + SIDE_PX, left : left + SIDE_PX]
@@ -70,7 +73,7 @@ def _made_sparse(entry: Entry) -> NDArray[np.uint8]:
     kept = float(random.choice(KEPT))
     steps = erase(pixels, instances(label[place]), (kept,), seed=int(random.integers(2**31)))
     if steps is None:
-        return np.zeros((*NONE_LEFT, 4), dtype=np.uint8)
+        return np.zeros((*NOT_MADE, 4), dtype=np.uint8)
     (step,) = steps
     alpha = np.where(step.nuclei > 0, LEFT, 255).astype(np.uint8)
     return np.dstack([step.pixels, alpha])
