@@ -21,7 +21,7 @@ from gliorun import job
 from gliorun.settings import Settings
 from guides import ROOT, marked
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 CHECK = SHARED / "tools" / "container_check.sh"
 TOOLS = ("buildah", "podman", "runc", "mmdebstrap")
 TAG = "localhost/check:latest"

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 from guides import ROOT, checkout, marked, need_network, type_in
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 ROOMS = ("runtime/gliorun", "export/glioexport", "bench/gliobench")
 HERE = f"3.{sys.version_info.minor}"
 PYTHONS = sorted({"3.10", "3.11", "3.12", "3.13", HERE})

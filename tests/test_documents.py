@@ -97,7 +97,7 @@ def correct(folder: Path) -> None:
         shutil.copy(outlines, folder / "corrected")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("document", GUIDES)
 def test_every_command_of_a_document_runs_as_it_stands_there(place, document):
     if document.startswith("bench") and not (place / "converted").exists():
@@ -116,7 +116,7 @@ def test_every_command_of_a_document_runs_as_it_stands_there(place, document):
     assert ran > 3
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_every_python_example_runs_as_it_stands_there(place):
     examples = [example for document in DOCUMENTS for example in python_examples(document)]
     assert examples
@@ -138,7 +138,7 @@ def test_every_other_command_is_run_by_the_test_that_is_named_for_it():
         assert f'"{mark}"' in (text := (ROOT / file).read_text("utf-8")) or f"{mark} -->" in text
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_one_command_installs_and_maps_the_demo(tmp_path):
     (line,) = marked("try it")
     assert line == " && ".join(marked("install here"))
@@ -147,7 +147,7 @@ def test_one_command_installs_and_maps_the_demo(tmp_path):
     assert (copy / "heatmap.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_extras_bring_what_is_installed_here(tmp_path):
     copy = checkout(tmp_path / "copy")
     for mark in ("install export", "install bench"):
@@ -155,7 +155,7 @@ def test_the_extras_bring_what_is_installed_here(tmp_path):
         type_in(f"python -m {line} --dry-run --quiet --report {mark.split()[1]}.json", copy)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_watch_maps_what_lies_there_and_stops_when_told(place):
     (line,) = marked("until stopped")
     maps = place / "maps-watched"
@@ -175,7 +175,7 @@ def test_a_watch_maps_what_lies_there_and_stops_when_told(place):
     assert (maps / "a.png").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_scheduler_and_a_worker_map_a_folder(place):
     pytest.importorskip("distributed")
     address = f"127.0.0.1:{free_port()}"

@@ -230,7 +230,7 @@ def test_colours_scales_and_models_that_do_not_fit_are_refused(drawn):
         run(drawn, Segmenter("a", dark, elsewhere), colour="macenko")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_figures_of_the_shipped_cards_come_out_again(shared_data):
     student = reference_model().with_name("student.keras")
     models = open_segmenters([str(reference_model()), str(student), OTSU])
@@ -254,7 +254,7 @@ def test_the_figures_of_the_shipped_cards_come_out_again(shared_data):
             assert len(worst & {shown.tile.entry.id for shown in result.worst}) >= 4
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_accuracy_that_the_readme_states_comes_out_again(shared_data):
     stated = readme_rows()
     models = open_segmenters(["student", "reference", OTSU])

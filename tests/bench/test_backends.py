@@ -107,7 +107,7 @@ def test_models_are_called_by_what_tells_them_apart(tmp_path):
     assert [m.name for m in open_segmenters(paths)] == ["run1/reference.xml", "run2/reference.xml"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_keras_onnx_and_ir_of_one_network_segment_alike(tmp_path):
     from export.small import convert_small
     from gliorun import demo

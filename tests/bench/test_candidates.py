@@ -53,7 +53,7 @@ def test_a_shape_that_does_not_fit_is_named():
         open_candidates(["stem=4 levels=8"], [], print)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_an_untrained_student_runs_as_int8_beside_the_reference():
     windows = [np.full((480, 480, 3), level, np.uint8) for level in (40, 200)]
     reference, student = open_candidates(["stem=4 filters=4 levels=1"], windows, print)

@@ -124,7 +124,7 @@ def test_tiles_are_spread_over_each_set(entry: Entry) -> None:
     assert linearity.choose_evenly(entries, 99) == entries
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_command_measures_by_the_runtimes_own_way(entry: Entry, tmp_path: Path) -> None:
     drawn = entry.image.parent
     (drawn / "index.csv").write_text(

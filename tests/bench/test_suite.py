@@ -34,7 +34,7 @@ def figures(out, kind, of):
     return document.read(of, values["figures"], kind)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_everything_is_written_and_in_the_report(measured):
     out, text = measured
     assert {path.name for path in out.iterdir()} == {
@@ -52,7 +52,7 @@ def test_everything_is_written_and_in_the_report(measured):
     assert again in text
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_every_backend_stands_beside_the_reference_and_agrees(measured):
     compare_figures = figures(measured[0], "compare", CompareFigures)
     names = [row.name for row in compare_figures.rows]
@@ -69,7 +69,7 @@ def test_every_backend_stands_beside_the_reference_and_agrees(measured):
             assert row.gmac == compare_figures.rows[0].gmac > 1
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_every_way_of_a_job_finds_the_same_densities(measured):
     speed_figures = figures(measured[0], "speed", SpeedFigures)
     names = [way.name for way in speed_figures.ways]

@@ -152,7 +152,7 @@ def test_every_wrong_word_of_convert_is_one_line_and_writes_nothing(
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.keras"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_from_a_keras_file_that_is_not_ours_in_shape_to_a_heatmap_as_in_the_readme(
     type_here, tmp_path: Path, small_slide: slides.Drawn
 ) -> None:
@@ -209,7 +209,7 @@ def test_help_names_the_commands_without_loading_tensorflow(tmp_path: Path) -> N
         assert command in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_no_dropblock_is_the_plain_unet(type_here, small_tiles: Path, tmp_path: Path) -> None:
     import glioexport.cli
     from glioexport.loading import load_model

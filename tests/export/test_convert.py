@@ -41,7 +41,7 @@ RANDOM = ("Random", "Dropout", "Bernoulli", "Multinomial", "If", "Loop")
 WEIGHTS = Path(glioexport.__file__).parent / "weights"
 SHIPPED = ("reference", "student")
 
-slow = pytest.mark.slow
+release = pytest.mark.release
 
 
 def refused(path: Path, out: Path, *, mpp: float | None = 0.25, tiles: Path | None = None) -> str:
@@ -59,7 +59,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {file.name: sha256_of(file) for file in folder.iterdir()}
 
 
-@slow
+@release
 def test_writes_every_file_and_leaves_no_other(converted: Converted) -> None:
     assert {file.name for file in converted.out.iterdir()} == FILES == {
         "model.onnx", "fp32.xml", "fp32.bin", "fp16.xml", "fp16.bin", "int8.xml", "int8.bin",
@@ -68,7 +68,7 @@ def test_writes_every_file_and_leaves_no_other(converted: Converted) -> None:
     assert [file.name for file in converted.out.parent.iterdir()] == ["out"]
 
 
-@slow
+@release
 def test_no_random_operation_is_left_in_onnx(converted: Converted) -> None:
     graph = onnx.load(converted.out / "model.onnx").graph
     kinds = Counter(node.op_type for node in graph.node)
@@ -77,7 +77,7 @@ def test_no_random_operation_is_left_in_onnx(converted: Converted) -> None:
     assert not [node.name for node in graph.node if "drop" in node.name.lower()]
 
 
-@slow
+@release
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_no_random_operation_is_left_in_openvino(converted: Converted, precision: str) -> None:
     model = ov.Core().read_model(converted.out / f"{precision}.xml")
@@ -88,7 +88,7 @@ def test_no_random_operation_is_left_in_openvino(converted: Converted, precision
     assert not [name for name in names if "drop" in name]
 
 
-@slow
+@release
 def test_says_which_dropblocks_it_removed(converted: Converted) -> None:
     (line,) = [line for line in converted.said if line.startswith("removed")]
     source = keras.models.load_model(converted.source)
@@ -99,7 +99,7 @@ def test_says_which_dropblocks_it_removed(converted: Converted) -> None:
     assert line == f"removed 5 dropping layers: {', '.join(names)}"
 
 
-@slow
+@release
 def test_onnx_takes_a_uint8_image_and_gives_a_uint8_mask(converted: Converted) -> None:
     graph = onnx.load(converted.out / "model.onnx").graph
     ends = [
@@ -110,7 +110,7 @@ def test_onnx_takes_a_uint8_image_and_gives_a_uint8_mask(converted: Converted) -
     assert ends == [(uint8, [1, SIDE, SIDE, 3]), (uint8, [1, SIDE, SIDE])]
 
 
-@slow
+@release
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_openvino_takes_a_uint8_image_and_gives_a_uint8_mask(
     converted: Converted, precision: str
@@ -120,7 +120,7 @@ def test_openvino_takes_a_uint8_image_and_gives_a_uint8_mask(
     assert ends == [(ov.Type.u8, [1, SIDE, SIDE, 3]), (ov.Type.u8, [1, SIDE, SIDE])]
 
 
-@slow
+@release
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_card_travels_in_the_ir_and_the_engine_opens_it(
     converted: Converted, precision: str
@@ -137,7 +137,7 @@ def test_the_card_travels_in_the_ir_and_the_engine_opens_it(
     }  # fmt: skip
 
 
-@slow
+@release
 def test_the_card_travels_in_the_metadata_of_onnx(converted: Converted) -> None:
     (entry,) = [
         prop
@@ -147,7 +147,7 @@ def test_the_card_travels_in_the_metadata_of_onnx(converted: Converted) -> None:
     assert ModelCard.from_json(entry.value).name == "small"
 
 
-@slow
+@release
 def test_parity_json_holds_the_figures_that_were_returned(converted: Converted) -> None:
     certificate = json.loads((converted.out / "parity.json").read_text(encoding="utf-8"))
     for name, figures in converted.figures.items():
@@ -158,7 +158,7 @@ def test_parity_json_holds_the_figures_that_were_returned(converted: Converted) 
     assert len(certificate["stripped"]["removed"]) == 5
 
 
-@slow
+@release
 def test_the_stripped_network_is_keras_inference_to_the_last_digits_and_says_so(
     converted: Converted,
 ) -> None:
@@ -169,7 +169,7 @@ def test_the_stripped_network_is_keras_inference_to_the_last_digits_and_says_so(
     assert f"{difference:.1e} on 4 tiles" in line
 
 
-@slow
+@release
 @pytest.mark.parametrize("kind", ["ONNX", "OpenVINO FP32"])
 def test_float_masks_are_those_of_keras_on_all_but_one_pixel_in_two_thousand(
     converted: Converted, kind: str
@@ -187,7 +187,7 @@ def test_float_masks_are_those_of_keras_on_all_but_one_pixel_in_two_thousand(
     assert max(differing) <= 1 / 2000
 
 
-@slow
+@release
 def test_int8_is_quantised_smaller_and_still_much_like_keras(converted: Converted) -> None:
     kinds = ir.op_kinds(ov.Core().read_model(converted.out / "int8.xml"))
     assert "FakeQuantize" in kinds
@@ -196,7 +196,7 @@ def test_int8_is_quantised_smaller_and_still_much_like_keras(converted: Converte
     assert converted.figures["OpenVINO INT8"].agreement.dice > 0.8  # random weights, so no closer
 
 
-@slow
+@release
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_no_batch_normalisation_is_left_as_an_operation(
     converted: Converted, precision: str
@@ -207,7 +207,7 @@ def test_no_batch_normalisation_is_left_as_an_operation(
     assert any("no batch normalisation left" in line for line in converted.said)
 
 
-@slow
+@release
 def test_a_converted_model_is_the_same_bytes_twice(converted: Converted, tmp_path: Path) -> None:
     convert(
         converted.source, tmp_path / "out", tiles=None, mpp=None, tolerance=LOOSE,
@@ -219,7 +219,7 @@ def test_a_converted_model_is_the_same_bytes_twice(converted: Converted, tmp_pat
 # the gate
 
 
-@slow
+@release
 def test_a_model_out_of_tolerance_is_named_with_its_figure_and_leaves_no_half_written_folder(
     converted: Converted, tmp_path: Path
 ) -> None:
@@ -241,7 +241,7 @@ def test_a_model_out_of_tolerance_is_named_with_its_figure_and_leaves_no_half_wr
     assert list(tmp_path.iterdir()) == []
 
 
-@slow
+@release
 def test_a_model_damaged_on_purpose_fails_the_gate(converted: Converted, tmp_path: Path) -> None:
     """One weight in ten of every layer is lost, after the conversion and under a right hash."""
     model = ov.Core().read_model(converted.out / "fp32.xml")
@@ -261,7 +261,7 @@ def test_a_model_damaged_on_purpose_fails_the_gate(converted: Converted, tmp_pat
     parity.check({"FP32": whole}, Tolerance())
 
 
-@slow
+@release
 def test_where_plain_int8_fails_the_layers_left_in_float_are_said_and_kept(
     tmp_path: Path,
 ) -> None:
@@ -288,7 +288,7 @@ def test_where_plain_int8_fails_the_layers_left_in_float_are_said_and_kept(
     assert f"INT8: {len(in_float)} of 8 layers left in float: {', '.join(in_float)}" in said
 
 
-@slow
+@release
 def test_int8_that_no_layer_could_bear_is_refused_not_float_by_another_name(
     converted: Converted, tmp_path: Path
 ) -> None:
@@ -332,7 +332,7 @@ def test_a_dropping_layer_that_acts_in_inference_is_found_out_by_numbers(tmp_pat
 # other networks, other files
 
 
-@slow
+@release
 def test_dropblock_as_printed_is_compared_with_its_factor_folded_in(tmp_path: Path) -> None:
     model = dark_unet(64, drop=lambda name: DropBlock2D(0.2, 3, normalize=False, name=name))
     model.save(tmp_path / "m.keras")
@@ -348,7 +348,7 @@ def test_dropblock_as_printed_is_compared_with_its_factor_folded_in(tmp_path: Pa
     assert certificate["stripped"]["max_probability_difference"] > 0.01
 
 
-@slow
+@release
 def test_a_saved_model_of_another_pixel_range_is_converted_and_named(tmp_path: Path) -> None:
     dark_unet(None, pixel_range="-1..1").export(tmp_path / "theirs", verbose=False)
     figures = convert(
@@ -368,7 +368,7 @@ def test_a_saved_model_of_another_pixel_range_is_converted_and_named(tmp_path: P
     assert np.mean(values != [darkness_mask(window) for window in windows]) < 1e-3
 
 
-@slow
+@release
 def test_mpp_passed_overrides_the_card(converted: Converted, tmp_path: Path) -> None:
     convert(
         converted.source, tmp_path / "o", tiles=None, mpp=0.5, tolerance=LOOSE, say=lambda _: None
@@ -379,7 +379,7 @@ def test_mpp_passed_overrides_the_card(converted: Converted, tmp_path: Path) -> 
 # an export that is cut short
 
 
-@slow
+@release
 def test_a_failed_conversion_leaves_an_earlier_one_as_it_was(
     converted: Converted, tmp_path: Path
 ) -> None:
@@ -398,7 +398,7 @@ def test_a_failed_conversion_leaves_an_earlier_one_as_it_was(
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
-@slow
+@release
 def test_an_interrupt_leaves_an_earlier_conversion_as_it_was(
     converted: Converted, tmp_path: Path
 ) -> None:
@@ -417,7 +417,7 @@ def test_an_interrupt_leaves_an_earlier_conversion_as_it_was(
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
-@slow
+@release
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_kill_leaves_an_earlier_conversion_as_it_was(
     converted: Converted, tmp_path: Path
@@ -443,7 +443,7 @@ convert(Path({str(converted.source)!r}), Path({str(out)!r}), tiles=None, mpp=Non
     assert [file.name for file in tmp_path.glob("[!.]*")] == ["out"]
 
 
-@slow
+@release
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE")
 @pytest.mark.parametrize("line", ["stripped beside", "INT8: calibrates"])
 def test_a_full_disk_is_one_line_and_leaves_an_earlier_conversion_as_it_was(
@@ -560,7 +560,7 @@ def test_the_models_that_ship_stay_below_forty_megabytes() -> None:
     assert sum(file.stat().st_size for file in (*WEIGHTS.iterdir(), *MODELS.iterdir())) < 40e6
 
 
-@slow
+@release
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_ir_agrees_with_keras_on_synthetic_windows(name: str) -> None:
     windows = drawn_windows(seed=3, side=480)
@@ -573,7 +573,7 @@ def test_a_shipped_ir_agrees_with_keras_on_synthetic_windows(name: str) -> None:
     assert agreed.density_error_points <= 0.5
 
 
-@slow
+@release
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_ir_agrees_with_keras_on_real_tiles(name: str, shared_data: Path) -> None:
     engine = open_model(model_path(Path(name)))
@@ -613,7 +613,7 @@ def efficient_unet(side: int) -> keras.Model:
     return model
 
 
-@slow
+@release
 def test_an_encoder_of_keras_applications_gives_what_keras_gives(tmp_path: Path) -> None:
     path = tmp_path / "efficient.keras"
     efficient_unet(SIDE).save(path)

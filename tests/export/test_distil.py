@@ -128,7 +128,7 @@ def test_an_answer_that_is_there_is_not_asked_for_again(
         np.testing.assert_array_equal(one.nuclei, other.nuclei)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_card_says_what_the_student_was_distilled_from(whole: Taught, teacher: Path) -> None:
     card = ModelCard.from_json((whole.out / "model.json").read_text(encoding="utf-8"))
     source = card.training["distilled_from"]
@@ -143,13 +143,13 @@ def test_the_card_says_what_the_student_was_distilled_from(whole: Taught, teache
     assert "non-commercial" in card.intended_use  # its tiles are CC0, but the teacher's are not
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_validation_tiles_are_not_taught_on(whole: Taught, small_tiles: Path) -> None:
     train = [entry for entry in read_index(small_tiles) if entry.split == "train"]
     assert len(list((whole.out / ANSWERS).iterdir())) == len(train) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_set_held_out_is_not_taught_on_either(
     teacher: Path, small_tiles: Path, tmp_path: Path
 ) -> None:
@@ -166,14 +166,14 @@ def test_a_set_held_out_is_not_taught_on_either(
     assert [source["set"] for source in card.training["data"]] == ["drawn"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_student_takes_full_tiles_and_has_one_channel(whole: Taught) -> None:
     model = keras.models.load_model(whole.model, compile=False)
     assert model.input_shape == (None, SIDE, SIDE, 3)
     assert model.output_shape == (None, SIDE, SIDE, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_killed_after_an_epoch_it_ends_with_the_same_weights(
     whole: Taught, teacher: Path, small_tiles: Path, tmp_path: Path
 ) -> None:
@@ -191,7 +191,7 @@ def test_killed_after_an_epoch_it_ends_with_the_same_weights(
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_refuses_the_folder_of_another_distillation(
     whole: Taught, teacher: Path, small_tiles: Path
 ) -> None:
@@ -200,7 +200,7 @@ def test_refuses_the_folder_of_another_distillation(
         distil(teacher, small_tiles, whole.out, SETTINGS, other, say=print)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_student_is_converted_like_any_network(whole: Taught, tmp_path: Path) -> None:
     source = tmp_path / "student.keras"
     shutil.copy(whole.model, source)

@@ -77,7 +77,7 @@ def history_of(out: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_writes_model_card_and_history_and_leaves_nothing_half_written(whole: Trained) -> None:
     assert {file.name for file in whole.out.iterdir()} == {
         "averaged-0003.keras",
@@ -92,7 +92,7 @@ def test_writes_model_card_and_history_and_leaves_nothing_half_written(whole: Tr
     assert whole.model == whole.out / "model.keras"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_loss_goes_down_and_every_epoch_is_in_the_history(whole: Trained) -> None:
     history = history_of(whole.out)
     assert [row["epoch"] for row in history] == [1, 2, 3]
@@ -101,7 +101,7 @@ def test_the_loss_goes_down_and_every_epoch_is_in_the_history(whole: Trained) ->
     assert list(history[0]) == [name.replace("SET", "drawn") for name in columns("history.csv")]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_card_says_what_the_model_was_trained_on(whole: Trained, small_tiles: Path) -> None:
     card = ModelCard.from_json((whole.out / "model.json").read_text(encoding="utf-8"))
     assert card.tile_px == 64
@@ -114,7 +114,7 @@ def test_the_card_says_what_the_model_was_trained_on(whole: Trained, small_tiles
     assert card.colour_target is not None
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_saved_model_is_float32_and_gives_the_figures_on_its_card(
     whole: Trained, small_tiles: Path
 ) -> None:
@@ -131,7 +131,7 @@ def test_the_saved_model_is_float32_and_gives_the_figures_on_its_card(
     assert figures.dice == pytest.approx(card.training["validation"]["drawn"]["dice"], abs=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_killed_after_an_epoch_it_goes_on_to_the_same_number_of_epochs(resumed: Trained) -> None:
     assert [row["epoch"] for row in history_of(resumed.out)] == [1, 2, 3]
     epochs = [line.split(":")[0] for line in resumed.said if line.startswith("epoch")]
@@ -139,7 +139,7 @@ def test_killed_after_an_epoch_it_goes_on_to_the_same_number_of_epochs(resumed: 
     assert (resumed.out / "model.keras").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_undisturbed_training(
     whole: Trained, resumed: Trained
 ) -> None:
@@ -150,7 +150,7 @@ def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_undisturbed_traini
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=weight.path)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_called_again_when_finished_it_trains_no_further(
     whole: Trained, small_tiles: Path, tmp_path: Path
 ) -> None:
@@ -163,7 +163,7 @@ def test_called_again_when_finished_it_trains_no_further(
         np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     "other",
     [
@@ -181,7 +181,7 @@ def test_refuses_the_folder_of_a_training_with_other_settings(
     assert {file: file.stat().st_mtime_ns for file in whole.out.iterdir()} == before
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("what", ["held out", "licence", "an image", "a label", "one more"])
 def test_refuses_the_folder_of_a_training_on_other_tiles(
     whole: Trained, small_tiles: Path, tmp_path: Path, what: str
@@ -205,7 +205,7 @@ def test_refuses_the_folder_of_a_training_on_other_tiles(
     assert (whole.out / "model.json").read_bytes() == card
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
@@ -240,7 +240,7 @@ def test_a_file_in_the_place_of_the_folder_is_a_fault_the_user_can_act_on(
     assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_what_a_killed_process_left_half_written_goes(small_tiles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     names = ["averaged-0001", "checkpoint-0001"]
@@ -258,7 +258,7 @@ def test_what_a_killed_process_left_half_written_goes(small_tiles: Path, tmp_pat
     assert not list(out.glob(".*"))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_set_held_out_is_validated_on_and_not_trained_on(
     small_tiles: Path, tmp_path: Path
 ) -> None:
@@ -274,7 +274,7 @@ def test_a_set_held_out_is_validated_on_and_not_trained_on(
     assert set(card.training["validation"]) == {"drawn", "other"}
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_papers_recipe_trains_without_batch_normalisation(
     small_tiles: Path, tmp_path: Path
 ) -> None:
@@ -342,7 +342,7 @@ def test_sparse_tiles_are_drawn_as_often_as_the_recipe_says() -> None:
     np.testing.assert_allclose(found, [0.2, 0.2, 0.2, 0.2, 0.2])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_model_that_is_saved_is_the_running_average_of_the_weights(whole: Trained) -> None:
     saved = keras.models.load_model(whole.model, compile=False)
     average = keras.models.load_model(whole.out / "averaged-0003.keras", compile=False)
@@ -369,7 +369,7 @@ def test_an_average_keeps_its_share_and_leaves_random_states_alone() -> None:
         np.testing.assert_array_equal(found, kept)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_threshold_moves_into_the_last_bias(small_tiles: Path, tmp_path: Path) -> None:
     windows = np.stack(drawn_windows()).astype(np.float32)
     probabilities = []
@@ -384,7 +384,7 @@ def test_a_threshold_moves_into_the_last_bias(small_tiles: Path, tmp_path: Path)
     )
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_trains_on_other_backends(backend: str, small_tiles: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec(backend) is None:

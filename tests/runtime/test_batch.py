@@ -538,7 +538,7 @@ def test_a_watch_tries_a_failed_slide_again_only_after_a_while(tmp_path, monkeyp
     assert counts(batches.run([slide], maps, work, retry=False)) == (1, 0, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_run_goes_on_with_the_tiles_it_had(tmp_path):
     """Killed when a first checkpoint is there, in the middle of a slide of 30 tiles."""
     scans, maps, whole = tmp_path / "scans", tmp_path / "maps", tmp_path / "whole"

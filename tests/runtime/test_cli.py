@@ -62,7 +62,7 @@ def truth_of(
     return np.array([tissue.nuclei[y : y + h, x : x + w].mean() for x, y, w, h, _ in cells])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_demo_measures_the_density_that_was_drawn(tmp_path):
     heatmap, table = tmp_path / "heatmap.png", tmp_path / "density.csv"
     done = type_in("--demo", "--out", heatmap, "--out", table)

@@ -95,7 +95,7 @@ def outputs_in(maps: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_worker_killed_at_work_changes_no_byte_of_the_results(tmp_path):
     scans, here, there = tmp_path / "scans", tmp_path / "here", tmp_path / "there"
     scans.mkdir()
@@ -200,7 +200,7 @@ def test_a_slide_whose_folder_has_vanished_fails_and_lets_no_worker_go(tmp_path,
     assert "a.svs: not there" in batches.records(tmp_path / "maps")["a"].reason
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, monkeypatch):
     """The first worker, in a process of its own, is told of another gliorun by its environment."""
     slide, complaints = batches.tiny(tmp_path / "a.svs"), []
@@ -240,7 +240,7 @@ def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_lost_scheduler_ends_the_run_and_the_next_one_goes_on(tmp_path):
     scans, maps, complaints = tmp_path / "scans", tmp_path / "maps", []
     paths = [batches.tiny(scans / f"{number}.svs") for number in range(3)]

@@ -482,7 +482,7 @@ def rgb(colour: str) -> tuple[int, ...]:
     return tuple(bytes.fromhex(colour[1:]))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_report_opens_without_complaint_or_request_and_shows_the_whole_slide(opened):
     view = opened()
     view.tooltip(*DENSE)
@@ -497,7 +497,7 @@ def test_a_report_opens_without_complaint_or_request_and_shows_the_whole_slide(o
     assert view.requests == [view.page.url]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_slider_leads_from_the_slide_to_the_colours_of_the_classes(opened, result):
     view = opened()
     classes = classify(result.measured.density.density)
@@ -514,7 +514,7 @@ def test_the_slider_leads_from_the_slide_to_the_colours_of_the_classes(opened, r
     assert view.colour(*EMPTY) != pytest.approx(SLIDE_COLOUR, abs=30)  # pale under the heatmap
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_pointing_at_a_tile_tells_its_density_class_square_and_corner(opened):
     view = opened()
     assert view.tooltip(*DENSE) == "70.0 % class 20–100 % square A2 x 700, y 100 px"
@@ -524,7 +524,7 @@ def test_pointing_at_a_tile_tells_its_density_class_square_and_corner(opened):
     assert view.tooltip(*EMPTY) == "no value no tissue square B3 x 900, y 250 px"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result):
     per_cell = np.full(result.measured.density.valid_px.shape, 12, np.int64)
     view = opened(replace(result, counts=NucleusCounts(per_cell, 0)))
@@ -532,7 +532,7 @@ def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result
     assert view.tooltip(*UNREADABLE) == "no value unreadable square B1 x 100, y 200 px"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_clicking_a_hot_spot_shows_it_again_and_again(opened, result):
     density = result.measured.density
     spots = find_hot_spots(density, SCALE, area_mm2=0.001, count=3)
@@ -552,7 +552,7 @@ def test_clicking_a_hot_spot_shows_it_again_and_again(opened, result):
         assert view.stretch() == pytest.approx(1)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_mm_is_as_long_along_x_as_along_y_whatever_is_done(opened):
     view = opened()
     assert view.stretch() == pytest.approx(1)
@@ -572,7 +572,7 @@ def test_a_mm_is_as_long_along_x_as_along_y_whatever_is_done(opened):
     assert view.range_mm() == pytest.approx(shown)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("size", [(1440, 900), (1024, 768), (1920, 1080)])
 def test_the_page_is_never_wider_than_the_window(opened, result, size):
     long = replace(result, slide_name="long" * 100, run={"a": {"path": "x" * 3000}})
@@ -581,7 +581,7 @@ def test_the_page_is_never_wider_than_the_window(opened, result, size):
     assert view.on_plot("plot.inner_width") > 0.5 * size[0]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_runs_nothing(opened, result, name):
     run = {name: {name: name}}
@@ -595,7 +595,7 @@ def test_a_hostile_name_runs_nothing(opened, result, name):
     assert view.tooltip(*DENSE).startswith("70.0 %")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("size", [(60_000, 300), (250, 90), (300, 40_000)])
 def test_wide_tiny_and_tall_slides_are_shown_whole(opened, size):
     density = DensityMap(TileGrid(size, (100.0, 100.0)), TILE_PX, TILE_PX)

@@ -37,7 +37,7 @@ def undisturbed(large, tmp_path_factory) -> str:
     return table.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_fifty_kills_change_no_byte(large, undisturbed, tmp_path):
     done = subprocess.run(
@@ -55,7 +55,7 @@ def test_fifty_kills_change_no_byte(large, undisturbed, tmp_path):
     assert set(report["tables"]) == {undisturbed}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_how_to_go_on_and_does(large, undisturbed, tmp_path, how):
@@ -88,7 +88,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(large, undisturbed, tmp_path, 
     assert not (tmp_path / ".gliorun").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_another_setting_starts_over(large, tmp_path):
     record = tmp_path / "run.json"
 

@@ -23,7 +23,7 @@ from runtime.test_week import Watcher
 
 WORKER = Path(__file__).resolve().parent.parent / "mutation_worker.py"
 SLIDES, MANY = int(os.environ.get("MUTATED_SLIDES", "60")), 400
-"""Of all kinds together: always, and among the slow tests."""
+"""Of all kinds together: always, and with the mark soak."""
 PATIENCE_S = 60
 WATCH_PATIENCE_S = 300
 """A watch in which no slide has ended for so long hangs."""
@@ -93,7 +93,7 @@ def damaged(whole: dict[str, Path], kind: str, number: int) -> Iterator[mutation
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="select() knows no pipes there")
-@pytest.mark.parametrize("number", [SLIDES, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [SLIDES, pytest.param(MANY, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("kind", mutations.KINDS)
 def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, number):
     whole = mutations.sound(tmp_path)
@@ -121,7 +121,7 @@ def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, number):
         print(f"{kind:9} {way:12} {times:3} {verdict}")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="a stop there is Ctrl-Break to a whole console")
 def test_no_damaged_slide_ends_a_watch_or_keeps_the_good_one_after_it_waiting(tmp_path):
     sound, incoming, maps = tmp_path / "sound", tmp_path / "incoming", tmp_path / "maps"

@@ -292,7 +292,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.skipif(sys.platform == "win32", reason="asks for the peak as POSIX has it")
 def test_a_large_mask_needs_the_memory_of_a_few_rows_of_tiles(tmp_path):
     done = subprocess.run(

@@ -59,13 +59,13 @@ def outputs(small_slide, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_every_output_is_there_and_nothing_else(outputs):
     assert {file.name for file in outputs.iterdir()} == set(NAMES)
     assert all(file.stat().st_size for file in outputs.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_outputs_tell_one_story(outputs):
     with (outputs / "map.csv").open(newline="", encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["density"]]
@@ -154,7 +154,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_file_stays(result, tmp_path, na
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_full_disk_ends_the_command_with_one_line(small_slide, tmp_path):
     kept = tmp_path / "a.mask.ome.tif"
     kept.write_text("earlier", encoding="utf-8")

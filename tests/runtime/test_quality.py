@@ -396,7 +396,7 @@ def labelled(folder) -> list[tuple[str, Pixels, StainStatistic | None]]:
     return [(name, pixels, stains[group]) for name, pixels, group in tiles]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_of_the_labelled_tiles_none_is_discarded_and_blurred_they_nearly_all_are(shared_data):
     """149 tiles of six sources, every one good: 0 discarded; 4 px is a blur of 1 µm."""
     tiles = labelled(shared_data)

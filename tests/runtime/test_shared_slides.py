@@ -36,7 +36,7 @@ def in_tissue(left: int, top: int, side: int) -> bool:
     return left >= 512 and left + side <= 4608 and top >= 512 and top + side <= 3072
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_mosaic_s_map_agrees_with_the_truth(shared_slides, engine):
     measured = run(
         shared_slides / "gbm40_mosaic_aperio_style.svs", engine, Settings(cell_px=CELL_PX)
@@ -60,7 +60,7 @@ def test_the_mosaic_s_map_agrees_with_the_truth(shared_slides, engine):
         assert np.corrcoef(ours, theirs)[0, 1] > least_correlation
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_grey_margin_of_the_mosaic_is_not_measured(shared_slides, engine):
     with Slide(shared_slides / "gbm40_mosaic_aperio_style.svs") as slide:
         measured = measure(slide, engine.card, engine.predict, Settings())

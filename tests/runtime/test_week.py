@@ -321,7 +321,7 @@ def tables_of(scanner: Scanner, folder: Path) -> list[bytes]:
     return tables
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(os.name == "nt", reason="a stop there is Ctrl-Break to a whole console")
 def test_a_week_of_watching(tmp_path, scanner, watcher):
     chance = random.Random(8)
@@ -357,7 +357,7 @@ def test_a_week_of_watching(tmp_path, scanner, watcher):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.skipif(os.name == "nt", reason="a stop there is Ctrl-Break to a whole console")
 def test_memory_and_open_files_do_not_grow(scanner, watcher):
     """Good and bad slides come and go; the first third warms up."""
