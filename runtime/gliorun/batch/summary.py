@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment
-
+from gliorun import templates
 from gliorun.atomic import replacing
 from gliorun.batch.ledger import Record
 from gliorun.measuring.density import CLASS_NAMES
@@ -136,8 +135,8 @@ class _Shown:
 
 
 def _write_index(path: Path, rows: list[tuple[Record, Row]]) -> None:
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE)
-    text = page.render(
+    text = templates.render(
+        "index.html",
         failed=[row for _, row in rows if row["state"] == "failed"],
         gone=[row for _, row in rows if row["state"] == "failed, not there"],
         under_way=[row for _, row in rows if row["state"] == "under way"],
@@ -173,100 +172,3 @@ def _shown(record: Record, row: Row) -> _Shown:
         tuple(plain(warning) for warning in record.warnings),
         plain(str(_at(record.figures, "hint") or "")),
     )
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src 'self' file:;
-  style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Nucleus density of {{ done | length }} slides</title>
-<style>
-* { box-sizing: border-box; margin: 0; padding: 0 }
-body { font: 14px/1.45 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #101828;
-  max-width: 1500px; margin: auto; padding: 20px 28px 40px }
-h1 { font-size: 20px; font-weight: 600 }
-h2 { font-size: 15px; font-weight: 600; margin: 26px 0 8px }
-p, small, th { color: #475467; font-size: 12px; font-weight: 400 }
-table { border-collapse: collapse; width: 100% }
-th { text-align: left; padding: 4px 16px 4px 0; border-bottom: 1px solid #d0d5dd }
-td { padding: 8px 16px 8px 0; vertical-align: top; border-bottom: 1px solid #eaecf0;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
-td.number, th.number { text-align: right; white-space: nowrap }
-td small { display: block }
-img { display: block; max-width: 326px; border: 1px solid #eaecf0 }
-a { color: #175cd3; margin-right: 8px; white-space: nowrap }
-.failed td:first-child { border-left: 3px solid #d92d20; padding-left: 10px }
-.warning { color: #93370d }
-.hint { max-width: 220px; margin-left: auto; white-space: normal }
-.bar { display: flex; width: 220px; height: 12px; margin-top: 4px; background: #f2f4f7 }
-.key span { display: inline-block; margin-right: 16px }
-.key i { display: inline-block; width: 12px; height: 12px; margin-right: 5px;
-  vertical-align: -1px }
-</style>
-</head>
-<body>
-<h1>Nucleus density of {{ done | length }} slide{{ "" if done | length == 1 else "s" }}</h1>
-<p>Research use only; not a medical device. The same as a table: <a href="{{ table }}">{{ table }}
-</a></p>
-{% if failed %}
-<h2>{{ failed | length }} could not be measured</h2>
-<table class="failed">
-<tr><th>slide</th><th>why</th><th class="number">tries</th><th>last try (UTC)</th></tr>
-{% for row in failed %}
-<tr><td>{{ row.name }}<small>{{ row.slide }}</small></td><td>{{ row.reason }}</td>
-<td class="number">{{ row.tries }}</td><td>{{ row.changed_at[:16] | replace("T", " ") }}</td></tr>
-{% endfor %}
-</table>
-{% endif %}
-{% for rows, heading in ((gone, "failed and are not there"), (under_way, "under way")) %}
-{% if rows %}
-<h2>{{ rows | length }} {{ heading }}</h2>
-<table>
-{% for row in rows %}
-<tr><td>{{ row.name }}<small>{{ row.slide }}</small></td><td>{{ row.reason }}</td></tr>
-{% endfor %}
-</table>
-{% endif %}
-{% endfor %}
-{% if done %}
-<h2>Measured</h2>
-<p class="key">Nucleus area / tile area, share of tissue:
-{% for colour, label in classes %}
-<span><i style="background: {{ colour }}"></i>{{ label }}</span>
-{% endfor %}
-</p>
-<table>
-<tr><th>slide and map</th><th>name</th><th class="number">mean density</th>
-<th class="number">densest field</th><th class="number">tiles</th><th>measured (UTC)</th></tr>
-{% for slide in done %}
-<tr>
-<td><img src="{{ slide.thumbnail }}" alt="" loading="lazy"></td>
-<td>{{ slide.name }}<small>{{ slide.slide }}</small>
-<div>{% for label, link in slide.links %}<a href="{{ link }}">{{ label }}</a>{% endfor %}</div>
-{% if slide.row.same_as %}<small>same content as {{ slide.row.same_as }}</small>{% endif %}
-{% for warning in slide.warnings %}<small class="warning">{{ warning }}</small>{% endfor %}
-</td>
-<td class="number">{% if slide.row.mean_density %}
-{{ "%.1f" % (100 * slide.row.mean_density | float) }} %{% else %}no value{% endif %}
-<div class="bar">{% for colour, label, share in slide.classes %}{% if share %}
-<div style="width: {{ "%.2f" % share }}%; background: {{ colour }}"
- title="{{ label }}: {{ "%.1f" % share }} % of tissue"></div>{% endif %}{% endfor %}</div></td>
-<td class="number">{% if slide.row.densest_field %}
-{{ "%.1f" % (100 * slide.row.densest_field | float) }} %
-<small>{{ slide.row.densest_square }}</small>{% else %}–{% endif %}
-{% if slide.hint %}<small class="hint">{{ slide.hint }}</small>{% endif %}</td>
-<td class="number">{{ slide.row.tiles_measured }}
-{% if slide.row.tiles_without_value %}<small>{{ slide.row.tiles_without_value }} without value
-</small>{% endif %}</td>
-<td>{{ slide.row.changed_at[:16] | replace("T", " ") }}
-<small>{{ slide.row.seconds }} s, {{ slide.row.tiles_per_s }} tiles/s</small></td>
-</tr>
-{% endfor %}
-</table>
-{% endif %}
-</body>
-</html>
-"""
