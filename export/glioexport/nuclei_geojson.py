@@ -22,6 +22,7 @@ from skimage.segmentation import relabel_sequential
 
 from gliorun.errors import GlioError
 from gliorun.measuring import kernels
+from gliorun.measuring.within import pixels_within
 from gliorun.progress import plain
 
 Labels = NDArray[np.int32]
@@ -279,20 +280,7 @@ def _draw(polygon: Polygon, labels: Labels, number: int) -> None:
 def _inside(ring: Ring, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return the pixels, (H, W) bool, whose centres lie inside a ring.
 
-    A centre lies inside if the ring crosses its row an odd number of times on its left (even-odd
-    rule), so a ring that is open is closed, and of one that crosses itself the loops count.
+    One that is open is closed, and of one that crosses itself the loops count.
     """
-    (x, y), (next_x, next_y) = ring.T, np.roll(ring, -1, axis=0).T
     height, width = shape
-    # rows whose centres, at row + 0.5, lie in [upper end, lower end) of each side
-    first = np.clip(np.ceil(np.minimum(y, next_y) - 0.5), 0, height).astype(int)
-    after = np.clip(np.ceil(np.maximum(y, next_y) - 0.5), 0, height).astype(int)
-    count = after - first
-    side = np.repeat(np.arange(len(ring)), count)
-    row = np.arange(len(side)) - np.repeat(np.cumsum(count) - count, count) + first[side]
-    share = (row + 0.5 - y[side]) / (next_y - y)[side]
-    crossing = x[side] + share * (next_x - x)[side]
-    column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(int)
-    crossings = np.zeros((height, width + 1), dtype=np.int64)
-    np.add.at(crossings, (row, column), 1)
-    return np.asarray(np.cumsum(crossings[:, :width], axis=1) % 2 == 1)
+    return pixels_within(np.hstack([ring, np.roll(ring, -1, axis=0)]), (height, width))
