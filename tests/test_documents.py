@@ -120,6 +120,7 @@ def test_every_command_of_a_document_runs_as_it_stands_there(place, document):
 def test_every_python_example_runs_as_it_stands_there(place):
     examples = [example for document in DOCUMENTS for example in python_examples(document)]
     assert examples
+    type_in("gliorun slide.svs --out slide.nuclei.parquet", place)
     for example in examples:
         done = subprocess.run(
             [sys.executable, "-c", example],

@@ -23,7 +23,7 @@ from gliorun.measuring.quality import QualityLimits
 from gliorun.progress import JsonLines, RunProgress
 from guides import ROOT
 
-OUTPUTS = ("a.csv", "a.json", "a.geojson", "a.nuclei.geojson")
+OUTPUTS = ("a.csv", "a.json", "a.geojson", "a.nuclei.geojson", "a.parquet", "a.nuclei.parquet")
 RECORDS = [
     Record(
         "a", "/x/a.svs", None, "", {}, "done", 1, "2026-01-01T00:00:00+00:00",
@@ -61,6 +61,22 @@ def test_lines_are_short():
 
 def test_the_columns_of_density_csv(written):
     assert header(written / "a.csv") == columns("density.csv")
+
+
+def test_the_columns_and_metadata_of_parquet(written):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    of_cells, of_nuclei, of_metadata = tables("Parquet")
+    known = types(of_metadata)
+    for name, documented in (("a.parquet", of_cells), ("a.nuclei.parquet", of_nuclei)):
+        schema = parquet.read_schema(written / name)
+        found = {field.name: str(field.type) for field in schema}
+        if documented is of_cells:
+            assert list(found)[3:] == header(written / "a.csv")
+            found = dict(list(found.items())[:3])
+        assert found == types(documented)
+        about = json.loads(schema.metadata[b"gliorun"])
+        assert set(about) == set(known)
+        assert [key for key, value in about.items() if not is_of(value, known[key])] == []
 
 
 def test_the_columns_of_summary_csv(tmp_path):

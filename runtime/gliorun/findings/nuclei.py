@@ -41,6 +41,13 @@ class Nucleus:
     area_um2: float
     centroid_l0: tuple[float, float]
 
+    def box_l0(self) -> tuple[float, float, float, float]:
+        """Return the left and upper edge, width and height of its bounding box in level-0 px."""
+        left, top = int(self.runs[:, 1].min()), int(self.runs[0, 0])
+        right, bottom = int(self.runs[:, 2].max()), int(self.runs[-1, 0]) + 1
+        width, height = self.px_l0
+        return left * width, top * height, (right - left) * width, (bottom - top) * height
+
     def outlines_l0(self) -> list[NDArray[np.float64]]:
         """Return the closed rings of corners x, y in level-0 px along the edges of the pixels.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from gliorun.atomic import cannot_write, replacing, replacing_all
@@ -13,6 +14,7 @@ from gliorun.writers.palette import Appearance
 from gliorun.writers.result import Result
 
 __all__ = [
+    "COUNTING_SUFFIXES",
     "MASK_SUFFIXES",
     "NUCLEI",
     "THUMBNAIL",
@@ -51,6 +53,18 @@ def _write_report(path: Path, result: Result, appearance: Appearance) -> None:
     html.write_report(path, result, appearance.palette)
 
 
+def _write_cell_table(path: Path, result: Result, appearance: Appearance) -> None:
+    from gliorun.writers import parquet
+
+    parquet.write_cells(path, result)
+
+
+def _write_nucleus_table(path: Path, result: Result, appearance: Appearance) -> None:
+    from gliorun.writers import parquet
+
+    parquet.write_nuclei(path, result)
+
+
 NUCLEI = ".nuclei.geojson"
 THUMBNAIL = ".thumb.jpg"
 WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
@@ -65,10 +79,16 @@ WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     ".ome.tif": lambda path, result, appearance: ometiff.write_density(path, result),
     ".mask.ome.tif": lambda path, result, appearance: ometiff.write_mask(path, result),
     ".json": lambda path, result, appearance: record.write_record(path, result),
+    ".parquet": _write_cell_table,
+    ".nuclei.parquet": _write_nucleus_table,
     THUMBNAIL: _write_thumbnail,
 }
-MASK_SUFFIXES = (NUCLEI, ".mask.ome.tif")
+COUNTING_SUFFIXES = (NUCLEI, ".nuclei.parquet")
+"""Outputs for which nuclei are counted."""
+MASK_SUFFIXES = (*COUNTING_SUFFIXES, ".mask.ome.tif")
 """Outputs that need the masks of the whole slide."""
+EXTRAS = {".parquet": ("pyarrow", "tables")}
+"""Last part of a suffix, the library that it needs, and the extra of gliorun that installs it."""
 
 
 def suffix_of(path: Path) -> str:
@@ -94,16 +114,23 @@ def check_outputs(paths: list[Path]) -> None:
     UsageError
         A suffix is unknown, or a path is repeated.
     GlioError
-        A path is a folder, or the folder around it cannot be written.
+        A path is a folder, the folder around it cannot be written, or a library is missing.
     """
     for path in paths:
         suffix_of(path)
+        _check_library(path)
         if paths.count(path) > 1:
             raise UsageError(f"{path}: named twice; name it once")
         if is_folder(path):
             raise GlioError(f"{path}: is a folder; name a file")
         with replacing(path, keep=False) as partial:
             partial.touch()
+
+
+def _check_library(path: Path) -> None:
+    library, extra = EXTRAS.get(path.suffix.lower(), ("gliorun", ""))
+    if find_spec(library) is None:
+        raise GlioError(f"{path}: needs {library}; pip install 'gliorun[{extra}]'")
 
 
 def write(paths: list[Path], result: Result, appearance: Appearance) -> None:
