@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from gliobench.machine import Machine, describe, memory_bytes, this_machine
+from gliobench.machine import Machine, describe, this_machine
 from gliorun.errors import GlioError
 
 OK, WARNING, FAULT = "ok", "warning", "FAULT"
@@ -63,7 +63,7 @@ def examine(model: Path | None, say: Callable[[str], None]) -> DoctorFigures:
         *check_versions(metadata.requires("gliorun") or [], metadata.version),
         check_openslide(openslide_version()),
         check_processor(machine),
-        check_memory(memory_bytes()),
+        check_memory(machine.memory_gb),
         check_disk(Path(tempfile.gettempdir())),
         check_cache(cache_folder()),
     ]
@@ -138,14 +138,12 @@ def check_processor(machine: Machine) -> Check:
     return Check("processor", OK, processor)
 
 
-def check_memory(size: int | None) -> Check:
+def check_memory(size_gb: float) -> Check:
     """Judge the memory of the machine."""
-    if size is None:
-        return Check("memory", OK, "this system does not tell")
-    memory = f"{size / 1e9:.1f} GB"
-    if size < LEAST_MEMORY_GB * 1e9:
+    memory = f"{size_gb:.1f} GB"
+    if size_gb < LEAST_MEMORY_GB:
         return Check("memory", FAULT, memory, "a job takes up to 1 GB; 4 GB is the least")
-    if size < GOOD_MEMORY_GB * 1e9:
+    if size_gb < GOOD_MEMORY_GB:
         return Check("memory", WARNING, memory, "8 GB leaves room for a viewer beside it")
     return Check("memory", OK, memory)
 

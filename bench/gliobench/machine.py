@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 from gliorun import __version__
 from gliorun.processors import processors
 
@@ -32,15 +34,15 @@ class Machine:
     """A computer, as far as speed depends on it.
 
     `instruction_sets` is empty where the system does not tell. `core_types` counts the cores of
-    each kind on a processor that mixes them, else it is empty. `memory_gb` and `load` (mean
-    number of running processes over the last minute) are None where they cannot be known.
+    each kind on a processor that mixes them, else it is empty. `load`, the mean number of running
+    processes over the last minute, is None where it cannot be known.
     """
 
     processor: str
     instruction_sets: tuple[str, ...]
     cores: int
     core_types: dict[str, int]
-    memory_gb: float | None
+    memory_gb: float
     load: float | None
     system: str
     python: str
@@ -50,13 +52,12 @@ def this_machine() -> Machine:
     """Return the machine that this runs on."""
     facts = _cpuinfo()
     flags = facts.get("flags", facts.get("Features", "")).split()
-    memory = memory_bytes()
     return Machine(
         processor=facts.get("model name") or platform.processor() or platform.machine(),
         instruction_sets=tuple(name for name in KNOWN_SETS if name in flags),
         cores=processors(),
         core_types=_core_types(),
-        memory_gb=None if memory is None else round(memory / 1e9, 1),
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         system=platform.system(),
         python=platform.python_version(),
@@ -79,10 +80,9 @@ def describe(machine: Machine | None = None) -> str:
     described = machine or this_machine()
     sets = f" ({', '.join(described.instruction_sets)})" if described.instruction_sets else ""
     kinds = ", ".join(f"{count} {core_type}" for core_type, count in described.core_types.items())
-    memory = f", {described.memory_gb:.0f} GB" if described.memory_gb is not None else ""
     return (
-        f"{described.processor}{sets}, {described.cores} cores{kinds and f' ({kinds})'}{memory}, "
-        f"{described.system}, Python {described.python}"
+        f"{described.processor}{sets}, {described.cores} cores{kinds and f' ({kinds})'}, "
+        f"{described.memory_gb:.0f} GB, {described.system}, Python {described.python}"
     )
 
 
@@ -96,16 +96,6 @@ def noise(machine: Machine) -> str:
     )
 
 
-def memory_bytes() -> int | None:
-    """Return the memory of the machine in bytes; None if it is unknown."""
-    if sys.platform == "win32":
-        return _windows_memory()
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return None
-
-
 def peak_memory_bytes() -> int | None:
     """Return the peak memory of this process in bytes; None if it is unknown.
 
@@ -115,29 +105,13 @@ def peak_memory_bytes() -> int | None:
     if STATUS.is_file():
         line = re.search(r"^VmHWM:\s*(\d+) kB", STATUS.read_text(encoding="utf-8"), re.MULTILINE)
         return None if line is None else int(line[1]) * 1024
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     if sys.platform != "darwin":
         return None
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _windows_memory() -> int | None:
-    if sys.platform != "win32":
-        return None
-    import ctypes
-
-    class MemoryStatus(ctypes.Structure):
-        _fields_ = (
-            ("length", ctypes.c_uint32),
-            ("load", ctypes.c_uint32),
-            *((name, ctypes.c_uint64) for name in ("total", *"abcdef")),
-        )
-
-    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        return None
-    return int(status.total)
 
 
 def _cpuinfo() -> dict[str, str]:

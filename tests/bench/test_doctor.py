@@ -143,8 +143,8 @@ def test_a_disk_that_cannot_be_written_or_is_full_is_a_fault(tmp_path, monkeypat
 
 
 def test_memory_and_processor_are_judged():
-    verdicts = [check_memory(size).verdict for size in (2 * 10**9, 5 * 10**9, 16 * 10**9, None)]
-    assert verdicts == [FAULT, WARNING, OK, OK]
+    verdicts = [check_memory(size).verdict for size in (2, 5, 16)]
+    assert verdicts == [FAULT, WARNING, OK]
     assert "no AVX2" in check_processor(machine("f16c")).advice
     assert "no VNNI" in check_processor(machine("avx2")).advice
     assert check_processor(machine("avx2", "avx_vnni")).verdict == OK

@@ -192,11 +192,13 @@ def test_nothing_other_kinds_and_damaged_figures_are_refused(write, tmp_path):
     values = json.loads(path.read_text(encoding="utf-8"))
     values["figures"]["ways"][0]["tiles_s"] = "fast"
     path.write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(GlioError, match=r"speed-X\.json: ways\[0\]\.tiles_s: is 'fast'"):
+    with pytest.raises(
+        GlioError, match=r"speed-X\.json: Expected `array`, got `str` - at `\$\.ways\[0\]\.tiles_s`"
+    ):
         read_all([path])
     del values["figures"]
     path.write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(GlioError, match="not the entries of SpeedFigures"):
+    with pytest.raises(GlioError, match="Expected `object`, got `null`"):
         read_all([path])
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gliorun.errors import GlioError
 from gliorun.measuring.colour import StainStatistic
 from gliorun.reading.scale import MPP_RANGE
@@ -94,13 +96,7 @@ class ModelCard:
             if unknown:
                 names = ", ".join(sorted(unknown))
                 raise GlioError(f"model card: unknown entries {names}; convert the model again")
-            target = values["colour_target"]
-            if target is not None:
-                target = StainStatistic(ground=_three(target["ground"]))
-            values["colour_target"] = target
-            values["classes"] = tuple(values["classes"])
-            values["tile_px"], values["mpp"] = int(values["tile_px"]), float(values["mpp"])
-            return cls(**values)
+            return msgspec.convert(values, cls)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise GlioError(
                 f"model card: cannot be read ({error!r}); convert the model again"
@@ -110,8 +106,3 @@ class ModelCard:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a model file (megabytes, not gigabytes), in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
