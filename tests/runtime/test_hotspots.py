@@ -42,7 +42,7 @@ def test_the_densest_field_comes_first_with_its_place_and_square():
     density = whole_tiles([[0.1, 0.1, 0.1], [0.1, 0.1, 0.4], [0.1, 0.2, 0.1]])
     first, second, third = find_hot_spots(density, SQUARE, area_mm2=TILE_MM2, count=3)
     assert box(first) == (960, 480, 480, 480)
-    assert (first.rank, first.square) == (1, "B4")  # 0.1 mm squares, centre at 0.3, 0.18 mm
+    assert (first.rank, first.square) == (1, "B3")  # squares of one tile
     assert first.density == pytest.approx(0.4)
     assert first.tissue_share == pytest.approx(1)
     assert box(second) == (480, 960, 480, 480)
@@ -185,7 +185,7 @@ def test_a_field_is_square_in_mm_where_pixels_are_not():
     (spot,) = find_hot_spots(density, scale, area_mm2=4 * TILE_MM2, count=1)
     assert box(spot) == (8 * 240, 4 * 480, 480, 960)
     assert spot.density == pytest.approx(70_000 / TILE**2)
-    assert spot.square == "D6"  # squares of 0.2 mm; the centre lies at 1.08, 0.6 mm
+    assert spot.square == "C5"  # squares of two tiles; the centre is that of tile 9, 5
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import math
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pypdfium2 as pdfium
 import pytest
 from PIL import Image
 
@@ -22,12 +23,14 @@ from gliorun.errors import GlioError
 from gliorun.findings.hotspots import HotSpot, find_hot_spots
 from gliorun.findings.nuclei import NucleusCounts, compare_counts
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.tissue import Tissue
-from gliorun.model.card import ModelCard
+from gliorun.model import shipped
+from gliorun.model.card import ModelCard, sha256_of
 from gliorun.pipeline import SlideDensity
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
-from gliorun.writers import palette
+from gliorun.writers import palette, viewer
 from gliorun.writers.html import write_report
 from gliorun.writers.result import Result
 
@@ -47,6 +50,11 @@ HOSTILE = (
     "<img src=x onerror=alert(1)>&amp;{{ 7*7 }}{% x %}'\"\\u003c",
     "slide\u2028神経膠腫 é.svs",
 )
+WIDER_THAN_ITS_PLACE = """[...document.querySelectorAll("td, dd, dt, li, p, h1, h2, summary")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.innerText.slice(0, 80))"""
+TOO_DARK = """[...document.querySelectorAll("h1, h2, p, td, dt, dd, small, summary, .head span")]
+    .filter(e => getComputedStyle(e).color.match(/\\d+/g).slice(0, 3).every(c => c < 140))
+    .map(e => e.innerText)"""
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
@@ -253,12 +261,43 @@ def test_the_hot_spot_list_names_place_and_density(tmp_path, result):
 
 def test_the_run_record_is_shown_whole(tmp_path, result):
     page = read(tmp_path, result)
-    assert page.after("Run record", "run", "started at") == "today"
+    assert page.after("The whole run record", "run", "started at") == "today"
     assert page.after("model", "parity · dice") == "0.987654"
     assert page.after("parity · tiles") == "none"
     assert page.after("quantised") == "yes"
     assert page.after("hot spots", "1") == "rank 1; square C4"
     assert page.after("warnings") == "one, two"
+    assert ("details", {"class": "record"}) in page.elements  # folded
+
+
+def test_the_run_record_stands_in_words(tmp_path, result):
+    run = {
+        "started_at": "2026-11-30T23:05:06Z",
+        "started_at_local": "2026-12-01T01:05:06+02:00",
+        "slide": {"width_px": 1150, "height_px": 350, "vendor": "aperio", "objective_power": 40.0},
+        "scale": {"x_mpp": 0.25, "y_mpp": 0.5, "source": "slide"},
+        "settings": {"tissue_mask": None, "quality": asdict(QualityLimits())},
+        "seconds": {"open": 1.0, "measure": 2.5, "waiting for reading": 2.0},
+    }
+    page = read(tmp_path, replace(result, run=run))
+    assert page.after("Measured") == (
+        "1 December 2026, 01:05 by the computer's clock (UTC+0200), 30 November 2026, 23:05 UTC."
+    )
+    assert page.after("How this was made", "Measured", page.after("Measured")) == "Slide"
+    assert page.after("Measured", page.after("Measured"), "Slide") == (
+        "1,150 × 350 px, 0.25 × 0.5 µm/px from the slide itself. Scanner's format aperio, "
+        "objective 40x."
+    )
+    assert page.after("Model").startswith("fake. Its tiles of 100 px at 0.25 µm/px are 25 µm wide.")
+    assert "more than 2 % ink" in page.after("Left out")
+    assert page.after("Computer").startswith("3.5 s (open 1.0 s, measure 2.5 s)")
+
+
+def test_a_shipped_model_has_the_name_that_users_type(tmp_path, result):
+    weights = sha256_of(shipped.MODEL.with_suffix(".bin"))
+    card = replace(CARD, precision="INT8", weights_sha256=weights)
+    page = read(tmp_path, replace(result, card=card))
+    assert page.after("Model").startswith(f"student (fake), INT8, weights {weights[:12]}.")
     assert page.after("numbers") == "1, 1.5"
 
 
@@ -517,19 +556,19 @@ def test_the_slider_leads_from_the_slide_to_the_colours_of_the_classes(opened, r
 @pytest.mark.release
 def test_pointing_at_a_tile_tells_its_density_class_square_and_corner(opened):
     view = opened()
-    assert view.tooltip(*DENSE) == "70.0 % class 20–100 % square A2 x 700, y 100 px"
+    assert view.tooltip(*DENSE) == "70.0 % class 20–100 % square C8 x 700, y 100 px"
     # the 64th of 84 tiles that rise from 0 to 25 %: floor(10,000 px * 63 / 336) is 1,875 px
-    assert view.tooltip(5, 3) == "18.8 % class 16–20 % square B1 x 300, y 250 px"
-    assert view.tooltip(*UNREADABLE) == "no value unreadable square B1 x 100, y 200 px"
-    assert view.tooltip(*EMPTY) == "no value no tissue square B3 x 900, y 250 px"
+    assert view.tooltip(5, 3) == "18.8 % class 16–20 % square F4 x 300, y 250 px"
+    assert view.tooltip(*UNREADABLE) == "no value unreadable square E2 x 100, y 200 px"
+    assert view.tooltip(*EMPTY) == "no value no tissue square F10 x 900, y 250 px"
 
 
 @pytest.mark.release
 def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result):
     per_cell = np.full(result.measured.density.valid_px.shape, 12, np.int64)
     view = opened(replace(result, counts=NucleusCounts(per_cell, 0)))
-    assert view.tooltip(*DENSE) == "70.0 % class 20–100 % 12 nuclei square A2 x 700, y 100 px"
-    assert view.tooltip(*UNREADABLE) == "no value unreadable square B1 x 100, y 200 px"
+    assert view.tooltip(*DENSE) == "70.0 % class 20–100 % 12 nuclei square C8 x 700, y 100 px"
+    assert view.tooltip(*UNREADABLE) == "no value unreadable square E2 x 100, y 200 px"
 
 
 @pytest.mark.release
@@ -573,12 +612,56 @@ def test_a_mm_is_as_long_along_x_as_along_y_whatever_is_done(opened):
 
 
 @pytest.mark.release
-@pytest.mark.parametrize("size", [(1440, 900), (1024, 768), (1920, 1080)])
+@pytest.mark.parametrize("size", [(420, 800), (1000, 700), (1440, 900), (1920, 1080)])
 def test_the_page_is_never_wider_than_the_window(opened, result, size):
     long = replace(result, slide_name="long" * 100, run={"a": {"path": "x" * 3000}})
     view = opened(long, *size)
+    view.page.locator("summary").click()  # unfolds the run record
+    assert view.page.get_by_text("x" * 3000).is_visible()
     assert view.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert view.page.evaluate(WIDER_THAN_ITS_PLACE) == []
     assert view.on_plot("plot.inner_width") > 0.5 * size[0]
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+@pytest.mark.parametrize("looks", ["light", "dark"])
+def test_printed_the_map_and_its_key_stand_in_colour_on_the_first_of_two_pages(
+    opened, browser, result, tmp_path, paper, looks
+):
+    counts = NucleusCounts(np.ones(result.measured.density.valid_px.shape, np.int64), 0)
+    many = tuple(replace(result.hot_spots[0], rank=rank) for rank in range(1, 6))
+    warned = replace(result.measured, warnings=tuple("a warning that is long" for _ in range(4)))
+    view = opened(replace(result, measured=warned, hot_spots=many, counts=counts))
+    view.page.emulate_media(color_scheme=looks)
+    view.set_opacity("End")
+    view.page.pdf(path=tmp_path / "printed.pdf", format=paper)
+    with pdfium.PdfDocument(tmp_path / "printed.pdf") as pdf:
+        assert len(pdf) <= 2
+        text = pdf[0].get_textpage().get_text_range()
+        pixels = np.asarray(pdf[0].render(scale=2).to_pil().convert("RGB")).astype(int)
+    assert all(name.replace("–", "") in text.replace("–", "") for name in CLASS_NAMES)
+    assert "Heatmap opacity" not in text
+    assert (pixels[:20] == 255).all()  # the paper is white
+    for colour in palette.class_colours(palette.DEFAULT):
+        shown = np.abs(pixels - rgb(colour)).max(axis=2) <= 6
+        height, width = shown.shape
+        in_key = shown[height // 2 :, : width // 2].sum()
+        assert in_key > 300, colour
+        on_map = shown[: height // 2].sum()
+        assert on_map > 300, colour
+
+
+@pytest.mark.release
+def test_on_a_dark_page_all_text_is_light(opened, result):
+    view = opened()
+    view.page.emulate_media(color_scheme="dark")
+    view.settle()
+    assert view.page.evaluate(TOO_DARK) == []
+    assert view.on_plot("plot.background_fill_color") == viewer.GROUND_DARK
+    view.page.emulate_media(color_scheme="light")
+    view.settle()
+    assert view.on_plot("plot.background_fill_color") == viewer.GROUND
 
 
 @pytest.mark.release

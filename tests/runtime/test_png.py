@@ -65,7 +65,7 @@ def test_every_cell_is_a_square_of_whole_dots_in_the_colour_of_its_class(tmp_pat
     inner = differs[3:-3, 3:-3]
     on_line = inner.all(axis=0)[None] | inner.all(axis=1)[:, None]
     assert (inner <= on_line).all()
-    assert on_line.mean() < 0.06
+    assert on_line.mean() < 0.08
 
 
 def test_a_map_of_800_by_600_cells_is_sharp(tmp_path):
@@ -219,12 +219,12 @@ def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
 
 
 def test_the_grid_has_the_names_of_the_squares_once_a_panel():
-    result = made((9_600, 7_200), fields=(99.0, 1))  # 2.4 × 1.8 mm: squares of 0.2 mm
+    result = made((9_600, 7_200), fields=(99.0, 1))  # 20 × 15 tiles: squares of two
     texts = texts_of(draw(Result("s", result.measured, CARD, (), run={}), Appearance()))
-    for name in ("10", "12", "A", "B", "I"):
+    for name in ("9", "10", "A", "B", "H"):
         assert texts.count(name) == 2
-    assert "13" not in texts
-    assert "J" not in texts
+    assert "11" not in texts
+    assert "I" not in texts
 
 
 @pytest.mark.parametrize("name", palette.NAMES)

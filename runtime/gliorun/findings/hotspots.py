@@ -86,12 +86,11 @@ def find_hot_spots(
     height = min(side_um / scale.y_mpp, slide_height)
     left, top, share, remaining = _fields(density, width, height)
     cell_width, cell_height = density.cell_l0
-    squares = Squares(slide_width * scale.x_mpp / 1000, slide_height * scale.y_mpp / 1000)
+    squares = Squares(density.grid)
     spots: list[HotSpot] = []
     while len(spots) < count and (best := remaining.max()) > SAME:
         row, column = (int(i) for i in np.argwhere(remaining >= best - SAME)[0])
         x, y = float(left[column]), float(top[row])
-        centre_um = (x + width / 2) * scale.x_mpp, (y + height / 2) * scale.y_mpp
         spots.append(
             HotSpot(
                 rank=len(spots) + 1,
@@ -99,7 +98,7 @@ def find_hot_spots(
                 miny=round(y),
                 width=round(x + width) - round(x),
                 height=round(y + height) - round(y),
-                square=squares.name_at(centre_um[0] / 1000, centre_um[1] / 1000),
+                square=squares.name_at(x + width / 2, y + height / 2),
                 density=float(remaining[row, column]),
                 tissue_share=float(share[row, column]),
             )

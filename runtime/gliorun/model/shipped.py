@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from gliorun import __version__
+from gliorun.model.card import ModelCard, sha256_of
 
 MODELS = Path(__file__).parents[1] / "models"
 """Folder of the models that ship with gliorun."""
@@ -21,8 +22,18 @@ def models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(MODELS.glob("*.xml"))}
 
 
+def name_of(card: ModelCard) -> str:
+    """Return the name by which users choose a model, or of one of their own what its card says."""
+    return next((name for name in models() if _weights(name) == card.weights_sha256), card.name)
+
+
+@cache
+def _weights(name: str) -> str:
+    return sha256_of(models()[name].with_suffix(".bin"))
+
+
 def versions() -> str:
     """Return one line: gliorun's version, its model's hash, and the versions of its libraries."""
-    weights = hashlib.sha256(MODEL.with_suffix(".bin").read_bytes()).hexdigest()
+    weights = _weights(MODEL.stem)
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return f"gliorun {__version__} (model {MODEL.stem} {weights[:12]}, {libraries})"

@@ -14,6 +14,7 @@ from gliorun import templates
 from gliorun.findings.nuclei import compare_counts
 from gliorun.measuring.density import CLASS_NAMES, Status
 from gliorun.writers import palette, viewer
+from gliorun.writers.account import account
 from gliorun.writers.result import Result
 
 
@@ -33,7 +34,6 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
     text = templates.render(
         "report.html",
         ink=viewer.INK,
-        quiet=viewer.QUIET,
         font=viewer.FONT,
         no_value=palette.NO_VALUE,
         name=result.slide_name,
@@ -45,6 +45,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
         counting=_counting(result),
         quality=_quality(result),
         warnings=result.measured.warnings,
+        account=account(result.run, result.card),
         record=_record(result.run),
         scripts=viewer.scripts(result, colours),
     )

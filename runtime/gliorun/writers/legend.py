@@ -160,7 +160,7 @@ def key_figures(
         ("Mean density", percent(density.mean_density())),
         ("Measured tiles", f"{density.measured_tiles():,}"),
         ("Side of a cell", length(drawn.cell_l0[0] * scale.x_mpp / 1000)),
-        ("Side of a square", length(squares.side_mm)),
+        ("Side of a square", length(squares.side_mm(scale)[0])),
     ]
     if hot_spots:
         field = hot_spots[0]

@@ -55,8 +55,7 @@ class Frame:
     @property
     def squares(self) -> Squares:
         """Named squares of the slide."""
-        width, height = self.density.grid.size_l0
-        return Squares(width * self.scale.x_mpp / 1000, height * self.scale.y_mpp / 1000)
+        return Squares(self.density.grid)
 
     def dots_from_l0(self, x_l0: float, y_l0: float) -> tuple[float, float]:
         """Return a place of the slide in dots."""
@@ -86,7 +85,7 @@ class Panel:
         page.text(self.left, base, letter, CAPTION_PT, bold=True)
         page.text(self.left + (13 * dot if letter else 0), base, caption, CAPTION_PT)
         squares = self.frame.squares
-        side = self.frame.dots_from_mm(squares.side_mm, squares.side_mm)
+        side = self.frame.dots_from_l0(*squares.side_l0)
         right, bottom = self.left + width, self.top + height
         for column in range(squares.columns):
             x = self.left + column * side[0]

@@ -8,6 +8,7 @@ import numpy as np
 
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.kernels import OPAQUE
+from gliorun.model import shipped
 from gliorun.pipeline import SlideDensity
 from gliorun.writers import hatching, legend
 from gliorun.writers.layout import MAX_DOTS, Columns, Layout, height_pt, lay_out
@@ -95,8 +96,9 @@ def _notes(result: Result) -> tuple[str, ...]:
         mpp += f" × {scale.y_mpp:.4g}"
     return (
         "Density is nucleus area / area of the cell inside the slide, their mean nucleus area / "
-        f"tissue area. Scale {mpp} µm/px (from {scale.source}). "
-        f"Model {printable(card.name)} {card.precision}.",
+        "tissue area. Classes are those of the method's paper, not grades of the WHO. "
+        f"Scale {mpp} µm/px (from {scale.source}). "
+        f"Model {printable(shipped.name_of(card))} {card.precision}.",
         *(f"Warning: {printable(warning)}" for warning in result.measured.warnings),
         printable(card.intended_use),
     )

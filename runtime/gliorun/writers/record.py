@@ -44,7 +44,7 @@ def run_record(
     """Return the record of a run as plain JSON values, in this order:
 
     format : int, of this record
-    started_at : str, ISO 8601, UTC, to the second
+    started_at, started_at_local : str, ISO 8601, to the second; UTC, and by this computer's clock
     slide : name (of the file, without its folder), width_px, height_px (level 0), vendor and
         objective_power (or null)
     scale : x_mpp, y_mpp (µm per level-0 px), source ("slide" or "--mpp")
@@ -92,6 +92,7 @@ def run_record(
     record = {
         "format": FORMAT,
         "started_at": _utc(started_at),
+        "started_at_local": started_at.astimezone().isoformat(timespec="seconds"),
         "slide": {
             "name": Path(slide_name).name,
             "width_px": width_px,
@@ -132,7 +133,7 @@ def run_record(
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
         },
-        "machine": {"system": _system(), "processors": os.cpu_count()},
+        "machine": {"system": platform.platform(), "processors": os.cpu_count()},
     }
     return cast(dict[str, Any], _plain(record))
 
@@ -141,11 +142,6 @@ def write_record(path: Path, result: Result) -> None:
     """Write the run record as strict JSON in UTF-8."""
     text = json.dumps(result.run, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
-
-
-def _system() -> str:
-    """Return system, release and machine; `platform.platform` would start `uname` for it."""
-    return f"{platform.system()} {platform.release()} {platform.machine()}"
 
 
 def _plain(value: Any) -> Any:

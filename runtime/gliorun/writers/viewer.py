@@ -45,9 +45,10 @@ JPEG_QUALITY = 80
 MIN_VIEW_MM = 0.02
 OPACITY = 0.7
 CLEAR = "#ffffff00"
-GROUND = "#f2f4f7"
+GROUND, GROUND_DARK = "#f2f4f7", "#232933"
+"""Around the slide, on a light and on a dark page."""
 INK = "#1d2430"
-QUIET = "#667085"
+QUIET, QUIET_DARK = "#667085", "#a3adbd"
 FONT = "'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 BUTTON_STYLE = """
@@ -73,6 +74,28 @@ if (width > 0 && height > 0) {
 """Shows the whole of `box` (left, top, right, bottom in mm), or without one as much around the
 same middle as now; in either case a mm along x is as long as a mm along y."""
 
+LOOKS = """
+const dark = matchMedia("(prefers-color-scheme: dark)")
+const paint = (is_dark) => {
+  const [ground, quiet] = is_dark ? dark_colours : light_colours
+  plot.background_fill_color = plot.outline_line_color = cover.glyph.fill_color = ground
+  for (const axis of [...plot.above, ...plot.left]) axis.major_label_text_color = quiet
+  for (const bar of plot.below) bar.label_text_color = quiet
+}
+const repaint = () => paint(dark.matches)
+dark.addEventListener("change", repaint)
+repaint()
+addEventListener("beforeprint", () => {
+  const view = Bokeh.index.find_one(plot)
+  paint(false)
+  view.paint()
+  document.getElementById("printed").replaceChildren(view.export("png").canvas)
+})
+addEventListener("afterprint", repaint)
+"""
+"""Follows the page from light to dark. For the printer, whose page is narrower than any window, it
+draws the map, as it is seen, into an image that can be scaled."""
+
 TOOLTIP = f"""
 <div style="font: 13px/1.5 {FONT}; color: {INK}; padding: 3px 6px">
   <b>@density{{custom}}</b> &ensp; @kind{{custom}} &ensp; @nuclei{{custom}}<br>
@@ -86,8 +109,8 @@ HOVER = {
     "@kind": "return names[value]",
     "@nuclei": "return value < 0 ? '' : value == 1 ? '1 nucleus' : `${value} nuclei`",
     "@square": """
-        const row = Math.min(Math.floor(special_vars.y / value), letters.length - 1)
-        const column = Math.min(Math.floor(special_vars.x / value), columns - 1)
+        const row = Math.min(Math.floor(special_vars.y / side[1]), letters.length - 1)
+        const column = Math.min(Math.floor(special_vars.x / side[0]), columns - 1)
         return letters[row] + (column + 1)""",
     "@x": "return Math.round(value * special_vars.image_index.i).toLocaleString('en')",
     "@y": "return Math.round(value * special_vars.image_index.j).toLocaleString('en')",
@@ -110,6 +133,7 @@ def scripts(result: Result, colours: tuple[str, ...]) -> list[str]:
         document.add_root(root)
     whole = _show(plot, _with_rim(0, 0, plot.x_range.end, plot.y_range.start, 0.02))
     document.js_on_event(DocumentReady, whole)
+    document.js_on_event(DocumentReady, _looks(plot))
     plot.js_on_event(Reset, whole)
     for side in ("inner_width", "inner_height"):
         plot.js_on_change(side, _show(plot, None))
@@ -134,6 +158,7 @@ def _map(result: Result, colours: tuple[str, ...]) -> figure:
         background_fill_color=GROUND,
         outline_line_color=GROUND,
         outline_line_width=2,
+        border_fill_color=None,  # the page shows
         lod_threshold=None,  # nothing is left out while the map moves
         min_border=4,
         min_border_left=30,
@@ -141,15 +166,15 @@ def _map(result: Result, colours: tuple[str, ...]) -> figure:
     )
     plot.toolbar.logo = None
     _draw_overview(plot, result.measured.overview, width_mm, height_mm)
-    squares = Squares(width_mm, height_mm)
+    squares = Squares(result.measured.density.grid)
     _draw_heatmap(plot, result, squares, colours)
     _hatch(plot, result.measured.density, scale)
     _cover_beyond(plot, width_mm, height_mm)
-    _name_squares(plot, squares)
+    _name_squares(plot, squares, width_mm, height_mm, scale)
     _draw_hot_spots(plot, result.hot_spots, scale)
     bar = ScaleBar(
         unit="mm", location="bottom_left", label_text_font=FONT, label_location="right", margin=0,
-        padding=8, border_line_color=None, background_fill_color=None,
+        padding=8, border_line_color=None, background_fill_color=None, bar_line_color=QUIET,
     )  # fmt: skip
     plot.add_layout(bar, "below")
     return plot
@@ -192,7 +217,7 @@ def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple
             "nuclei": [_nuclei(shown, counts)],
             "x": [cell_l0[0]],
             "y": [cell_l0[1]],
-            "square": [squares.side_mm],
+            "square": [0],
         },
         color_mapper=LinearColorMapper(
             palette=[*colours, *(CLEAR for _ in Status)], low=0, high=len(names)
@@ -204,6 +229,7 @@ def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple
         "names": names,
         "letters": [row_name(row) for row in range(squares.rows)],
         "columns": squares.columns,
+        "side": squares.side_mm(scale),
     }
     formatters = {field: CustomJSHover(args=names_of, code=code) for field, code in HOVER.items()}
     plot.add_tools(
@@ -241,6 +267,7 @@ def _cover_beyond(plot: figure, width_mm: float, height_mm: float) -> None:
         bottom=far_mm,
         fill_color=GROUND,
         line_color=None,
+        name="beyond",
     )
 
 
@@ -303,14 +330,16 @@ def _outline(
     return (x.ravel() / 1000).astype(np.float32), (y.ravel() / 1000).astype(np.float32)
 
 
-def _name_squares(plot: figure, squares: Squares) -> None:
+def _name_squares(
+    plot: figure, squares: Squares, width: float, height: float, scale: Scale
+) -> None:
     """Rule the named squares and write their letters and numbers along the axes."""
-    side, width, height = squares.side_mm, squares.width_mm, squares.height_mm
-    for axis, count, length, name in (
-        (plot.xaxis, squares.columns, width, lambda column: str(column + 1)),
-        (plot.yaxis, squares.rows, height, row_name),
+    side = squares.side_mm(scale)
+    for axis, count, side_mm, length, name in (
+        (plot.xaxis, squares.columns, side[0], width, lambda column: str(column + 1)),
+        (plot.yaxis, squares.rows, side[1], height, row_name),
     ):
-        middles = [(i * side + min((i + 1) * side, length)) / 2 for i in range(count)]
+        middles = [(i * side_mm + min((i + 1) * side_mm, length)) / 2 for i in range(count)]
         axis.ticker = FixedTicker(ticks=middles)
         axis.major_label_overrides = {at: name(i) for i, at in enumerate(middles)}
         axis.major_label_text_font = FONT
@@ -319,8 +348,8 @@ def _name_squares(plot: figure, squares: Squares) -> None:
         axis.major_tick_line_color = None
         axis.axis_line_color = None
     plot.grid.visible = False  # it would not end with the slide
-    across = [column * side for column in range(1, squares.columns)]
-    down = [row * side for row in range(1, squares.rows)]
+    across = [column * side[0] for column in range(1, squares.columns)]
+    down = [row * side[1] for row in range(1, squares.rows)]
     plot.segment(
         x0=across + [0] * len(down), x1=across + [width] * len(down),
         y0=[0] * len(across) + down, y1=[height] * len(across) + down,
@@ -371,7 +400,7 @@ def _slider(plot: figure) -> Model:
     slider = Slider(
         start=0, end=1, step=0.05, value=OPACITY, title="Heatmap opacity", format="0 %",
         sizing_mode="stretch_width", bar_color="#98a2b3",
-        stylesheets=[f":host {{ font: 13px {FONT} }}"],
+        stylesheets=[f":host {{ font: 13px {FONT}; color: var(--ink) }}"],
     )  # fmt: skip
     for name, alpha in (
         ("pale slide", "global_alpha"),
@@ -401,6 +430,18 @@ def _with_rim(left: float, top: float, right: float, bottom: float, share: float
     """Return a box widened on each side by a share of its longer side."""
     rim = share * max(right - left, bottom - top)
     return [left - rim, top - rim, right + rim, bottom + rim]
+
+
+def _looks(plot: figure) -> CustomJS:
+    return CustomJS(
+        args={
+            "plot": plot,
+            "cover": plot.select_one({"name": "beyond"}),
+            "light_colours": [GROUND, QUIET],
+            "dark_colours": [GROUND_DARK, QUIET_DARK],
+        },
+        code=LOOKS,
+    )
 
 
 def _embedding(document: Document, roots: dict[str, Model]) -> str:
