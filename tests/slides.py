@@ -183,8 +183,11 @@ def non_square(path: Path, pixels: Pixels, x_mpp: float, y_mpp: float) -> Path:
     return path
 
 
-def dicom(folder: Path, pixels: Pixels, mpp: float = 0.25) -> Path:
-    """Write a DICOM slide of one level, tiled in JPEG, into a folder that is made."""
+def dicom(folder: Path, pixels: Pixels, mpp: float = 0.25, header: Dataset | None = None) -> Path:
+    """Write a DICOM slide of one level, tiled in JPEG, into a folder that is made.
+
+    `header` holds further elements, such as a patient, a specimen or a place on the glass.
+    """
     height, width, _ = pixels.shape
     image = Dataset()
     image.file_meta = FileMetaDataset()
@@ -207,6 +210,7 @@ def dicom(folder: Path, pixels: Pixels, mpp: float = 0.25) -> Path:
     tiles = _tiles(pixels, (JPEG_TILE_PX, JPEG_TILE_PX))
     frames = [_jpeg(tile, "YCbCr", "422", 90) for tile in tiles]
     image.NumberOfFrames, image.PixelData = len(frames), encapsulate(frames)
+    image.update(header or {})
     folder.mkdir()
     image.save_as(folder / "level0.dcm", enforce_file_format=True)
     return folder

@@ -17,9 +17,13 @@ from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from gliorun.model import shipped
+from gliorun.model.card import sha256_of
 from guides import ROOT, checkout, marked, need_network, type_in
 
 pytestmark = pytest.mark.release
@@ -128,18 +132,38 @@ def test_installed_for_use_and_for_development_by_turns_in_one_clone_it_runs(tmp
     shutil.rmtree(tmp_path)  # two gigabytes of libraries
 
 
-def test_the_bill_of_materials_names_what_runs_and_its_licences(tmp_path):
-    path = tmp_path / "sbom.json"
-    command = Path(sys.executable).with_name("cyclonedx-py")
-    subprocess.run(
-        [command, "environment", sys.executable, "--output-file", path],
-        capture_output=True, timeout=120, check=True,
-    )  # fmt: skip
-    bill = json.loads(path.read_text(encoding="utf-8"))
-    assert bill["bomFormat"] == "CycloneDX"
-    licences = {part["name"].lower(): part.get("licenses") for part in bill["components"]}
+def test_the_bill_of_materials_names_what_runs_its_licences_and_its_models(tmp_path):
+    (tmp_path / "runtime").symlink_to(ROOT / "runtime")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    _, command = marked("bill")
+    type_in(command, tmp_path)
+    text = (tmp_path / "sbom.json").read_text(encoding="utf-8")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    assert "file:" not in text  # a folder of this machine
+    bill = json.loads(text)
+    parts = {part["name"].lower(): part for part in bill["components"]}
     for name in ("openvino", "openslide-python", "openslide-bin", "numba", "numpy", "bokeh"):
-        assert licences[name], name
+        assert parts[name]["licenses"], name
+    for name, model in shipped.models().items():
+        assert parts[name]["type"] == "machine-learning-model"
+        weights = {"alg": "SHA-256", "content": sha256_of(model.with_suffix(".bin"))}
+        assert parts[name]["hashes"] == [weights]
+        files = {part["name"]: part["hashes"] for part in parts[name]["components"]}
+        assert files[f"gliorun/models/{name}.bin"] == [weights]
+    (ours,) = (link for link in bill["dependencies"] if link["ref"].startswith("gliorun=="))
+    assert {f"gliorun-model-{name}" for name in shipped.models()} <= set(ours["dependsOn"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("no/python", "no/python: no such file; name a Python.* 1"),
+        (f"{shutil.which('true')}", ".*: .*name the Python that gliorun is installed for 1"),
+    ],
+)
+def test_a_bill_of_materials_of_no_environment_is_refused_in_one_line(tmp_path, arguments, said):
+    assert re.fullmatch(said, refusal(tmp_path, arguments, script="bill_of_materials.py"))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -247,9 +271,15 @@ def test_a_workstation_without_network_installs_what_was_carried_there_and_runs(
     shutil.rmtree(tmp_path)
 
 
-def refusal(folder: Path, arguments: str, *before: str, python: str = sys.executable) -> str:
-    """Return the last line that the collecting script says where it fails, and its exit code."""
-    command = [*before, python, ROOT / "runtime" / "collect_wheels.py", *arguments.split()]
+def refusal(
+    folder: Path,
+    arguments: str,
+    *before: str,
+    python: str = sys.executable,
+    script: str = "collect_wheels.py",
+) -> str:
+    """Return the last line that a script says where it fails, and its exit code."""
+    command = [*before, python, ROOT / "runtime" / script, *arguments.split()]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=200, check=False
     )  # fmt: skip

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "test command": ".ci/run",
     "collect": "tests/test_distribution.py",
     "install": "tests/test_distribution.py",
+    "bill": "tests/test_distribution.py",
     "container": "tests/test_container.py",
     "all": "tests/bench/test_suite.py",
 }

@@ -35,8 +35,8 @@ SETTLE_S = 30.0
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
     ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
-    ".mask.ome.tif nucleus mask, .parquet and .nuclei.parquet tables, .thumb.jpg both small, "
-    ".json run record."
+    ".mask.ome.tif nucleus mask, .dcm and .nuclei.dcm DICOM, .parquet and .nuclei.parquet "
+    "tables, .thumb.jpg both small, .json run record."
 )
 
 

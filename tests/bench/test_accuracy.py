@@ -3,14 +3,14 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import typed
+from gliobench import cli
 from gliobench.accuracy import TileSet, accuracy, choose, normaliser, seen, trained_on
 from gliobench.backends import OTSU, Segmenter, open_segmenters, reference_model, shipped_models
 from gliobench.stains import COMPARED
@@ -282,11 +282,7 @@ def readme_rows():
 
 
 def gliobench(*arguments):
-    return subprocess.run(
-        [sys.executable, "-c", "from gliobench.cli import run; run()", "accuracy"]
-        + [str(argument) for argument in arguments],
-        capture_output=True, text=True, check=False, timeout=600, encoding="utf-8",
-    )  # fmt: skip
+    return typed.here(cli.run, "accuracy", *arguments)
 
 
 def test_as_typed_it_prints_tables_and_writes_figures_and_pictures(drawn, tmp_path):

@@ -7,19 +7,15 @@ import sys
 
 import pytest
 
+import typed
 from gliobench import backends
+from gliobench.cli import run
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL
 
 
 def gliobench(*arguments):
-    return subprocess.run(
-        [sys.executable, "-c", "from gliobench.cli import run; run()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
+    return typed.here(run, *arguments)
 
 
 def test_a_folder_converted_from_another_model_is_refused(tmp_path):
@@ -102,8 +98,12 @@ def test_a_missing_model_is_one_line(tmp_path):
     )
 
 
-def test_a_missing_map_is_one_line(tmp_path):
-    result = gliobench("truth", tmp_path / "none.csv", tmp_path / "none.png")
+def test_a_missing_map_is_one_line_in_a_process_of_its_own(tmp_path):
+    words = [sys.executable, "-c", "from gliobench.cli import run; run()", "truth"]
+    result = subprocess.run(
+        [*words, tmp_path / "none.csv", tmp_path / "none.png"],
+        capture_output=True, text=True, check=False, timeout=600,
+    )  # fmt: skip
     assert result.returncode == 1
     assert result.stderr.startswith("gliobench: ")
     assert len(result.stderr.strip().splitlines()) == 1

@@ -273,6 +273,7 @@ def test_a_folder_of_nothing_fit_leaves_an_index_without_lines(
     assert read_index(tmp_path / "out") == []
 
 
+@pytest.mark.release
 def test_of_the_labelled_tiles_hardly_any_is_discarded(shared_data: Path, tmp_path: Path) -> None:
     """They are good, those of the pale laboratory and those of the grey scanner too."""
     rows = read_rows(shared_data)

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import gliorun.cli
 import slides
+import typed
+from glioexport import cli
+from glioexport.loading import load_model
 from gliorun import demo
 
 from .foreign import dark_unet
-from .small import write_tiles
 
 
 def glioexport(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -36,16 +39,25 @@ def own_lines(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if line and not line.startswith(noise)]
 
 
+@pytest.fixture
+def type_here():
+    """Run a command in this process: (exit code, stdout, lines of stderr)."""
+
+    def run(command, *words: object) -> tuple[int, str, list[str]]:
+        done = typed.here(command, *words)
+        return done.returncode, done.stdout, done.stderr.splitlines()
+
+    return run
+
+
 @pytest.mark.parametrize("command", ["train", "distil"])
 def test_training_on_a_missing_folder_is_one_line_and_writes_nothing(
-    tmp_path: Path, command: str
+    type_here, tmp_path: Path, monkeypatch, command: str
 ) -> None:
-    done = glioexport(command, "none", "--out", "out", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert own_lines(done.stderr) == [
-        "glioexport: none: no index.csv; pass the folder of the labelled tiles"
-    ]
+    monkeypatch.chdir(tmp_path)
+    code, out, lines = type_here(cli.run, command, "none", "--out", "out")
+    assert (code, out) == (1, "")
+    assert lines == ["glioexport: none: no index.csv; pass the folder of the labelled tiles"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,13 +82,10 @@ def test_converting_a_missing_file_is_one_line_and_writes_nothing(tmp_path: Path
     ],
 )
 def test_an_option_out_of_range_is_refused_without_a_traceback(
-    tmp_path: Path, wrong: tuple[str, str]
+    type_here, tmp_path: Path, small_tiles: Path, wrong: tuple[str, str]
 ) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    done = glioexport("train", write_tiles(data), "--out", tmp_path / "out", *wrong, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    code, _, _ = type_here(cli.run, "train", small_tiles, "--out", tmp_path / "out", *wrong)
+    assert code == 2
     assert not (tmp_path / "out").exists()
 
 
@@ -93,33 +102,12 @@ def test_an_option_out_of_range_is_refused_without_a_traceback(
 def test_every_wrong_word_of_distil_is_one_line_and_writes_nothing(
     type_here, tmp_path: Path, small_tiles: Path, words: list[str], exit_code: int, named: str
 ) -> None:
-    import glioexport.cli
-
-    code, out, lines = type_here(
-        glioexport.cli.run, "distil", small_tiles, "--out", tmp_path / "out", *words
-    )
+    code, out, lines = type_here(cli.run, "distil", small_tiles, "--out", tmp_path / "out", *words)
     assert (code, out) == (exit_code, "")
     assert len(lines) == 1
     assert lines[0].startswith("glioexport: ")
     assert named in lines[0]
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def type_here(monkeypatch, capsys):
-    """Run a command in this process: (exit code, stdout, our lines of stderr)."""
-
-    def run(command, *words: object) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", [command.__module__, *map(str, words)])
-        code = 0
-        try:
-            command()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, own_lines(printed.err)
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -141,8 +129,6 @@ def type_here(monkeypatch, capsys):
 def test_every_wrong_word_of_convert_is_one_line_and_writes_nothing(
     type_here, tmp_path: Path, words: list[str], exit_code: int, named: str
 ) -> None:
-    from glioexport import cli
-
     model = tmp_path / "mine.keras"
     dark_unet(32, levels=1, pixel_range="0..1").save(model)
     code, out, lines = type_here(cli.run, "convert", model, "--out", tmp_path / "out", *words)
@@ -157,8 +143,6 @@ def test_from_a_keras_file_that_is_not_ours_in_shape_to_a_heatmap_as_in_the_read
     type_here, tmp_path: Path, small_slide: slides.Drawn
 ) -> None:
     """Three levels, one sigmoid channel, 512 px, pixels from 0 to 1."""
-    import glioexport.cli
-    import gliorun.cli
 
     model = tmp_path / "mine.keras"
     dark_unet(512, levels=3, pixel_range="0..1").save(model)
@@ -168,7 +152,7 @@ def test_from_a_keras_file_that_is_not_ours_in_shape_to_a_heatmap_as_in_the_read
         tissue = demo.draw_tissue(demo.demo_density(512, 512) + 0.02, seed)
         Image.fromarray(tissue.pixels).save(tiles / f"{seed}.png")
     code, table, lines = type_here(
-        glioexport.cli.run, "convert", model, "--out", tmp_path / "mine", "--tiles", tiles,
+        cli.run, "convert", model, "--out", tmp_path / "mine", "--tiles", tiles,
         "--mpp", 0.25, "--pixel-range", "0..1",
     )  # fmt: skip
     assert code == 0, lines
@@ -211,16 +195,12 @@ def test_help_names_the_commands_without_loading_tensorflow(tmp_path: Path) -> N
 
 @pytest.mark.release
 def test_no_dropblock_is_the_plain_unet(type_here, small_tiles: Path, tmp_path: Path) -> None:
-    import glioexport.cli
-    from glioexport.loading import load_model
 
     words = ["--epochs", "1", "--filters", "2", "--vary", "crop_px=32", "--vary", "batch=2"]
     kinds = {}
     for name, further in (("plain", ["--no-dropblock"]), ("dropping", [])):
         out = tmp_path / name
-        code, said, _ = type_here(
-            glioexport.cli.run, "train", small_tiles, "--out", out, *words, *further
-        )
+        code, said, _ = type_here(cli.run, "train", small_tiles, "--out", out, *words, *further)
         assert (code, said) == (0, f"{out / 'model.keras'}\n")
         kinds[name] = [type(layer).__name__ for layer in load_model(out / "model.keras").layers]
     assert "DropBlock2D" not in kinds["plain"]
@@ -233,18 +213,16 @@ def test_no_dropblock_is_the_plain_unet(type_here, small_tiles: Path, tmp_path: 
 def test_a_limit_of_clean_is_changed_by_its_name(
     type_here, small_tiles: Path, tmp_path: Path
 ) -> None:
-    import glioexport.cli
-
     kept = {}
     for limit in ("max_edge_px=100", "max_edge_px=0.01"):
         words = ("clean", small_tiles, "--out", tmp_path / limit, "--limit", limit)
-        code, _, lines = type_here(glioexport.cli.run, *words)
+        code, _, lines = type_here(cli.run, *words)
         assert (code, lines) == (0, [])
         with (tmp_path / limit / "index.csv").open(newline="", encoding="utf-8") as rows:
             kept[limit] = len(list(csv.DictReader(rows)))
     assert list(kept.values()) == [6, 0]
     code, _, lines = type_here(
-        glioexport.cli.run, "clean", small_tiles, "--out", tmp_path / "no", "--limit", "sharp=1"
+        cli.run, "clean", small_tiles, "--out", tmp_path / "no", "--limit", "sharp=1"
     )
     assert code == 2
     assert "known: " in lines[0]
@@ -252,12 +230,10 @@ def test_a_limit_of_clean_is_changed_by_its_name(
 
 
 def test_a_class_of_ones_own_counts_as_nucleus_where_it_is_named(type_here, tmp_path: Path) -> None:
-    import glioexport.cli
-
     tissue = demo.draw_tissue(demo.demo_density(128, 128), seed=1)
     Image.fromarray(tissue.pixels).save(tmp_path / "a.png")
     out = tmp_path / "lab"
-    assert type_here(glioexport.cli.run, "annotate", tmp_path / "a.png", "--out", out)[0] == 0
+    assert type_here(cli.run, "annotate", tmp_path / "a.png", "--out", out)[0] == 0
     path = out / "candidates" / "a.geojson"
     content = json.loads(path.read_text(encoding="utf-8"))
     features = content if isinstance(content, list) else content["features"]
@@ -265,7 +241,7 @@ def test_a_class_of_ones_own_counts_as_nucleus_where_it_is_named(type_here, tmp_
     path.write_text(json.dumps(features), encoding="utf-8")
     found = []
     for further in ([], ["--class", "mitosis", "--overwrite"]):
-        code, said, _ = type_here(glioexport.cli.run, "masks", path, "--out", out, *further)
+        code, said, _ = type_here(cli.run, "masks", path, "--out", out, *further)
         assert code == 0
         found.append(int(said.split()[0]))
     assert found == [len(features) - 1, len(features)]

@@ -33,6 +33,9 @@ from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import dice
 
+pytestmark = pytest.mark.release
+"""A baseline that no command uses."""
+
 SMALL = HoverShape(side_px=24, width=0.125, encoder_units=(1, 2, 1, 1), dense_units=(2, 1))
 
 
@@ -351,7 +354,6 @@ def test_it_is_trained_as_table_2_of_the_paper_says(small: keras.Model) -> None:
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-4)
 
 
-@pytest.mark.release
 def test_it_learns_a_few_crops_of_drawn_tissue() -> None:
     density = np.full((120, 120), 0.25, dtype=np.float32)
     tissues = [demo.draw_tissue(density, seed) for seed in range(4)]
@@ -408,7 +410,6 @@ def test_the_encoders_weights_come_back_from_a_file_and_the_branches_stay(
     np.testing.assert_array_equal(model.get_layer("np_256_in").get_weights()[0], branch)
 
 
-@pytest.mark.release
 def test_the_weights_of_keras_resnet50v2_give_its_function_once_the_strides_are_moved(
     tmp_path: Path,
 ) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from full_disk import files_up_to
 from glioexport import ir
 from glioexport.onnx_model import write_onnx
 from gliorun.errors import GlioError
@@ -28,17 +26,6 @@ def dark_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("dark") / "dark.onnx"
     write_onnx(dark_unet(64, ends=None), "logits", path)
     return path
-
-
-@contextmanager
-def files_up_to(size: int) -> Generator[None]:
-    """Let no file grow above `size` bytes: a write past it fails as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_card_as_written_names_its_own_weights(dark_onnx: Path, tmp_path: Path) -> None:

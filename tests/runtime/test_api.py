@@ -172,7 +172,10 @@ def test_a_map_without_nuclei_has_none_and_no_masks_to_write(small_slide, model,
 
 
 def link_to(path: Path, link: Path) -> Path:
-    link.symlink_to(path)
+    try:
+        link.symlink_to(path)
+    except OSError:
+        pytest.skip("no links here")
     return link
 
 

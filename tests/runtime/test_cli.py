@@ -16,6 +16,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 import slides
+import typed
 from gliorun import cli, demo
 from gliorun.errors import GlioError
 from gliorun.job import DEFAULT_MODEL, REFERENCE_MODEL, model_path
@@ -34,16 +35,12 @@ def type_in(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def type_here(monkeypatch, capsys):
+def type_here():
     """Run the command in this process: (exit code, stdout, stderr)."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gliorun", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.run()
-        printed = capsys.readouterr()
-        code = left.value.code
-        return (0 if code is None else int(code)), printed.out, printed.err
+        done = typed.here(cli.run, *words)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

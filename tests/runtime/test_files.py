@@ -12,6 +12,7 @@ import tifffile
 import batches
 import slides
 from gliorun.reading import files
+from gliorun.reading.slide import Slide
 
 
 def put(path: Path, content: bytes = b"x") -> Path:
@@ -134,10 +135,12 @@ def test_a_pyramid_under_a_rarer_suffix_is_found(tmp_path, suffix):
 
 @pytest.fixture(scope="module")
 def own_maps(tmp_path_factory) -> Path:
-    """A folder with a slide and the two maps that a run has written beside it."""
+    """A folder with a slide and the maps that a run has written beside it."""
     folder = tmp_path_factory.mktemp("own")
     slide = batches.tiny(folder / "a.svs")
-    done = batches.type_in(slide, "--out", folder / "a.ome.tif", "--out", folder / "A.MASK.OME.TIF")
+    names = ("a.ome.tif", "A.MASK.OME.TIF", "a.dcm", "a.nuclei.dcm")
+    words = [word for name in names for word in ("--out", folder / name)]
+    done = batches.type_in(slide, *words)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -153,6 +156,18 @@ def test_a_map_of_gliorun_is_no_slide_whatever_its_name(own_maps, tmp_path):
     for name in ("a.ome.tiff", "b.tif", "C.TIFF"):
         shutil.copy(own_maps / "a.ome.tif", tmp_path / name)
     assert found(tmp_path)[0] == []
+
+
+def test_a_map_beside_a_dicom_slide_changes_nothing_of_it(own_maps, tmp_path):
+    slide = slides.dicom(tmp_path / "case", slides.all_tissue(512, 256))
+    before, level = files.stamp_of(slide), slide / "level0.dcm"
+    for name in ("a.dcm", "a.nuclei.dcm"):
+        shutil.copy(own_maps / name, slide)
+    assert files.stamp_of(slide) == before
+    assert files.files_of(level) == [level]
+    assert found(tmp_path) == ([slide], [])
+    with Slide(slide) as opened:
+        assert opened.size_l0 == (512, 256)
 
 
 def test_the_ome_tiff_of_another_program_is_a_slide(tmp_path):

@@ -7,11 +7,8 @@ import errno
 import html
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from PIL import Image
 import figures
 import runs
 import slides
+from full_disk import files_up_to
 from gliorun import demo, job, writers
 from gliorun.errors import GlioError
 from gliorun.settings import Settings
@@ -123,17 +121,6 @@ def test_an_unknown_suffix_lists_the_known(name):
         writers.suffix_of(Path(name))
 
 
-@contextmanager
-def disk_of(size: int) -> Generator[None]:
-    """A limit on the size of files stands for a full disk: both end in a failing write."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.fixture(scope="module")
 def result(small_slide):
     dark_result = runs.dark_run(small_slide.path, Settings(threads=1))
@@ -146,7 +133,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_file_stays(result, tmp_path, na
     writers.write([path], result, writers.Appearance())
     earlier = path.read_bytes()
     with (
-        disk_of(len(earlier) // 2),
+        files_up_to(len(earlier) // 2),
         pytest.raises(GlioError, match=f"{name}: cannot be written [^\n]*$"),
     ):
         writers.write([path], result, writers.Appearance())
@@ -158,7 +145,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_file_stays(result, tmp_path, na
 def test_a_full_disk_ends_the_command_with_one_line(small_slide, tmp_path):
     kept = tmp_path / "a.mask.ome.tif"
     kept.write_text("earlier", encoding="utf-8")
-    with disk_of(20_000):
+    with files_up_to(20_000):
         done = subprocess.run(
             [*COMMAND, str(small_slide.path), "--out", str(kept), "--quiet"],
             capture_output=True,

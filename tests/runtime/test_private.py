@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,30 @@ def test_no_name_reaches_an_output_and_no_label_is_opened(named, tmp_path, monke
         assert SECRET.encode() not in output.read_bytes(), output.name
     with Image.open(tmp_path / "a.png") as image:
         assert SECRET not in str(image.info)
+
+
+STARTED = """
+import sys
+def told(event, arguments):
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec", "os.system", "os.startfile"):
+        print("started", arguments[0], file=sys.stderr)
+    if event in ("os.fork", "os.forkpty"):
+        print("started", event, file=sys.stderr)
+sys.addaudithook(told)
+from gliorun.cli import run
+run()
+"""
+
+
+def test_no_program_is_started_but_the_one_that_lists_fonts(small_slide, tmp_path):
+    words = [word for name in OUTPUTS for word in ("--out", tmp_path / name)]
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED, small_slide.path, *words, "--quiet"],
+        env={**os.environ, "MPLCONFIGDIR": str(tmp_path / "fonts")},  # as in the first run
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(done.stderr.splitlines()) <= {"started fc-list"}, done.stderr
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no network namespaces here")

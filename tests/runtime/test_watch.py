@@ -245,7 +245,10 @@ def test_a_share_whose_mount_point_stays_behind_empty_is_told_as_well(clock, inc
 
 def test_a_slide_that_is_deleted_for_good_is_not_said_to_be_back(clock, tmp_path, whole):
     (tmp_path / "incoming").mkdir()
-    (tmp_path / "incoming" / "a.svs").symlink_to(whole.with_name("gone.svs"))
+    try:
+        (tmp_path / "incoming" / "a.svs").symlink_to(whole.with_name("gone.svs"))
+    except OSError:
+        pytest.skip("no links here")
     shutil.copy(whole, tmp_path / "incoming" / "b.svs")
     folder = Folder([str(tmp_path / "incoming")])
     folder.look()

@@ -135,7 +135,7 @@ def _is_slide(path: Path, wanted: Collection[str] = SUFFIXES) -> bool:
 def _is_dicom(path: Path) -> bool:
     """Tell whether a file belongs to a DICOM slide: by its suffix, or without one by its head."""
     if path.suffix.lower() == DICOM:
-        return is_file(path)
+        return is_file(path) and not is_own_map(path)
     if not NO_SUFFIX.fullmatch(path.suffix) or not is_file(path):
         return False
     try:
@@ -217,18 +217,25 @@ def files_of(path: Path) -> list[Path]:
         A folder cannot be listed.
     """
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if _may_be_dicom(file.name)) or [path]
+        return sorted(file for file in path.iterdir() if _may_be_in_slide(file)) or [path]
     suffix = path.suffix.lower()
     if suffix == FOLDER_BESIDE:
         folder = followed(path).with_suffix("")
         beside = folder.iterdir() if folder.is_dir() else ()
     elif suffix == DICOM:
-        beside = (file for file in path.parent.iterdir() if file.suffix.lower() == DICOM)
+        beside = (file for file in path.parent.iterdir() if _may_be_in_slide(file, DICOM))
     elif suffix in FILES_BESIDE:
         beside = (file for file in path.parent.iterdir() if file.name.startswith(path.stem))
     else:
         return [path]
     return [path, *sorted(file for file in beside if file != path and file.is_file())]
+
+
+def _may_be_in_slide(file: Path, suffix: str | None = None) -> bool:
+    """Tell whether a file may belong to a DICOM slide: an output that lies beside it does not."""
+    if not (_may_be_dicom(file.name) if suffix is None else file.suffix.lower() == suffix):
+        return False
+    return file.suffix.lower() != DICOM or not (is_file(file) and is_own_map(file))
 
 
 def _may_be_dicom(name: str) -> bool:

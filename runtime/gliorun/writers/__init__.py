@@ -65,6 +65,18 @@ def _write_nucleus_table(path: Path, result: Result, appearance: Appearance) -> 
     parquet.write_nuclei(path, result)
 
 
+def _write_parametric_map(path: Path, result: Result, appearance: Appearance) -> None:
+    from gliorun.writers import parametricmap
+
+    parametricmap.write_density(path, result)
+
+
+def _write_annotations(path: Path, result: Result, appearance: Appearance) -> None:
+    from gliorun.writers import bulkannotations
+
+    bulkannotations.write_nuclei(path, result)
+
+
 NUCLEI = ".nuclei.geojson"
 THUMBNAIL = ".thumb.jpg"
 WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
@@ -81,13 +93,15 @@ WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     ".json": lambda path, result, appearance: record.write_record(path, result),
     ".parquet": _write_cell_table,
     ".nuclei.parquet": _write_nucleus_table,
+    ".dcm": _write_parametric_map,
+    ".nuclei.dcm": _write_annotations,
     THUMBNAIL: _write_thumbnail,
 }
-COUNTING_SUFFIXES = (NUCLEI, ".nuclei.parquet")
+COUNTING_SUFFIXES = (NUCLEI, ".nuclei.parquet", ".nuclei.dcm")
 """Outputs for which nuclei are counted."""
 MASK_SUFFIXES = (*COUNTING_SUFFIXES, ".mask.ome.tif")
 """Outputs that need the masks of the whole slide."""
-EXTRAS = {".parquet": ("pyarrow", "tables")}
+EXTRAS = {".parquet": ("pyarrow", "tables"), ".dcm": ("pydicom", "dicom")}
 """Last part of a suffix, the library that it needs, and the extra of gliorun that installs it."""
 
 

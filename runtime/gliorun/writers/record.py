@@ -133,7 +133,7 @@ def run_record(
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
         },
-        "machine": {"system": platform.platform(), "processors": os.cpu_count()},
+        "machine": {"system": _system(), "processors": os.cpu_count()},
     }
     return cast(dict[str, Any], _plain(record))
 
@@ -142,6 +142,11 @@ def write_record(path: Path, result: Result) -> None:
     """Write the run record as strict JSON in UTF-8."""
     text = json.dumps(result.run, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def _system() -> str:
+    """Return system, release and machine; `platform.platform` would start `uname` for it."""
+    return f"{platform.system()} {platform.release()} {platform.machine()}"
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from gliorun.findings.nuclei import NucleusCounts
 from gliorun.measuring.masks import MaskStore
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import SlideDensity
+from gliorun.reading.dicomheader import DicomHeader
 from gliorun.reading.tiles import Box
 
 
@@ -20,7 +21,7 @@ class Result:
     `run` is the run record as plain JSON values (versions, hashes, settings, counts, seconds).
     `masks` holds the nucleus masks of the tiles if an output asked for them, `counts` the nuclei
     of each cell if they were counted. `bounds_l0` is the part of the slide that QuPath shows; None
-    for all of it.
+    for all of it. `dicom` is the header of a DICOM slide; None for any other.
     """
 
     slide_name: str
@@ -31,6 +32,7 @@ class Result:
     masks: MaskStore | None = None
     counts: NucleusCounts | None = None
     bounds_l0: Box | None = None
+    dicom: DicomHeader | None = None
 
     @property
     def shown_l0(self) -> Box:

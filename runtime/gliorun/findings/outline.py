@@ -1,0 +1,64 @@
+"""Simplify the outline of a nucleus: a third of the corners, the same area."""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from gliorun.findings.nuclei import Nucleus
+
+TOLERANCE_PX = 0.5
+"""How far, in model px, a corner may lie from the line that replaces it."""
+MOST_GROWTH_PX = 0.5
+"""How far a corner may move where a ring is enlarged to its area; else the outline is kept."""
+
+Ring = NDArray[np.float64]
+"""(N, 2): corners x, y; the last is the first."""
+
+
+def simple_outlines_l0(nucleus: Nucleus) -> list[Ring]:
+    """Return the outlines of a nucleus as `Nucleus.outlines_l0` does, with fewer corners.
+
+    The stairs along the edges of pixels become straight lines between the middles of these edges;
+    then corners within `TOLERANCE_PX` of the line that replaces them are left out (Douglas and
+    Peucker 1973). That cuts more off than it adds, so each ring is enlarged about its middle to the
+    area that it had. A ring that would vanish or move too far, and an outline that would cross
+    itself, is kept as it is.
+    """
+    exact_l0 = nucleus.outlines_l0()
+    rings = [_simple(ring_l0 / nucleus.px_l0) for ring_l0 in exact_l0]
+    if not shapely.Polygon(rings[0], rings[1:]).is_valid:
+        return exact_l0
+    return [ring * nucleus.px_l0 for ring in rings]
+
+
+def _simple(stairs: Ring) -> Ring:
+    """Return a ring of few corners with the area of one along the edges of pixels."""
+    line = shapely.linestrings(_middles(stairs))
+    corners = shapely.get_coordinates(line.simplify(TOLERANCE_PX, preserve_topology=False))
+    area, wanted = _area(corners), _area(stairs)
+    if len(corners) < 4 or area * wanted <= 0:
+        return stairs
+    from_middle = corners - corners[:-1].mean(axis=0)
+    growth = np.sqrt(wanted / area) - 1
+    if abs(growth) * np.abs(from_middle).max() > MOST_GROWTH_PX:
+        return stairs
+    return np.asarray(corners + growth * from_middle)
+
+
+def _middles(stairs: Ring) -> Ring:
+    """Return the middles of the pixels' edges along a closed ring, the first one also last."""
+    sides = np.diff(stairs, axis=0)
+    lengths = np.abs(sides).sum(axis=1).round().astype(np.int64)
+    starts = np.repeat(stairs[:-1], lengths, axis=0)
+    steps = np.repeat(sides / lengths[:, None], lengths, axis=0)
+    number = np.arange(len(steps)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    middles = starts + steps * (number + 0.5)[:, None]
+    return np.concatenate([middles, middles[:1]])
+
+
+def _area(ring: Ring) -> float:
+    """Return the signed area of a closed ring: the sum of x dy."""
+    x, y = (ring - ring[0]).T
+    return float(((x[:-1] + x[1:]) * np.diff(y)).sum()) / 2
