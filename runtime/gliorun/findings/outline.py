@@ -10,6 +10,8 @@ from gliorun.findings.nuclei import Nucleus
 
 TOLERANCE_PX = 0.5
 """How far, in model px, a corner may lie from the line that replaces it."""
+DECIMALS = 1
+"""Digits after the point of a corner in level-0 px: it moves by a twentieth of a px at most."""
 MOST_GROWTH_PX = 0.5
 """How far a corner may move where a ring is enlarged to its area; else the outline is kept."""
 
@@ -23,14 +25,15 @@ def simple_outlines_l0(nucleus: Nucleus) -> list[Ring]:
     The stairs along the edges of pixels become straight lines between the middles of these edges;
     then corners within `TOLERANCE_PX` of the line that replaces them are left out (Douglas and
     Peucker 1973). That cuts more off than it adds, so each ring is enlarged about its middle to the
-    area that it had. A ring that would vanish or move too far, and an outline that would cross
-    itself, is kept as it is.
+    area that it had, and corners are rounded. A ring that would vanish or move too far, and an
+    outline that would cross itself, is kept as it is.
     """
     exact_l0 = nucleus.outlines_l0()
-    rings = [_simple(ring_l0 / nucleus.px_l0) for ring_l0 in exact_l0]
-    if not shapely.Polygon(rings[0], rings[1:]).is_valid:
-        return exact_l0
-    return [ring * nucleus.px_l0 for ring in rings]
+    rings_l0 = [
+        (_simple(ring_l0 / nucleus.px_l0) * nucleus.px_l0).round(DECIMALS) for ring_l0 in exact_l0
+    ]
+    is_sound = shapely.Polygon(rings_l0[0], rings_l0[1:]).is_valid
+    return rings_l0 if is_sound else exact_l0
 
 
 def _simple(stairs: Ring) -> Ring:

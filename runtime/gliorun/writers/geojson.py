@@ -7,6 +7,7 @@ coordinates in GeoJSON; those in every other output are of the whole scan area.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gliorun.findings.hotspots import HotSpot
-from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.measuring.density import CLASS_NAMES, Status, classify
 from gliorun.reading.tiles import Box
 from gliorun.writers import palette
 from gliorun.writers.result import Result
@@ -46,6 +47,8 @@ class Feature:
 
     Parameters
     ----------
+    object_id : str
+        A UUID, as `object_id` gives it, by which programs know the object again.
     object_type : str
         "tile", "annotation" or "detection".
     rings : list of rings
@@ -54,13 +57,17 @@ class Feature:
     measurements : dict of str to float
     name : str
         Empty for none.
+    locked : bool
+        Whether QuPath refuses to move it by the mouse.
     """
 
+    object_id: str
     object_type: str
     rings: list[Ring]
     path_class: PathClass
     measurements: dict[str, float] = field(default_factory=dict)
     name: str = ""
+    locked: bool = False
 
     def to_json(self) -> str:
         """Return the object as one line of GeoJSON (RFC 7946) with QuPath's properties.
@@ -72,11 +79,21 @@ class Feature:
             "objectType": self.object_type,
             **({"name": self.name} if self.name else {}),
             "classification": {"name": self.path_class.name, "color": colour},
+            **({"isLocked": True} if self.locked else {}),
             "measurements": self.measurements,
         }
-        geometry = {"type": "Polygon", "coordinates": self.rings}
-        feature = {"type": "Feature", "geometry": geometry, "properties": properties}
+        feature = {
+            "type": "Feature",
+            "id": self.object_id,
+            "geometry": {"type": "Polygon", "coordinates": self.rings},
+            "properties": properties,
+        }
         return json.dumps(feature, allow_nan=False, separators=(",", ":"))
+
+
+def object_id(slide_name: str, *parts: object) -> str:
+    """Return the UUID of an object: the same in every run that finds it in its place."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, " ".join(map(str, ("gliorun", slide_name, *parts)))))
 
 
 def write_features(
@@ -108,8 +125,9 @@ def write_features(
 def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT) -> None:
     """Write the hot spots as annotations and every cell of every tile with tissue as a tile.
 
-    Cells are clipped to what QuPath shows. One without a value has the class "No value", no
-    density, and a name that says why.
+    Hot spots are locked, so that no slip of the mouse moves them. Cells are clipped to what QuPath
+    shows, and have the number of their nuclei if they were counted. One without a value has the
+    class "No value", no density, and a name that says why.
 
     Raises
     ------
@@ -123,8 +141,8 @@ def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT)
     ]
     shown_l0 = result.shown_l0
     origin_l0 = shown_l0[:2]
-    hot_spots = (_hot_spot(spot, origin_l0) for spot in result.hot_spots)
-    cells = _cells(result.measured.density, shown_l0, path_classes)
+    hot_spots = (_hot_spot(spot, origin_l0, result.slide_name) for spot in result.hot_spots)
+    cells = _cells(result, path_classes)
     write_features(
         path, chain(hot_spots, cells), origin_l0=origin_l0, warnings=result.measured.warnings
     )
@@ -135,9 +153,10 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:
     return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
 
 
-def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int]) -> Feature:
+def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int], slide_name: str) -> Feature:
     left, top = spot.minx - origin_l0[0], spot.miny - origin_l0[1]
     return Feature(
+        object_id(slide_name, "hot spot", spot.minx, spot.miny, spot.width, spot.height),
         "annotation",
         [rectangle(left, top, left + spot.width, top + spot.height)],
         HOT_SPOT,
@@ -146,26 +165,37 @@ def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int]) -> Feature:
             "Tissue fraction": round(spot.tissue_share, 4),
         },
         f"Hot spot {spot.rank} ({spot.square})",
+        locked=True,
     )
 
 
-def _cells(density: DensityMap, shown_l0: Box, path_classes: list[PathClass]) -> Iterator[Feature]:
+def _cells(result: Result, path_classes: list[PathClass]) -> Iterator[Feature]:
+    density, counts, shown_l0 = result.measured.density, result.counts, result.shown_l0
     values, shares, status = density.density, density.valid_share, density.cell_status
     classes = classify(values)
     for row, statuses in enumerate(status):
         for column in np.flatnonzero(statuses != Status.NO_TISSUE).tolist():
-            left, top, right, bottom = _within(density.cell_box(row, column), shown_l0)
+            box_l0 = density.cell_box(row, column)
+            left, top, right, bottom = _within(box_l0, shown_l0)
             if right <= left or bottom <= top:
                 continue  # a cell of an edge tile that lies entirely outside the shown part
+            identity = object_id(result.slide_name, "cell", *box_l0)
             ring = rectangle(left, top, right, bottom)
-            measurements = {"Valid fraction": round(float(shares[row, column]), 4)}
+            measurements: dict[str, float] = {
+                "Valid fraction": round(float(shares[row, column]), 4),
+                "Tissue fraction": round(float(density.tissue_share[row, column]), 4),
+            }
+            cell_status = Status(statuses[column])
+            if counts is not None and cell_status == Status.MEASURED:
+                measurements["Nuclei"] = int(counts.per_cell[row, column])
             value = float(values[row, column])
             if np.isnan(value):
-                why = _reason(Status(statuses[column]))
-                yield Feature("tile", [ring], NO_VALUE, measurements, why)
+                why = _reason(cell_status)
+                yield Feature(identity, "tile", [ring], NO_VALUE, measurements, why)
             else:
                 measurements = {"Nucleus density %": round(100 * value, 4), **measurements}
-                yield Feature("tile", [ring], path_classes[classes[row, column]], measurements)
+                path_class = path_classes[classes[row, column]]
+                yield Feature(identity, "tile", [ring], path_class, measurements)
 
 
 def _within(box: Box, shown_l0: Box) -> Box:

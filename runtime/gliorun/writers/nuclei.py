@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.findings.nuclei import Nucleus, find_nuclei
-from gliorun.writers.geojson import Feature, PathClass, Ring, write_features
+from gliorun.findings.outline import DECIMALS, simple_outlines_l0
+from gliorun.writers.geojson import Feature, PathClass, Ring, object_id, write_features
 from gliorun.writers.result import Result
 
 NUCLEUS = PathClass("Nucleus", "#c80000")
@@ -18,8 +19,8 @@ NUCLEUS = PathClass("Nucleus", "#c80000")
 def write_nuclei(path: Path, result: Result) -> None:
     """Write each nucleus once, from top to bottom, as its masks are read: nothing is collected.
 
-    Outlines follow the edges of the mask's pixels exactly, in level-0 px to a hundredth, from the
-    corner of what QuPath shows.
+    Outlines are simplified (`findings.outline`), in level-0 px from the corner of what QuPath
+    shows; the area is that of the mask.
 
     Raises
     ------
@@ -30,15 +31,17 @@ def write_nuclei(path: Path, result: Result) -> None:
         raise ValueError(f"{path}: needs the masks of the run")
     nuclei = find_nuclei(result.masks, result.measured.scale)
     origin_l0 = result.shown_l0[:2]
-    features = (_feature(nucleus, origin_l0) for nucleus in nuclei)
+    features = (_feature(nucleus, origin_l0, result.slide_name) for nucleus in nuclei)
     write_features(path, features, origin_l0=origin_l0, warnings=result.measured.warnings)
 
 
-def _feature(nucleus: Nucleus, origin_l0: tuple[int, int]) -> Feature:
+def _feature(nucleus: Nucleus, origin_l0: tuple[int, int], slide_name: str) -> Feature:
     x, y = (place - start for place, start in zip(nucleus.centroid_l0, origin_l0, strict=True))
+    first_row, first_column, _ = nucleus.runs[0].tolist()
     return Feature(
+        object_id(slide_name, "nucleus", first_row, first_column),
         "detection",
-        [_hundredths(ring - origin_l0) for ring in nucleus.outlines_l0()],
+        [_plain(ring - origin_l0) for ring in simple_outlines_l0(nucleus)],
         NUCLEUS,
         {
             "Area µm^2": round(nucleus.area_um2, 3),
@@ -48,8 +51,12 @@ def _feature(nucleus: Nucleus, origin_l0: tuple[int, int]) -> Feature:
     )
 
 
-def _hundredths(ring: NDArray[np.float64]) -> Ring:
-    """Return a ring rounded to hundredths; whole numbers as ints, which are shorter."""
-    whole = ring.astype(np.int64)
-    values = whole if (whole == ring).all() else ring.round(2)
-    return cast(Ring, values.tolist())
+def _plain(ring: NDArray[np.float64]) -> Ring:
+    """Return a ring as short numbers; whole ones as ints."""
+    return cast(
+        Ring,
+        [
+            [int(value) if value.is_integer() else value for value in corner]
+            for corner in ring.round(DECIMALS).tolist()
+        ],
+    )
