@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.scene import MOST_FOREIGN, foreign_share, warnings_of_scene
 

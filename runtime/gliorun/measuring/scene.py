@@ -49,8 +49,8 @@ def warnings_of_scene(
     share = foreign_share(images, stain.white)
     if share > MOST_FOREIGN:
         yield (
-            f"{100 * share:.0f} % of the sampled tissue has colours that H&E does not have; if this "
-            "is another stain, such as immunohistochemistry, the map means nothing"
+            f"{100 * share:.0f} % of the sampled tissue has colours that H&E does not have; if "
+            "this is another stain, such as immunohistochemistry, the map means nothing"
         )
     if nucleus_px == 0:
         yield (
