@@ -11,6 +11,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import slides  # noqa: E402
+from browsers import browser  # noqa: E402, F401
 
 SHARED = HERE.parent.parent / "shared"
 SHARP_SETS = ("emory_gbm40", "tcga_kong36", "monuseg", "monusac", "kumar_prostate", "tnbc_curie")

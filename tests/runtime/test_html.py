@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import math
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -19,6 +18,7 @@ import pypdfium2 as pdfium
 import pytest
 from PIL import Image
 
+from browsers import TOO_DARK, WIDER_THAN_ITS_PLACE
 from gliorun.errors import GlioError
 from gliorun.findings.hotspots import HotSpot, find_hot_spots
 from gliorun.findings.nuclei import NucleusCounts, compare_counts
@@ -50,12 +50,6 @@ HOSTILE = (
     "<img src=x onerror=alert(1)>&amp;{{ 7*7 }}{% x %}'\"\\u003c",
     "slide\u2028神経膠腫 é.svs",
 )
-WIDER_THAN_ITS_PLACE = """[...document.querySelectorAll("td, dd, dt, li, p, h1, h2, summary")]
-    .filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.innerText.slice(0, 80))"""
-TOO_DARK = """[...document.querySelectorAll("h1, h2, p, td, dt, dd, small, summary, .head span")]
-    .filter(e => getComputedStyle(e).color.match(/\\d+/g).slice(0, 3).every(c => c < 140))
-    .map(e => e.innerText)"""
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 def density_map(cell_px: int = TILE_PX) -> DensityMap:
@@ -390,19 +384,6 @@ def test_the_largest_slides_stay_under_10_mb(tmp_path, cell_px):
 
 
 # --- in a browser ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium; skips where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no Chromium: none of {', '.join(BROWSERS)} is on the path")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
 
 
 class View:

@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 from gliorun import templates
 from gliorun.atomic import replacing
+from gliorun.batch.again import Again
 from gliorun.batch.ledger import Record
 from gliorun.measuring.density import CLASS_NAMES
 from gliorun.progress import plain
 from gliorun.reading.files import is_there
+from gliorun.templates.tables import data_tables
 from gliorun.writers import THUMBNAIL, palette
 
 TABLE, INDEX = "summary.csv", "index.html"
@@ -23,17 +25,22 @@ COLUMNS = (
     "tries", "changed_at", "seconds", "tiles_per_s", "bottleneck", "gliorun", "model_sha256",
     "outputs", "slide",
 )  # fmt: skip
-
+TROUBLE = ("failed", "failed, not there", "under way")
+"""States of slides without a map, in the order of the index."""
+MOST_IN_A_COMMAND = 20
+"""Failed slides for which one command is shown; Windows limits a line to 8191 characters."""
+OPENS = ("html", "png", "qc.png")
+"""What a thumbnail leads to: the first of these outputs that there is."""
 
 Row = dict[str, Any]
 """The values of one slide in the table, by column."""
 
 
-def write(folder: Path, records: list[Record]) -> None:
-    """Write both tables, each atomically."""
+def write(folder: Path, records: list[Record], again: Again | None = None) -> None:
+    """Write both tables, each atomically; `again` tells how a slide is tried again."""
     rows = [(record, _row(record)) for record in records]
     with replacing(folder / INDEX) as partial:
-        _write_index(partial, rows)
+        _write_index(partial, rows, again or Again())
     with replacing(folder / TABLE) as partial:  # last, because a spreadsheet may hold it open
         _write_table(partial, [row for _, row in rows])
 
@@ -128,18 +135,26 @@ class _Shown:
     slide: str
     thumbnail: str
     links: list[tuple[str, str]]
+    opens: str
     classes: list[tuple[str, str, float]]
     row: Row
+    mean: float
+    densest: float
     warnings: tuple[str, ...]
     hint: str
 
 
-def _write_index(path: Path, rows: list[tuple[Record, Row]]) -> None:
+def _write_index(path: Path, rows: list[tuple[Record, Row]], again: Again) -> None:
+    trouble = sorted(
+        (row for _, row in rows if row["state"] in TROUBLE),
+        key=lambda row: TROUBLE.index(row["state"]),
+    )
+    failed = [row["slide"] for row in trouble if row["state"] == "failed"]
     text = templates.render(
         "index.html",
-        failed=[row for _, row in rows if row["state"] == "failed"],
-        gone=[row for _, row in rows if row["state"] == "failed, not there"],
-        under_way=[row for _, row in rows if row["state"] == "under way"],
+        library=data_tables(),
+        trouble=[(row, again.command([row["slide"]])) for row in trouble],
+        command=again.command(failed) if 1 < len(failed) <= MOST_IN_A_COMMAND else "",
         done=[_shown(record, row) for record, row in rows if record.state == "done"],
         classes=list(zip(palette.class_colours(palette.DEFAULT), CLASS_NAMES, strict=True)),
         table=TABLE,
@@ -155,11 +170,13 @@ def _shown(record: Record, row: Row) -> _Shown:
         for output in record.outputs
         if not output.endswith(THUMBNAIL)
     ]
+    opens = next((link for suffix in OPENS for label, link in links if label == suffix), "")
     return _Shown(
         plain(record.name),
         plain(record.slide),
         quote(record.name + THUMBNAIL),
         links,
+        opens,
         [
             (
                 colour,
@@ -169,6 +186,8 @@ def _shown(record: Record, row: Row) -> _Shown:
             for colour, label in zip(colours, CLASS_NAMES, strict=True)
         ],
         row,
+        100 * float(row["mean_density"] or -1),
+        100 * float(row["densest_field"] or -1),
         tuple(plain(warning) for warning in record.warnings),
         plain(str(_at(record.figures, "hint") or "")),
     )
