@@ -196,3 +196,35 @@ def look_at_squares(
         colours = rgb[top + 1 : top + 1 + side, left + 1 : left + 1 + side]
         mean[row, column] = np.floor(colours.mean(axis=(0, 1)) + 0.5)
     return span, slope, mean
+
+
+def distances_to_edge(mask: np.ndarray) -> np.ndarray:
+    """Return the squared distance of each pixel to the nearest pixel that is 0."""
+    outside = np.argwhere(mask == 0)
+    squared = np.zeros(mask.shape, np.int64)
+    for i, j in np.argwhere(mask):
+        squared[i, j] = ((outside - (i, j)) ** 2).sum(axis=1).min()
+    return squared
+
+
+def flood(heights: np.ndarray, mask: np.ndarray, rise: int) -> np.ndarray:
+    """Return the hill of each pixel, (H, W), named by the place of its peak; -1 outside."""
+    order = sorted(np.argwhere(mask).tolist(), key=lambda at: (-heights[tuple(at)], at))
+    hill_of: dict[tuple[int, int], int] = {}
+    peaks: list[int] = []
+    for i, j in order:
+        beside = {hill_of[at] for at in ((i - 1, j), (i, j - 1), (i, j + 1), (i + 1, j))
+                  if at in hill_of}  # fmt: skip
+        if not beside:
+            hill_of[i, j] = len(peaks)
+            peaks.append(int(heights[i, j]))
+            continue
+        own = min(beside, key=lambda hill: (-peaks[hill], hill))
+        hill_of[i, j] = own
+        for hill in beside - {own}:
+            if peaks[hill] - heights[i, j] < rise:
+                hill_of = {at: own if of == hill else of for at, of in hill_of.items()}
+    hills = np.full(mask.shape, -1)
+    for at, hill in hill_of.items():
+        hills[at] = hill
+    return hills

@@ -339,6 +339,54 @@ def linearity(
 
 
 @app.command()
+def count(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")
+    ],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="As for accuracy; by default the student.",
+            show_default=False,
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="val, train or all.")] = "val",
+    tiles: Annotated[
+        int, typer.Option("--tiles-a-set", help="At most so many, spread over the set.", min=1)
+    ] = 12,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write every tile.")] = None,
+) -> None:
+    """Count nuclei as gliorun does, against those that people labelled one by one.
+
+    "Shapes" are those of the masks, in which nuclei that touch are one; "nuclei" are what gliorun
+    splits them into. Errors are in percent of a tile's labelled nuclei.
+    """
+    _check_folders(json_path)
+
+    from dataclasses import asdict
+
+    from gliobench import backends, document
+    from gliobench import count as counting
+    from gliobench.accuracy import choose, normaliser
+    from gliobench.linearity import choose_evenly
+
+    entries = choose_evenly(choose(folder, sets or (), split), tiles)
+    errors, counts = [], []
+    for model in backends.open_segmenters(models or ["student"]):
+        of_model = counting.count_tiles(model, normaliser("card", model, folder), entries, _say)
+        errors += counting.summarise(model.name, of_model)
+        counts += of_model
+    typer.echo(counting.markdown(errors))
+    if json_path is not None:
+        envelope = asdict(document.seal("count"))
+        document.write(json_path, {**envelope, "figures": counting.as_values(errors, counts)})
+
+
+@app.command()
 def report(
     files: Annotated[
         list[Path] | None,

@@ -18,7 +18,9 @@ from gliorun.findings.nuclei import (
     NucleusCounts,
     compare_counts,
     find_nuclei,
+    find_shapes,
     nuclei_per_cell,
+    split,
 )
 from gliorun.measuring import kernels
 from gliorun.measuring.density import DensityMap
@@ -91,7 +93,7 @@ def test_kernels_equal_their_twins(shape, share):
 def test_every_shape_is_found_once_as_in_the_uncut_mask(shape, share):
     mask = noise(shape, share)
     whole = regionprops(label(mask, connectivity=1))
-    nuclei = list(find_nuclei(store_of(mask), COARSE_PX))
+    nuclei = list(find_shapes(store_of(mask), COARSE_PX))
     assert len(nuclei) == len(whole)
     ours = sorted((n.area_um2 / 6.25, *n.centroid_l0) for n in nuclei)
     theirs = sorted((p.area, p.centroid[1] + 0.5, p.centroid[0] + 0.5) for p in whole)
@@ -101,14 +103,14 @@ def test_every_shape_is_found_once_as_in_the_uncut_mask(shape, share):
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.9])
 def test_outlines_filled_give_the_mask_back(share):
     mask = noise((200, 290), share)
-    np.testing.assert_array_equal(filled(find_nuclei(store_of(mask), COARSE_PX), mask.shape), mask)
+    np.testing.assert_array_equal(filled(find_shapes(store_of(mask), COARSE_PX), mask.shape), mask)
 
 
 def test_outlines_of_drawn_nuclei_filled_by_pillow_give_the_nuclei_back():
     mask = tissue(300, 400)
     drawn = Image.new("L", (400 * 3, 300 * 3))
     pen = ImageDraw.Draw(drawn)
-    for nucleus in find_nuclei(store_of(mask), COARSE_PX):
+    for nucleus in find_shapes(store_of(mask), COARSE_PX):
         outer, *holes = nucleus.outlines_l0()
         # three px a px, so that Pillow's inclusive borders stay clear of px centres
         pen.polygon([tuple(corner * 3) for corner in outer], fill=1)
@@ -121,7 +123,7 @@ def test_outlines_of_drawn_nuclei_filled_by_pillow_give_the_nuclei_back():
 def test_outlines_equal_those_walked_edge_by_edge(seed):
     mask = noise((23, 31), 0.62, seed)
     names = label(mask, connectivity=1)
-    nuclei = list(find_nuclei(store_of(mask), COARSE_PX))
+    nuclei = list(find_shapes(store_of(mask), COARSE_PX))
     assert nuclei
     for nucleus in nuclei:
         row, start, _ = nucleus.runs[0]
@@ -136,7 +138,7 @@ def test_outlines_equal_those_walked_edge_by_edge(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_outlines_are_closed_turn_one_way_and_meet_themselves_nowhere(seed):
-    for nucleus in find_nuclei(store_of(noise((60, 80), 0.65, seed)), COARSE_PX):
+    for nucleus in find_shapes(store_of(noise((60, 80), 0.65, seed)), COARSE_PX):
         outer, *holes = nucleus.outlines_l0()
         assert signed_area(outer) > 0
         assert all(signed_area(hole) < 0 for hole in holes)
@@ -150,7 +152,7 @@ def test_outlines_are_closed_turn_one_way_and_meet_themselves_nowhere(seed):
 
 def test_a_hole_that_opens_at_a_corner_only_stays_a_hole():
     mask = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0]], np.uint8)
-    (nucleus,) = find_nuclei(store_of(mask), COARSE_PX)
+    (nucleus,) = find_shapes(store_of(mask), COARSE_PX)
     outer, hole = nucleus.outlines_l0()
     corners = {tuple(corner) for corner in outer.astype(int).tolist()}
     assert corners == {(0, 0), (3, 0), (3, 2), (2, 2), (2, 3), (0, 3)}
@@ -162,7 +164,7 @@ def test_a_hole_that_opens_at_a_corner_only_stays_a_hole():
 def test_nuclei_that_meet_at_a_corner_are_two():
     mask = np.zeros((10, 10), np.uint8)
     mask[2:5, 2:5] = mask[5:8, 5:8] = 1
-    first, second = find_nuclei(store_of(mask), COARSE_PX)
+    first, second = find_shapes(store_of(mask), COARSE_PX)
     assert (first.centroid_l0, second.centroid_l0) == ((3.5, 3.5), (6.5, 6.5))
 
 
@@ -184,6 +186,116 @@ def test_a_u_whose_arms_join_two_rows_of_tiles_below_is_one():
     (nucleus,) = find_nuclei(store_of(mask), SCALE)
     assert nucleus.area_um2 == mask.sum() * 0.0625
     assert len(nucleus.outlines_l0()) == 1
+
+
+def discs(shape: tuple[int, int], *places: tuple[float, float, float]) -> np.ndarray:
+    """Return a mask of discs of (y, x, radius)."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    inside = [np.hypot(y - at_y, x - at_x) <= radius for at_y, at_x, radius in places]
+    return np.any(inside, axis=0).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("places", "wanted"),
+    [
+        ([(40, 40, 12)], 1),
+        ([(40, 40, 12), (40, 60, 12)], 2),  # they touch, with a waist
+        ([(40, 30, 12), (40, 53, 12), (60, 42, 12)], 3),
+        ([(40, 40, 12), (40, 46, 12)], 1),  # one long nucleus
+        ([(40, 40, 14), (40, 61, 9)], 2),
+        ([(40, 40, 14), (40, 54, 3)], 1),  # a bump
+    ],
+)
+def test_touching_nuclei_are_split_at_their_waist(places, wanted):
+    mask = discs((96, 96), *places)
+    nuclei = list(find_nuclei(store_of(mask), SCALE))
+    assert len(nuclei) == wanted
+    assert sum(nucleus.area_um2 for nucleus in nuclei) == mask.sum() * 0.0625
+    if wanted == len(places):
+        for y, x, _ in places:
+            centres = [np.hypot(n.centroid_l0[0] - x - 0.5, n.centroid_l0[1] - y - 0.5)
+                       for n in nuclei]  # fmt: skip
+            assert min(centres) < 2
+
+
+def clumps(height: int, width: int, seed: int = 1) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    places = random.random((height * width // 500, 3)) * (height, width, 8) + (0, 0, 5)
+    return discs((height, width), *map(tuple, places.tolist()))
+
+
+def parts_of(mask: np.ndarray) -> list[list[list[int]]]:
+    return [nucleus.runs.tolist() for nucleus in find_nuclei(store_of(mask), SCALE)]
+
+
+def test_the_borders_of_tiles_decide_nothing_about_a_split():
+    """The same nuclei, elsewhere on the grid of tiles, are cut at the same pixels."""
+    mask = clumps(170, 170)
+    moved = np.pad(mask, ((41, 0), (57, 0)))
+    elsewhere = [
+        [[row - 41, start - 57, end - 57] for row, start, end in runs] for runs in parts_of(moved)
+    ]
+    here = parts_of(mask)
+    assert sorted(here) == sorted(elsewhere)
+    assert len(here) > 1.5 * len(list(find_shapes(store_of(mask), SCALE)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_parts_of_a_shape_are_whole_sorted_no_specks_and_all_of_it(seed):
+    mask = clumps(170, 170, seed)
+    for shape in find_shapes(store_of(mask), SCALE):
+        parts = split(shape.runs, 0.0625)
+        drawn = np.zeros(mask.shape, int)
+        for runs in parts:
+            one = np.zeros(mask.shape, bool)
+            for row, start, end in runs.tolist():
+                one[row, start:end] = True
+            assert label(one, connectivity=1).max() == 1
+            assert len(parts) == 1 or one.sum() * 0.0625 >= MIN_NUCLEUS_UM2
+            np.testing.assert_array_equal(runs, naive.find_runs(one))
+            drawn += one
+        assert drawn.max() == 1
+        assert drawn.sum() * 0.0625 == shape.area_um2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_kernels_of_the_split_equal_their_twins(seed):
+    random = np.random.default_rng(seed)
+    mask = np.zeros((23, 31), np.uint8)
+    mask[1:-1, 1:-1] = random.random((21, 29)) < 0.7 + 0.07 * seed
+    squared = np.full(mask.shape, -1, np.int32)
+    kernels.distances_to_edge(mask, np.full(mask.shape, -1, np.int32), squared)
+    np.testing.assert_array_equal(squared, naive.distances_to_edge(mask))
+    heights = random.integers(0, 9, mask.shape).astype(np.int32)
+    pixels = np.flatnonzero(mask)
+    order = pixels[np.argsort(-heights.ravel()[pixels], kind="stable")]
+    basins = np.zeros(mask.shape, np.int32)
+    roots, peaks, met = (np.zeros(mask.sum() + 1, np.int64) for _ in range(3))
+    hills = kernels.flood(heights.ravel(), order, 3, basins, roots, peaks, met)
+    for hill in range(1, hills + 1):
+        while roots[hill] != roots[roots[hill]]:
+            roots[hill] = roots[roots[hill]]
+    ours, theirs = roots[basins], naive.flood(heights, mask, 3)
+    assert ((ours > 0) == (theirs >= 0)).all()
+    pairs = set(zip(ours.ravel().tolist(), theirs.ravel().tolist(), strict=True))
+    assert len(pairs) == len(np.unique(ours)) == len(np.unique(theirs))
+    again = np.zeros_like(mask)
+    kernels.draw_runs(naive.find_runs(mask[2:, 3:]), 0, 0, again[2:, 3:])
+    again[:2], again[:, :3] = mask[:2], mask[:, :3]
+    np.testing.assert_array_equal(again, mask)
+    runs, names = np.empty((mask.size, 3), np.int32), np.empty(mask.size, np.int32)
+    count = kernels.find_label_runs(ours.astype(np.int32), runs, names)
+    drawn = np.zeros(mask.shape, np.int64)
+    for (row, start, end), name in zip(runs[:count].tolist(), names[:count].tolist(), strict=True):
+        assert not drawn[row, start:end].any()
+        drawn[row, start:end] = name
+    np.testing.assert_array_equal(drawn, ours)
+
+
+def test_a_vast_shape_is_ink_and_stays_whole():
+    runs = np.array([[row, 0, 9000] for row in range(2000)], np.int32)
+    (whole,) = split(runs, 0.0625)
+    assert whole is runs
 
 
 def test_specks_are_no_nuclei():
@@ -223,7 +335,7 @@ def test_memory_does_not_grow_with_the_height_of_the_slide():
 
     drawn = tissue(TILE, 4 * TILE)
     list(find_nuclei(store_of(drawn), SCALE))  # compile
-    assert peak(30) < 1.5 * peak(5)
+    assert peak(40) < 1.5 * peak(10)
 
 
 def map_of(mask: np.ndarray, cell_px: int) -> DensityMap:
@@ -251,7 +363,7 @@ def test_each_nucleus_counts_in_the_cell_of_its_centre():
 
 def test_cells_count_every_nucleus_of_a_slide():
     mask = tissue(4 * TILE, 6 * TILE)
-    nuclei = list(find_nuclei(store_of(mask), SCALE))
+    nuclei = list(find_shapes(store_of(mask), SCALE))
     counts = nuclei_per_cell(nuclei, map_of(mask, 24))
     assert counts.per_cell.sum() == len(nuclei)
     inside = sum(len({(y // 24, x // 24) for y, x in p.coords.tolist()}) > 1
@@ -274,10 +386,9 @@ def test_a_count_in_proportion_to_the_area_displaces_nothing():
     assert comparison.nuclei_per_mm2 == pytest.approx(4 / (2 * (TILE * 0.25e-3) ** 2))
 
 
-def test_touching_nuclei_count_as_one_and_the_difference_says_so():
+def test_nuclei_of_other_sizes_displace_the_count():
     mask = np.zeros((TILE, 2 * TILE), np.uint8)
-    for x in (10, 30, 50):  # three that touch
-        mask[20:40, x : x + 20] = 1
+    mask[20:40, 10:70] = 1  # a long one
     for x in (110, 140, 170):
         mask[20:40, x : x + 20] = 1
     density = map_of(mask, TILE)

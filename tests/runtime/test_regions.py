@@ -259,7 +259,7 @@ def circle(corners: int) -> np.ndarray:
     return np.stack([500 + wobble * np.cos(angle), 400 + wobble * np.sin(angle)], axis=1)
 
 
-@pytest.mark.parametrize("corners", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("corners", [100_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
 def test_a_million_corners_are_read_in_seconds(tmp_path, corners):
     began = time.process_time()
     (region,) = read(tmp_path, [feature([circle(corners).round(3).tolist()])]).regions
@@ -399,6 +399,6 @@ def test_any_file_is_regions_or_one_line(tmp_path):
     fuzz(60, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_any_file_is_regions_or_one_line_for_long(tmp_path):
     fuzz(20_000, tmp_path)

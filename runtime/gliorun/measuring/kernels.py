@@ -343,6 +343,134 @@ def trace_outlines(runs: Any, after: Any, corners: Any, ends: Any) -> None:
 
 
 @kernel
+def draw_runs(runs: Any, top: int, left: int, mask: Any) -> None:
+    """Set the pixels of runs to 1.
+
+    Parameters
+    ----------
+    runs : (N, 3) int32, as of `find_runs`
+    top, left : int
+        Row and column of the first pixel of `mask`.
+    mask : (H, W) uint8
+    """
+    for k in range(runs.shape[0]):
+        for j in range(runs[k, 1] - left, runs[k, 2] - left):
+            mask[runs[k, 0] - top, j] = 1
+
+
+@kernel
+def distances_to_edge(mask: Any, below: Any, out: Any) -> None:
+    """Measure how far each pixel of a shape is from the nearest pixel that is not of it.
+
+    Columns first, then rows (Saito, Toriwaki 1994).
+
+    Parameters
+    ----------
+    mask : (H, W) uint8, not 0 inside; its border is 0
+    below : (H, W) int32, scratch
+    out : (H, W) int32, filled: squared Euclidean distance in px, 0 outside
+    """
+    height, width = mask.shape
+    for j in range(width):
+        below[0, j] = 0
+        for i in range(1, height):
+            below[i, j] = below[i - 1, j] + 1 if mask[i, j] != 0 else 0
+        for i in range(height - 2, -1, -1):
+            below[i, j] = min(below[i, j], below[i + 1, j] + 1)
+    for i in range(height):
+        for j in range(width):
+            nearest = below[i, j] * below[i, j]
+            step = 1
+            while step * step < nearest:  # the border is 0, so it never steps over it
+                for beside in (below[i, j - step], below[i, j + step]):
+                    nearest = min(nearest, beside * beside + step * step)
+                step += 1
+            out[i, j] = nearest
+
+
+@kernel
+def flood(
+    heights: Any, order: Any, rise: int, basins: Any, roots: Any, peaks: Any, met: Any
+) -> int:
+    """Divide a shape along the valleys between its hills: watershed by flooding from the peaks.
+
+    Where two hills meet, the lower one is one of its own if it rises above the pass between them
+    by `rise` or more; else it is a part of the higher one.
+
+    Parameters
+    ----------
+    heights : (H * W,) int32
+    order : (N,) int64, the pixels of the shape, the highest first; none on the border
+    rise : int
+    basins : (H, W) int32, of 0, filled with the number, from 1, of each pixel's hill
+    roots, peaks, met : (N + 1,) int64, filled up to the number of hills
+        A hill that is part of another names it in `roots`, else itself; the height of its peak;
+        the hill it met first, or 0.
+
+    Returns
+    -------
+    int
+        How many hills there are, before those that are part of another are taken together.
+    """
+    width = basins.shape[1]
+    flat = basins.reshape(-1)
+    count = 0
+    for pixel in order:
+        own = 0
+        for beside in (pixel - width, pixel - 1, pixel + 1, pixel + width):
+            if flat[beside] != 0:
+                hill = find_root(roots, flat[beside])
+                if (
+                    own == 0
+                    or peaks[hill] > peaks[own]
+                    or (peaks[hill] == peaks[own] and hill < own)
+                ):
+                    own = hill
+        if own == 0:
+            count += 1
+            flat[pixel], roots[count], peaks[count], met[count] = count, count, heights[pixel], 0
+            continue
+        flat[pixel] = own
+        for beside in (pixel - width, pixel - 1, pixel + 1, pixel + width):
+            if flat[beside] != 0:
+                hill = find_root(roots, flat[beside])
+                if hill != own:
+                    if peaks[hill] - heights[pixel] < rise:
+                        roots[hill] = own
+                    elif met[hill] == 0:
+                        met[hill] = own
+    return count
+
+
+@kernel
+def find_label_runs(labels: Any, runs: Any, names: Any) -> int:
+    """List the runs of equal labels above 0, row by row, and return how many there are.
+
+    Parameters
+    ----------
+    labels : (H, W) int32
+    runs : (N, 3) int32, filled as by `find_runs`; N at least the number of runs
+    names : (N,) int32, filled with the label of each run
+    """
+    height, width = labels.shape
+    n = 0
+    for i in range(height):
+        before = 0
+        for j in range(width):
+            label = labels[i, j]
+            if label != before:
+                if before != 0:
+                    runs[n - 1, 2] = j
+                if label != 0:
+                    runs[n, 0], runs[n, 1], names[n] = i, j, label
+                    n += 1
+            before = label
+        if before != 0:
+            runs[n - 1, 2] = width
+    return n
+
+
+@kernel
 def shrink(rgba: Any, side: int, rgb: Any, light: Any) -> None:
     """Average squares of `side` x `side` px; what is left over at the right and below is not seen.
 

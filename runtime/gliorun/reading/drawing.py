@@ -16,6 +16,8 @@ Ring = NDArray[np.float64]
 """(N, 2): corners x, y in px; the last joins the first."""
 FARTHEST_PX = 1e7
 """Largest coordinate that is believed; no slide is larger."""
+PLACES = 6
+"""Decimal places of a coordinate that are kept."""
 MOST_BYTES = 400_000_000
 """A larger file, unpacked, is refused: five million corners take less."""
 
@@ -72,7 +74,7 @@ def ring_of(corners: Any, where: str) -> Ring:
     wrong = ~(np.abs(ring) <= FARTHEST_PX)
     if wrong.any():
         raise GlioError(f"{where}: a coordinate is {ring[wrong][0]:g}, which is no pixel")
-    return ring
+    return np.asarray(ring.round(PLACES) + 0.0)  # no program draws finer, and -0 is 0
 
 
 def bytes_of(path: Path, read: Any) -> bytes:
