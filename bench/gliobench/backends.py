@@ -248,7 +248,7 @@ def open_candidates(
         say(f"converts {shape}")
         settings = student_settings(shape.split())
         with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
-            path, weights = write_candidate(settings.network, windows, Path(folder))
+            path, weights = write_candidate(settings, windows, Path(folder))
             candidates.append(Candidate(shape, open_model(path).masks, weights))
     return candidates
 

@@ -22,7 +22,7 @@ from gliorun.reading.windows import pad_to
 
 Pixels = NDArray[np.uint8]
 Label = NDArray[Any]
-"""Nuclei, uint8 of 0 and 1, or float32, a teacher's probability of them."""
+"""Nuclei: uint8 of 0 and 1, int32 with a number for each, or float32, a teacher's probability."""
 
 STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
 """Optical density of haematoxylin, eosin and DAB in R, G and B (Ruifrok, Johnston 2001)."""
@@ -125,7 +125,8 @@ def _crop(
     crop, label = pixels[place], nuclei[place]
     if covered != side:
         crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BILINEAR))
-        between = Image.Resampling.NEAREST if label.dtype == np.uint8 else Image.Resampling.BILINEAR
+        exact = np.issubdtype(label.dtype, np.integer)
+        between = Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR
         label = np.asarray(Image.fromarray(label).resize((side, side), between))
     return crop, label
 

@@ -48,8 +48,12 @@ def main() -> None:
 def train(
     data: Tiles,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model.")],
-    recipe: Annotated[str, typer.Option(help="paper (its Table 2) or best.")] = "best",
-    filters: Annotated[int, typer.Option(help="Filters of the first level.", min=1)] = 16,
+    recipe: Annotated[
+        str, typer.Option(help="paper (its Table 2) or best; hovernet is its other network's.")
+    ] = "best",
+    filters: Annotated[
+        int | None, typer.Option(help="Filters of the first level: 16.", min=1)
+    ] = None,
     epochs: Epochs = None,
     precision: Precision = "float32",
     no_dropblock: Annotated[bool, typer.Option("--no-dropblock", help="The plain U-net.")] = False,
@@ -58,11 +62,10 @@ def train(
     weight: Weights = None,
     vary: Changes = None,
 ) -> None:
-    """Train U-net+DropBlock; called again after a kill, it goes on."""
+    """Train U-net+DropBlock, or HoVer-Net; called again after a kill, it goes on."""
     from dataclasses import replace
 
-    from glioexport.network import UnetShape
-    from glioexport.recipe import RECIPES, TrainSettings, varied, weights_of_sets
+    from glioexport.recipe import RECIPES, TrainSettings, shape_of, varied, weights_of_sets
     from glioexport.train import train as train_model
 
     if recipe not in RECIPES:
@@ -70,9 +73,11 @@ def train(
     chosen = RECIPES[recipe]
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
-    settings = TrainSettings(chosen, UnetShape(filters=filters), precision, seed)
+    settings = TrainSettings(chosen, shape_of(recipe), precision, seed)
     settings = replace(settings, weights=weights_of_sets(weight or ()))
-    settings = varied(settings, [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())])
+    changes = [] if filters is None else [f"filters={filters}"]
+    changes += [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())]
+    settings = varied(settings, changes)
     model = train_model(data, out, settings, say=_say, held_out=hold_out or ())
     typer.echo(model)
 

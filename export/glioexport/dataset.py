@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glioexport.erase import instances
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
 from gliorun.measuring.stain import fit_stain
@@ -51,7 +52,8 @@ class Entry:
 class LabelledTile:
     """A tile in memory: pixels (H, W, 3) uint8 RGB, nuclei (H, W) uint8 of 0 and 1.
 
-    The `nuclei` of a teacher are float32, its probability of nucleus.
+    The `nuclei` of a teacher are float32, its probability of nucleus; those for a network that
+    tells nuclei apart are int32, a number for each.
     """
 
     entry: Entry
@@ -145,6 +147,11 @@ def read_nuclei(path: Path) -> NDArray[np.uint8]:
     return (read_label(path) > 0).astype(np.uint8)
 
 
+def read_instances(path: Path) -> NDArray[np.int32]:
+    """Read a label image as (H, W) int32, a number for each nucleus and 0 elsewhere."""
+    return instances(read_label(path))
+
+
 def read_label(path: Path) -> NDArray[Any]:
     """Read a label image, (H, W), with the values it has."""
     try:
@@ -176,8 +183,11 @@ def load_tiles(
     entries: Iterable[Entry],
     statistics: dict[str, colour.StainStatistic],
     target: colour.StainStatistic | None,
+    read: Callable[[Path], NDArray[Any]] = read_nuclei,
 ) -> list[LabelledTile]:
     """Read tiles with their labels, bring them to `MPP` and normalise their colour to `target`.
+
+    `read` reads a label image, (H, W): `read_nuclei`, or `read_instances`.
 
     Raises
     ------
@@ -188,7 +198,7 @@ def load_tiles(
     for entry in entries:
         table = colour.table_between(statistics.get(entry.stain_group), target)
         pixels, _ = colour.normalise(read_rgba(entry.image), table)
-        nuclei = read_nuclei(entry.label)
+        nuclei = read(entry.label)
         _check_sizes(entry, pixels, nuclei)
         tiles.append(at_scale(LabelledTile(entry, pixels, nuclei)))
     return tiles

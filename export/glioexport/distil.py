@@ -22,12 +22,13 @@ from glioexport.lessons import (
     otsu_baseline,
 )
 from glioexport.loading import load_network
-from glioexport.network import UnetShape, build_unet
+from glioexport.network import UnetShape
 from glioexport.quantise import quantise
 from glioexport.recipe import Recipe, TrainSettings, varied
 from glioexport.reference import card_beside, predict_values
-from glioexport.scores import probability, up_to_logits
+from glioexport.scores import output_of, probability, up_to_logits
 from glioexport.train import claim, move_threshold, run_epochs, save_trained, with_sparse
+from glioexport.trainee import trainee_of
 from gliorun.atomic import replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import ModelCard
@@ -193,16 +194,19 @@ def _mask(teacher: Teacher, tile: LabelledTile) -> Pixels:
     return (teacher.answer(tile.pixels) > 127).astype(np.uint8)
 
 
-def write_candidate(shape: UnetShape, windows: list[Pixels], folder: Path) -> tuple[Path, int]:
+def write_candidate(
+    settings: TrainSettings, windows: list[Pixels], folder: Path
+) -> tuple[Path, int]:
     """Write an untrained student into `folder` as INT8; return its path and number of weights.
 
     It is as fast as a trained one.
     """
-    model = build_unet(shape)
-    logits, output = up_to_logits(model, "sigmoid" if shape.classes == 1 else "softmax")
+    shape = settings.network
+    model = trainee_of(settings).build(shape, "float32", settings.seed)
+    logits, output = up_to_logits(model, output_of(model) or "softmax")
     onnx_model.write_onnx(logits, output, folder / "candidate.onnx")
     int8 = quantise(ir.read_onnx(folder / "candidate.onnx"), windows)
     path = folder / "candidate.xml"
-    card = ModelCard(shape.name, shape.height_px, MPP, colour_target=None, precision="INT8")
+    card = ModelCard(shape.name, shape.side_px, MPP, colour_target=None, precision="INT8")
     ir.write_ir(int8, card, path)
     return path, model.count_params()

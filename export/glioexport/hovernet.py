@@ -10,24 +10,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import h5py  # type: ignore[import-untyped]
 import keras
 import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from glioexport.loading import load_model
-from glioexport.reference import masks_of
 from gliorun.errors import GlioError
 
 STRIDE = 8
 """Side of the image over the side of the deepest map."""
 LEARNING_RATE = 1e-4
-WEIGHT_SUFFIXES = (".keras", ".h5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +50,15 @@ class HoverShape:
         ):
             if len(units) != count or min(units) < 1:
                 raise GlioError(f"{name} is {units}; it must be {count} counts of at least 1")
+
+    @property
+    def name(self) -> str:
+        """Name of the network, such as "HoVer-Net"."""
+        return "HoVer-Net" + (f", width {self.width:g}" if self.width != 1 else "")
+
+    def at(self, side_px: int) -> HoverShape:
+        """Return the same network for squares of another side."""
+        return replace(self, side_px=side_px)
 
     def filters(self, published: int) -> int:
         """Return the filters of a layer that has `published` filters at width 1."""
@@ -95,13 +99,15 @@ def build_hovernet(shape: HoverShape | None = None, *, seed: int = 0) -> keras.M
     return keras.Model(image, outputs, name="hovernet")
 
 
-def compile_hovernet(model: keras.Model) -> None:
-    """Compile for `targets`: cross-entropy plus mean squared error, Adam at 1e-4.
+def compile_hovernet(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> None:
+    """Compile for `targets`: cross-entropy plus mean squared error, by default Adam at 1e-4.
 
     That is the glioma paper's Table 2. The publication adds a Dice loss and an error of the
     distances' gradients; the glioma paper names neither, so they are not here.
     """
-    optimizer = keras.optimizers.Adam(LEARNING_RATE)
+    optimizer = optimizer or keras.optimizers.Adam(LEARNING_RATE)
     optimizer.build(model.trainable_variables)  # in the first step, TensorFlow traces it twice
     model.compile(
         optimizer,
@@ -166,49 +172,9 @@ def nucleus_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("np").output, name="hovernet_np")
 
 
-def nucleus_mask(model: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the nucleus masks, (N, H, W) uint8, of images, (N, H, W, 3) uint8 RGB."""
-    return masks_of(np.asarray(model.predict_on_batch(pixels)["np"]))
-
-
 def encoder(model: keras.Model) -> keras.Model:
     """Return the encoder of a HoVer-Net, to the map of 1/8; it shares the weights."""
     return keras.Model(model.input, model.get_layer("post_relu").output, name="hovernet_encoder")
-
-
-def load_encoder(model: keras.Model, path: Path) -> None:
-    """Give the encoder of `model` the weights in a local file, by the name of each layer.
-
-    Taken are a `.keras` file, or the weights alone in an `.h5` file (Keras 3's `.weights.h5`,
-    or the older layout), of either
-    - `encoder(model)` or a whole HoVer-Net of this module, or
-    - `keras.applications.ResNet50V2`, with or without its top. Every layer with weights is
-      the same, name for name and shape for shape. The strides are not: they stand one unit
-      later in each stage here, as HoVer-Net has them, and the first convolution and the pooling
-      have none. So the weights are a start, not the same function.
-
-    Not taken are ResNet-50 version 1 (no pre-activation) and PyTorch or TensorPack files.
-    Nothing is loaded unless everything fits.
-
-    Raises
-    ------
-    GlioError
-        The file is missing, of another kind or damaged, or a layer is missing or has other
-        shapes.
-    """
-    if not path.is_file():
-        raise GlioError(f"{path}: no such file; nothing is downloaded")
-    if path.suffix not in WEIGHT_SUFFIXES:
-        raise GlioError(f"{path}: encoder weights are a .keras or an .h5 file")
-    if path.suffix == ".keras":
-        weights = {layer.name: layer.get_weights() for layer in load_model(path).layers}
-        _fill(encoder(model), weights, path)
-        return
-    try:
-        with h5py.File(path) as file:
-            _fill(encoder(model), _weights_by_layer(file), path)
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise GlioError(f"{path}: not a readable file of Keras weights ({error})") from error
 
 
 def multiply_accumulates(model: keras.Model) -> int:
@@ -313,47 +279,3 @@ def _convolve(
         kernel_initializer=keras.initializers.HeNormal(next(seeds)),
         name=name,
     )(maps)
-
-
-def _weights_by_layer(file: Any) -> dict[str, list[Any]]:
-    """Return the datasets of a Keras weights file by the name of their layer, unread."""
-    if "layers" in file:  # Keras 3
-        variables = [group["vars"] for group in file["layers"].values() if "vars" in group]
-        return {
-            str(group.attrs.get("name")): [group[number] for number in sorted(group)]
-            for group in variables
-        }
-    groups = file.get("model_weights", file)
-    return {
-        name: [group[_text(path)] for path in group.attrs["weight_names"]]
-        for name, group in groups.items()
-        if "weight_names" in group.attrs
-    }
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
-
-
-def _fill(model: keras.Model, weights: dict[str, list[Any]], path: Path) -> None:
-    """Set the weights of `model` to those found, if there are all of them in the right shapes."""
-    wanted = {layer.name: layer for layer in model.layers if layer.weights}
-    missing = [name for name in wanted if name not in weights]
-    if missing:
-        raise GlioError(
-            f"{path}: {len(missing)} of {len(wanted)} layers of the encoder are not in it, first "
-            f"{missing[0]!r}; pass weights of a HoVer-Net encoder or of Keras' ResNet50V2"
-        )
-    for name, layer in wanted.items():
-        shapes = [tuple(array.shape) for array in weights[name]]
-        needed = [tuple(weight.shape) for weight in layer.weights]
-        if shapes != needed:
-            raise GlioError(
-                f"{path}: layer {name!r} holds {shapes}, the encoder needs {needed}; "
-                "width must be what it was saved with"
-            )
-        if any(array.dtype.kind != "f" for array in weights[name]):
-            raise GlioError(f"{path}: layer {name!r} does not hold floats; save it in float32")
-    arrays = {name: [np.asarray(array) for array in weights[name]] for name in wanted}
-    for name, layer in wanted.items():
-        layer.set_weights(arrays[name])

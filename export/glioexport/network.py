@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from string import ascii_lowercase
 from typing import Any
@@ -53,6 +53,15 @@ class UnetShape:
         if self.filters < 1 or self.levels < 1 or self.classes not in (1, 2):
             raise ValueError("filters and levels must be at least 1, classes 1 or 2")
         check_drop(self.drop_rate, self.drop_block, self.drop_gamma)
+
+    @property
+    def side_px(self) -> int:
+        """Side of a square input."""
+        return self.height_px
+
+    def at(self, side_px: int) -> UnetShape:
+        """Return the same network for squares of another side."""
+        return replace(self, height_px=side_px, width_px=side_px)
 
     @property
     def name(self) -> str:

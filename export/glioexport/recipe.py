@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import keras
 
 from glioexport.augment import MATCHED, PLAIN, Augmentation
+from glioexport.hovernet import LEARNING_RATE, HoverShape
 from glioexport.network import UnetShape
-from gliorun.errors import UsageError
+from gliorun.errors import GlioError, UsageError
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
@@ -24,6 +25,9 @@ SIDE = "side_px"
 class Recipe:
     """How a network is trained. `paper` is its Table 2; `best` is what works better for us.
 
+    `hovernet` has the rate of the paper's Table 2 for HoVer-Net, and short epochs, as one of its
+    steps takes seconds.
+
     The network is fully convolutional, so that it may train on crops of another side than its
     tiles. `average` is the share that the running average of the weights keeps at every step; it
     is the average that is validated and saved (Polyak, Juditsky 1992; 0 keeps the last weights).
@@ -31,6 +35,7 @@ class Recipe:
     `balance` decides between sets of unequal size: with 1 every tile counts by its side, with 0
     every set counts the same, and between them sets count by that power of their tiles.
     `sparse` is the share of crops from tiles whose nuclei were taken out (`glioexport.sparse`).
+    `steps` are those of an epoch; 0 are as many as show every pixel once on average.
     """
 
     optimizer: str
@@ -47,6 +52,7 @@ class Recipe:
     sparse: float = 0.25
     batch: int = 4
     epochs: int = 30
+    steps: int = 0
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -61,6 +67,7 @@ class Recipe:
             ("learning_rate", 0 < self.learning_rate < math.inf, "be above 0"),
             ("batch", self.batch >= 1, "be at least 1"),
             ("epochs", self.epochs >= 1, "be at least 1"),
+            ("steps", self.steps >= 0, "be 0 or more"),
         ):
             if not fits:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must {must}")
@@ -69,7 +76,16 @@ class Recipe:
 RECIPES = {
     "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN, sparse=0.0, balance=1.0),
     "best": Recipe("adam", 2e-3, True, 0.5, True, MATCHED, crop_px=256, average=0.998),
+    "hovernet": Recipe(
+        "adam", LEARNING_RATE, False, 0.0, True, PLAIN, 256, sparse=0.0, epochs=20, steps=20
+    ),
 }
+Shape: TypeAlias = UnetShape | HoverShape
+
+
+def shape_of(recipe: str) -> Shape:
+    """Return the network that a recipe of `RECIPES` is for."""
+    return HoverShape() if recipe == "hovernet" else UnetShape()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +96,7 @@ class TrainSettings:
     """
 
     recipe: Recipe
-    shape: UnetShape
+    shape: Shape
     precision: str = "float32"
     seed: int = 1
     weights: dict[str, float] = field(default_factory=dict)
@@ -91,30 +107,39 @@ class TrainSettings:
         for name, factor in self.weights.items():
             if not 0 < factor < math.inf:
                 raise UsageError(f"the weight of {name} is {factor}; it must be above 0")
-        if self.shape.height_px != self.shape.width_px:
+        if isinstance(self.shape, HoverShape):
+            self._must_be_plain()
+        elif self.shape.height_px != self.shape.width_px:
             raise UsageError("tiles are square; height_px and width_px must be equal")
         try:
             _ = self.trained
-        except ValueError as error:
+        except (ValueError, GlioError) as error:
             raise UsageError(f"crops of {self.recipe.crop_px} px do not fit: {error}") from error
 
+    def _must_be_plain(self) -> None:
+        """Refuse what the loss of HoVer-Net and its distances leave no room for."""
+        for name, wanted in (("threshold", 0.5), ("dice_share", 0.0), ("sparse", 0.0)):
+            if getattr(self.recipe, name) != wanted:
+                raise UsageError(f"{name} of HoVer-Net must stay {wanted:g}")
+
     @property
-    def network(self) -> UnetShape:
-        """The shape that is saved: the recipe decides on batch normalisation."""
+    def network(self) -> Shape:
+        """The shape that is saved: the recipe decides on batch normalisation of a U-net."""
+        if isinstance(self.shape, HoverShape):
+            return self.shape
         return replace(self.shape, batch_norm=self.recipe.batch_norm)
 
     @property
-    def trained(self) -> UnetShape:
+    def trained(self) -> Shape:
         """The shape that sees the crops."""
-        side = self.recipe.crop_px
-        return replace(self.network, height_px=side, width_px=side)
+        return self.network.at(self.recipe.crop_px)
 
     def as_values(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, with the shape that is built."""
         return dict(json.loads(json.dumps(asdict(replace(self, shape=self.network)))))
 
 
-Part = TypeVar("Part", Recipe, Augmentation, UnetShape)
+Part = TypeVar("Part", Recipe, Augmentation, Shape)
 
 
 def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
@@ -130,8 +155,9 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
     recipe = settings.recipe
     parts = (recipe, recipe.augmentation, settings.shape)
     defaults = {f.name: getattr(part, f.name) for part in reversed(parts) for f in fields(part)}
-    del defaults["augmentation"], defaults["height_px"], defaults["width_px"]
-    defaults[SIDE] = settings.shape.height_px
+    for name in ("augmentation", "height_px", "width_px"):
+        defaults.pop(name, None)
+    defaults[SIDE] = settings.shape.side_px
     given: dict[str, Any] = {}
     changes = list(changes)
     for change in changes:
@@ -140,7 +166,7 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
             known = ", ".join(sorted(defaults))
             raise UsageError(f"{change}: no such setting; known, as name=value: {known}")
         given[name] = typed(change, text, defaults[name])
-    if SIDE in given:
+    if SIDE in given and isinstance(settings.shape, UnetShape):
         given["height_px"] = given["width_px"] = given[SIDE]
 
     def changed(part: Part, **further: Any) -> Part:
@@ -152,7 +178,7 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
         return replace(
             settings, recipe=changed(recipe, augmentation=crops), shape=changed(settings.shape)
         )
-    except ValueError as error:
+    except (ValueError, GlioError) as error:
         raise UsageError(f"{', '.join(changes)}: {error}") from error
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from glioexport.augment import augment
 from glioexport.curves import draw_curves
-from glioexport.dataset import MPP, LabelledTile, load_tiles
+from glioexport.dataset import MPP, LabelledTile, load_tiles, read_instances
+from glioexport.hovernet import HoverShape
 from glioexport.lessons import (
     Chosen,
     Lessons,
@@ -33,10 +34,9 @@ from glioexport.lessons import (
     otsu_baseline,
     validate,
 )
-from glioexport.loss import EntropyAndDice
-from glioexport.network import build_unet
 from glioexport.recipe import OPTIMIZERS, TrainSettings
 from glioexport.sparse import sparse_tiles
+from glioexport.trainee import trainee_of
 from gliorun.atomic import cannot_write, remove_leftovers, replacing
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import Agreement
@@ -70,6 +70,9 @@ def train(
     chosen = choose(data, held_out)
     claim(out, {**settings.as_values(), "tiles": chosen.fingerprint()})
     lessons = load_lessons(chosen, chosen.mean_colour() if settings.recipe.match_colour else None)
+    if isinstance(settings.shape, HoverShape):
+        apart = load_tiles(chosen.train, chosen.statistics, lessons.target, read_instances)
+        lessons = replace(lessons, tiles=apart)
     lessons = with_sparse(lessons, chosen, out, settings, say)
     baseline = otsu_baseline(lessons.checks, say)
     final = run_epochs(out, settings, lessons, say=say, threads=threads)
@@ -95,15 +98,18 @@ def run_epochs(
     say: Callable[[str], None],
     threads: int,
 ) -> keras.Model:
-    """Train from the newest checkpoint in `out` to the last epoch; return the averaged model."""
-    recipe = settings.recipe
+    """Train from the newest checkpoint in `out` to the last epoch.
+
+    Return the averaged model, the part that gives nuclei.
+    """
+    recipe, trainee = settings.recipe, trainee_of(settings)
     pixels = sum(tile.nuclei.size for tile in lessons.tiles)
-    steps = max(1, round(pixels / recipe.crop_px**2 / recipe.batch))
+    steps = recipe.steps or max(1, round(pixels / recipe.crop_px**2 / recipe.batch))
     model, averaged, history = _resume(out, settings, steps)
     for epoch in range(len(history), recipe.epochs):
         started = time.monotonic()
         loss = _one_epoch(model, averaged, lessons, settings, epoch, steps, threads, say)
-        figures = compare_by_set(lessons.checks, mask_of_tile(averaged))
+        figures = compare_by_set(lessons.checks, mask_of_tile(trainee.density_part(averaged)))
         history.append(
             {
                 "epoch": epoch + 1,
@@ -123,12 +129,12 @@ def run_epochs(
             f"epoch {epoch + 1}/{recipe.epochs}: loss {loss:.4f}, "
             f"validation Dice {dices}, {left_min:.0f} min left"
         )
-    return averaged
+    return trainee.density_part(averaged)
 
 
 def draw_batch(
     lessons: Lessons, shares: NDArray[np.float64], settings: TrainSettings, epoch: int, step: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Return crops (N, H, W, 3) and labels (N, H, W), a function of seed, epoch and step alone.
 
     `shares` are those of `shares_of_tiles`.
@@ -188,6 +194,7 @@ def _one_epoch(
 ) -> float:
     losses = []
     started = time.monotonic()
+    targets = trainee_of(settings).targets
     shares = shares_of_tiles(lessons, settings)
     batches = map_ahead(
         lambda step: draw_batch(lessons, shares, settings, epoch, step),
@@ -197,7 +204,8 @@ def _one_epoch(
     )
     with closing(batches):
         for step, (pixels, nuclei) in enumerate(batches, 1):
-            losses.append(float(np.asarray(model.train_on_batch(pixels, nuclei))))
+            whole, *_ = np.ravel(model.train_on_batch(pixels, targets(nuclei)))
+            losses.append(float(whole))
             if not np.isfinite(losses[-1]):
                 raise GlioError(
                     f"the loss is {losses[-1]} in epoch {epoch + 1}; "
@@ -266,8 +274,9 @@ def _resume(
     found = _checkpoints(out)
     if found:
         return _load_checkpoint(found[-1])
-    model = build_unet(settings.trained, precision=settings.precision, seed=settings.seed)
-    averaged = build_unet(settings.network, seed=settings.seed)
+    trainee = trainee_of(settings)
+    model = trainee.build(settings.trained, settings.precision, settings.seed)
+    averaged = trainee.build(settings.network, "float32", settings.seed)
     rate: Any = recipe.learning_rate
     if recipe.cosine:
         total = steps * recipe.epochs
@@ -275,12 +284,7 @@ def _resume(
         rate = keras.optimizers.schedules.CosineDecay(
             rate / 20, total - warm, alpha=0.02, warmup_target=rate, warmup_steps=warm
         )
-    model.compile(
-        OPTIMIZERS[recipe.optimizer](rate),
-        EntropyAndDice(recipe.dice_share),
-        # of TensorFlow, XLA's convolutions are slower on a CPU: 3.3 s a step, not 1.9
-        jit_compile=keras.backend.backend() == "jax",
-    )
+    trainee.compile(model, OPTIMIZERS[recipe.optimizer](rate))
     return model, averaged, []
 
 
@@ -328,6 +332,8 @@ def _save_checkpoint(
 def move_threshold(model: keras.Model, settings: TrainSettings) -> None:
     """Move the recipe's threshold into the last bias, so that nucleus begins at 1/2."""
     odds = np.log(settings.recipe.threshold / (1 - settings.recipe.threshold))
+    if isinstance(settings.shape, HoverShape) or not odds:
+        return
     bias = model.get_layer("logits").bias
     of_nucleus = np.arange(bias.shape[0]) % settings.shape.classes == settings.shape.classes - 1
     bias.assign(np.asarray(bias) - of_nucleus * np.float32(odds))
@@ -354,7 +360,7 @@ def save_trained(
     checks = in_runtime_colour(scanned, lessons.target, mask_of_image(final))
     card = ModelCard(
         name=settings.network.name,
-        tile_px=settings.shape.height_px,
+        tile_px=settings.shape.side_px,
         mpp=MPP,
         colour_target=lessons.target,
         source_sha256=sha256_of(path),

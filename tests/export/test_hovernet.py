@@ -14,21 +14,20 @@ from keras import layers
 from numpy.typing import NDArray
 from skimage.measure import label as number_nuclei
 
+from glioexport.encoder_weights import load_encoder
 from glioexport.hovernet import (
     HoverShape,
     build_hovernet,
     compile_hovernet,
     encoder,
     hv_maps,
-    load_encoder,
     multiply_accumulates,
-    nucleus_mask,
     nucleus_model,
     targets,
 )
 from glioexport.loading import load_model
 from glioexport.network import UnetShape, build_unet
-from glioexport.reference import mask_predictor
+from glioexport.reference import mask_predictor, masks_of
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import dice
@@ -37,6 +36,11 @@ pytestmark = pytest.mark.release
 """A baseline that no command uses."""
 
 SMALL = HoverShape(side_px=24, width=0.125, encoder_units=(1, 2, 1, 1), dense_units=(2, 1))
+
+
+def nucleus_mask(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """The nucleus masks, (N, H, W) uint8, of images."""
+    return masks_of(np.asarray(model.predict_on_batch(pixels)["np"]))
 
 
 def images_of(side_px: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -89,38 +89,38 @@ def test_mean_blocks_fills_what_its_twin_returns(shape):
 def test_the_density_and_its_class_come_back(tmp_path, result):
     write_density(tmp_path / "a.ome.tif", result)
     density = result.measured.density.density
-    (values,), (classes,) = (levels_of(tmp_path / "a.ome.tif", k) for k in (0, 1))
-    assert values.dtype == np.float32
+    ((values, classes),) = levels_of(tmp_path / "a.ome.tif")
+    assert values.dtype == classes.dtype == np.float32
     np.testing.assert_array_equal(values, density.astype(np.float32))
-    assert classes.dtype == np.uint8
     has_value = ~np.isnan(density)
     np.testing.assert_array_equal(classes[has_value], classify(density)[has_value])
-    assert (classes[~has_value] == 255).all()
+    assert np.isnan(classes[~has_value]).all()
     assert np.isnan(values[:4, 4:8]).all()
 
 
-def test_the_map_says_its_cell_size_and_what_no_value_is(tmp_path, result):
+def test_the_map_says_its_channels_its_cell_size_and_what_no_value_is(tmp_path, result):
     write_density(tmp_path / "a.ome.tif", result)
-    for (image, pixels, description), name, no_value in zip(
-        image_entries(tmp_path / "a.ome.tif"),
-        ("Nucleus density of small.svs", "Nucleus density class of small.svs"),
-        ("NaN = no value", "255 = no value"),
-        strict=True,
-    ):
-        assert image["Name"] == name
-        assert no_value in description
-        assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == ("30.0", "µm")
-        assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeYUnit"]) == ("30.0", "µm")
-        assert (pixels["SizeX"], pixels["SizeY"]) == ("16", "12")
+    ((image, pixels, description),) = image_entries(tmp_path / "a.ome.tif")
+    assert image["Name"] == "Nucleus density of small.svs"
+    assert "NaN = no value" in description
+    assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == ("30.0", "µm")
+    assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeYUnit"]) == ("30.0", "µm")
+    assert (pixels["SizeX"], pixels["SizeY"], pixels["SizeC"]) == ("16", "12", "2")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
+        root = ElementTree.fromstring(tiff.ome_metadata)
+    names = [channel.attrib["Name"] for channel in root.iter(f"{OME}Channel")]
+    assert names == ["Nucleus density", "Nucleus density class"]
+    assert [plane.attrib["PositionX"] for plane in root.iter(f"{OME}Plane")] == ["0.0", "0.0"]
 
 
 def test_the_levels_of_a_large_map_sum_the_pixels_below_them(tmp_path, result):
     large = with_map(result, (301, 1027))
     write_density(tmp_path / "a.ome.tif", large)
     levels = levels_of(tmp_path / "a.ome.tif")
-    assert [level.shape for level in levels] == [(301, 1027), (151, 514), (76, 257), (38, 129)]
+    shapes = [(2, 301, 1027), (2, 151, 514), (2, 76, 257), (2, 38, 129)]
+    assert [level.shape for level in levels] == shapes
     density = large.measured.density
-    for number, level in enumerate(levels):
+    for number, (level, classes) in enumerate(levels):
         side = 2**number
         padding = [(0, -length % side) for length in density.valid_px.shape]
         nucleus, valid = (
@@ -129,8 +129,8 @@ def test_the_levels_of_a_large_map_sum_the_pixels_below_them(tmp_path, result):
         )
         wanted = np.divide(nucleus, valid, out=np.full(level.shape, np.nan), where=valid > 0)
         np.testing.assert_array_equal(level, wanted.astype(np.float32))
-    for level, classes in zip(levels, levels_of(tmp_path / "a.ome.tif", 1), strict=True):
-        assert ((classes == 255) == np.isnan(level)).all()
+        np.testing.assert_array_equal(np.isnan(classes), np.isnan(level))
+        np.testing.assert_array_equal(classes[valid > 0], classify(wanted)[valid > 0])
 
 
 def test_a_density_on_the_edge_of_a_class_keeps_its_class(tmp_path, result):
@@ -139,7 +139,7 @@ def test_a_density_on_the_edge_of_a_class_keeps_its_class(tmp_path, result):
     density.valid_px[:] = 100_000
     density.nucleus_px[:] = (2_000, 4_000, 8_000, 20_000)  # 0.08 is less than that in float32
     write_density(tmp_path / "a.ome.tif", edges)
-    assert levels_of(tmp_path / "a.ome.tif", 1)[0].tolist() == [[1, 2, 3, 5]]
+    assert levels_of(tmp_path / "a.ome.tif")[0][1].tolist() == [[1, 2, 3, 5]]
 
 
 def test_smaller_levels_are_subifds_of_the_first_and_marked_reduced(tmp_path, result):
@@ -229,7 +229,7 @@ def test_a_slide_smaller_than_a_tile_gives_one_level(tmp_path):
     write_mask(tmp_path / "a.mask.ome.tif", result)
     write_density(tmp_path / "a.ome.tif", result)
     assert [level.shape for level in levels_of(tmp_path / "a.mask.ome.tif")] == [(250, 300)]
-    assert [level.shape for level in levels_of(tmp_path / "a.ome.tif")] == [(1, 1)]
+    assert [level.shape for level in levels_of(tmp_path / "a.ome.tif")] == [(2, 1, 1)]
 
 
 def test_a_slide_name_with_angle_brackets_comes_back(tmp_path, result):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from gliorun.writers.result import Result
 MAP_TILE_PX = 256
 MAP_STEP = 2
 """Each level of the map's pyramid has half the side of the last one."""
-NO_CLASS_LEVEL = 255
+CHANNELS = ("Nucleus density", "Nucleus density class")
 
 MASK_TILE_PX = 480
 """A tile of the network, and a multiple of 16 as TIFF wants it."""
@@ -40,44 +40,48 @@ CLASSIC_BYTES = 2**32 - 2**25
 BUFFER_BYTES = 2**23
 """Tiles of about this size are compressed at a time."""
 
-Pixels = NDArray[np.float32] | NDArray[np.uint8]
-
 
 def write_density(path: Path, result: Result) -> None:
-    """Write the map as two images with one px a cell: float32 density and uint8 class.
+    """Write the map as one image of two channels, density and class, with one px a cell: float32.
 
-    Each level halves the last one; its cells sum the pixels of those they cover.
+    Each level halves the last one; its cells sum the pixels of those they cover. The image begins
+    in the upper left corner of the slide and has its cells' size in µm, so that viewers can lay it
+    over the slide.
     """
     density, scale = result.measured.density, result.measured.scale
     px_um = (density.cell_l0[0] * scale.x_mpp, density.cell_l0[1] * scale.y_mpp)
-    levels = list(_density_levels(density))
-    images: tuple[tuple[Sequence[Pixels], str, str], ...] = (
-        (
-            [level.astype(np.float32) for level in levels],
-            "Nucleus density",
-            "Nucleus area / valid area, 0 to 1; NaN = no value.",
-        ),
-        (
-            [_class_levels(level) for level in levels],
-            "Nucleus density class",
-            "Class of the density, 0 to 5: 0-2, 2-4, 4-8, 8-16, 16-20, 20-100 %; 255 = no value.",
-        ),
+    levels = [
+        np.stack([level.astype(np.float32), _class_levels(level)])
+        for level in _density_levels(density)
+    ]
+    description = (
+        "Nucleus density: nucleus area / valid area, 0 to 1. Nucleus density class: 0 to 5, for "
+        "0-2, 2-4, 4-8, 8-16, 16-20, 20-100 %. NaN = no value."
     )
+    metadata = _metadata(result, "Nucleus density", description, px_um) | {
+        "axes": "CYX",
+        "Channel": {"Name": list(CHANNELS)},
+        "Plane": {
+            "PositionX": [0.0] * len(CHANNELS),
+            "PositionXUnit": ["µm"] * len(CHANNELS),
+            "PositionY": [0.0] * len(CHANNELS),
+            "PositionYUnit": ["µm"] * len(CHANNELS),
+        },
+    }
     with tifffile.TiffWriter(path, ome=True, bigtiff=False) as tiff:
-        for pyramid, name, description in images:
-            for number, level in enumerate(pyramid):
-                tiff.write(
-                    level,
-                    photometric="minisblack",
-                    tile=(MAP_TILE_PX, MAP_TILE_PX),
-                    compression="zlib",
-                    subifds=0 if number else len(pyramid) - 1,
-                    subfiletype=1 if number else 0,
-                    resolution=_px_per_cm(px_um, MAP_STEP**number),
-                    resolutionunit="CENTIMETER",
-                    metadata=None if number else _metadata(result, name, description, px_um),
-                    software=False,
-                )
+        for number, level in enumerate(levels):
+            tiff.write(
+                level,
+                photometric="minisblack",
+                tile=(MAP_TILE_PX, MAP_TILE_PX),
+                compression="zlib",
+                subifds=0 if number else len(levels) - 1,
+                subfiletype=1 if number else 0,
+                resolution=_px_per_cm(px_um, MAP_STEP**number),
+                resolutionunit="CENTIMETER",
+                metadata=None if number else metadata,
+                software=False,
+            )
 
 
 def write_mask(path: Path, result: Result) -> None:
@@ -143,10 +147,10 @@ def _density_levels(density: DensityMap) -> Iterator[NDArray[np.float64]]:
         nucleus, valid = _summed(nucleus), _summed(valid)
 
 
-def _class_levels(density: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _class_levels(density: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the class of each density before it is rounded to float32, which moves edges."""
-    classes = classify(density).astype(np.int16)
-    return np.where(classes == NO_CLASS, NO_CLASS_LEVEL, classes).astype(np.uint8)
+    classes = classify(density)
+    return np.where(classes == NO_CLASS, np.nan, classes).astype(np.float32)
 
 
 def _summed(cells: NDArray[np.int64]) -> NDArray[np.int64]:
