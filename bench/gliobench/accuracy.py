@@ -15,7 +15,15 @@ from gliobench.backends import Segmenter
 from gliobench.metrics import Difference, Figures, Score, difference, figures, score
 from gliobench.stains import COMPARED, Method
 from gliobench.stress import CHANGES
-from glioexport.dataset import MPP, Entry, LabelledTile, as_runtime, load_tiles, read_index
+from glioexport.dataset import (
+    MPP,
+    Entry,
+    LabelledTile,
+    as_runtime,
+    by_slide,
+    load_tiles,
+    read_index,
+)
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import ModelCard
 from gliorun.reading.scale import SAME_SCALE
@@ -165,17 +173,13 @@ def _show(
     change: Callable[[Pixels], Pixels],
 ) -> list[Shown]:
     """Run a model on changed tiles; tiles of one slide share one colour statistic."""
-    slides: dict[str, list[int]] = {}
-    for number, tile in enumerate(tiles):
-        slides.setdefault(tile.entry.stain_group, []).append(number)
-    shown: dict[int, Shown] = {}
-    for numbers in slides.values():
-        images = normalise([change(tiles[number].pixels) for number in numbers])
-        for number, image in zip(numbers, images, strict=True):
-            tile, mask = tiles[number], model.segment(image)
-            tile_score = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
-            shown[number] = Shown(tile, mask, tile_score)
-    return [shown[number] for number in range(len(tiles))]
+    shown = []
+    images = by_slide(tiles, [change(tile.pixels) for tile in tiles], normalise)
+    for tile, image in zip(tiles, images, strict=True):
+        mask = model.segment(image)
+        tile_score = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
+        shown.append(Shown(tile, mask, tile_score))
+    return shown
 
 
 def _result(

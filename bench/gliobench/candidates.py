@@ -10,6 +10,7 @@ import numpy as np
 
 from gliobench.backends import Candidate, Masks, Pixels
 from gliobench.report import spread
+from gliorun import commandline
 from gliorun.errors import GlioError
 
 SHAPES = (
@@ -81,16 +82,17 @@ def table(speeds: list[Speed]) -> str:
     Median, with minimum and maximum in brackets.
     """
     first = speeds[0]
-    lines = [
-        f"| INT8 | weights | tiles/s | ms of a core a tile | × {first.name}, by the clock "
-        "| by the cores |",
-        "|---|---|---|---|---|---|",
-    ]
-    for speed in speeds:
-        clock = (np.array(speed.tiles_s) / first.tiles_s).tolist()
-        cores = (np.array(first.cpu_ms) / speed.cpu_ms).tolist()
-        lines.append(
-            f"| {speed.name} | {speed.weights:,} | {spread(speed.tiles_s, 0)} "
-            f"| {spread(speed.cpu_ms, 1)} | {spread(clock, 2)} | {spread(cores, 2)} |"
-        )
-    return "\n".join(lines)
+    head = (
+        "INT8", "weights", "tiles/s", "ms of a core a tile", f"× {first.name}, by the clock",
+        "by the cores",
+    )  # fmt: skip
+    return commandline.table(head, (_row(speed, first) for speed in speeds))
+
+
+def _row(speed: Speed, first: Speed) -> tuple[str, ...]:
+    clock = (np.array(speed.tiles_s) / first.tiles_s).tolist()
+    cores = (np.array(first.cpu_ms) / speed.cpu_ms).tolist()
+    return (
+        speed.name, f"{speed.weights:,}", spread(speed.tiles_s, 0), spread(speed.cpu_ms, 1),
+        spread(clock, 2), spread(cores, 2),
+    )  # fmt: skip

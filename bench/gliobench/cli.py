@@ -14,6 +14,13 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, epilog=commandline.EXIT_CODES
 )
 
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")]
+Split = Annotated[str, typer.Option(help="val, train or all.")]
+Model = Annotated[Path | None, typer.Option(help="IR (.xml); the model that ships by default.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all figures.")]
+Charts = Annotated[Path | None, typer.Option(help="Folder for the charts.")]
+
 
 @app.callback()
 def main() -> None:
@@ -39,8 +46,8 @@ def compare(
     ] = None,
     count: Annotated[int, typer.Option(help="Tiles a round.", min=1)] = 32,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 5,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
+    json_path: Json = None,
+    pictures: Charts = None,
 ) -> None:
     """Put Keras, ONNX Runtime, OpenVINO FP32, BF16, INT8 and further models side by side.
 
@@ -148,9 +155,7 @@ def speed(
         Path | None,
         typer.Argument(help="Any slide; a synthetic one of 0.1 gigapixel by default."),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="IR (.xml); the model that ships by default.")
-    ] = None,
+    model: Model = None,
     keras_file: Annotated[
         Path | None,
         typer.Option("--keras", help="The .keras file it was made of; the one that ships."),
@@ -162,8 +167,8 @@ def speed(
         float, typer.Option(help="Seconds in all, at least 30; decides on how many tiles.")
     ] = 180,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 3,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
+    json_path: Json = None,
+    pictures: Charts = None,
 ) -> None:
     """Measure a whole job: against the network alone and a Keras script, and where time goes.
 
@@ -181,9 +186,7 @@ def speed(
 
 @app.command()
 def doctor(
-    model: Annotated[
-        Path | None, typer.Option(help="IR (.xml); the model that ships by default.")
-    ] = None,
+    model: Model = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all findings.")] = None,
 ) -> None:
     """Tell whether this workstation is fit to run gliorun: exit code 0 if it is, 1 if not.
@@ -203,9 +206,7 @@ def doctor(
 
 @app.command()
 def accuracy(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")
-    ],
+    folder: Data,
     models: Annotated[
         list[str] | None,
         typer.Argument(
@@ -215,10 +216,8 @@ def accuracy(
             show_default=False,
         ),
     ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="val, train or all.")] = "val",
+    sets: Sets = None,
+    split: Split = "val",
     colour: Annotated[
         str,
         typer.Option(
@@ -269,9 +268,7 @@ def accuracy(
 
 @app.command()
 def linearity(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")
-    ],
+    folder: Data,
     models: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -280,10 +277,8 @@ def linearity(
             show_default=False,
         ),
     ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="val, train or all.")] = "val",
+    sets: Sets = None,
+    split: Split = "val",
     count: Annotated[
         int, typer.Option("--tiles-a-set", help="At most so many, spread over the set.", min=1)
     ] = 12,
@@ -394,7 +389,7 @@ def report(
             metavar="JSON…", help="What --json of doctor, compare, speed and accuracy wrote."
         ),
     ] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for the charts.")] = None,
+    pictures: Charts = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of such files instead.")
     ] = False,

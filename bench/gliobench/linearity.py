@@ -201,7 +201,7 @@ def _slopes(true: NDArray[np.float64], measured: NDArray[np.float64]) -> list[fl
 
 def markdown(summaries: Iterable[Linearity]) -> str:
     """Return the table of what was found."""
-    from gliobench.report import table
+    from gliorun.commandline import table
 
     steps = ", ".join(f"{share:.0%}" for share in SHARES[1:-1])
     head = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from gliobench.compare import CompareFigures, Row
 from gliobench.document import DISAGREES
 from gliobench.speed import BUSY, Point, SpeedFigures, Way
+from gliorun.commandline import table
 
 MB = 1e6
 NEAR_PEAK = 0.6
@@ -36,12 +36,6 @@ def ratio(values: Sequence[float]) -> str:
 def cpu_ratio(more: Sequence[float], less: Sequence[float]) -> str:
     """Return the ratio of the CPU time of `more` to that of `less`, round by round."""
     return ratio([value / other for value, other in zip(more, less, strict=True)])
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def compare_markdown(figures: CompareFigures) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from gliobench.accuracy import SetAccuracy
 from gliobench.document import seal
 from gliobench.metrics import Figures
+from gliorun.commandline import table
 from gliorun.findings.bootstrap import Interval
 
 
@@ -75,47 +76,56 @@ def _of_set(results: list[SetAccuracy], baseline: str) -> str:
         f"{first.images} images, {share:.1%} of the pixels nucleus: an empty mask has "
         f"{1 - share:.1%} accuracy. In brackets 95 % intervals, drawn over {first.resampled}.",
         "",
-        f"| model | seen in training | Dice | more than {baseline} | density error, points "
-        "| bias | 95th percentile | same class |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_headline(r) for r in results),
+        table(
+            (
+                "model",
+                "seen in training",
+                "Dice",
+                f"more than {baseline}",
+                "density error, points",
+                "bias",
+                "95th percentile",
+                "same class",
+            ),
+            (_headline(r) for r in results),
+        ),
         "",
-        "| mean over images / pooled pixels | accuracy | Dice | precision | recall | F1 |",
-        "|---|---|---|---|---|---|",
-        *(_five(r) for r in results),
+        table(
+            ("mean over images / pooled pixels", "accuracy", "Dice", "precision", "recall", "F1"),
+            (_five(r) for r in results),
+        ),
     ]
     if results[0].stress:
-        names = " | ".join(r.model.name for r in results)
+        rows = {"none": [_short(r.figures) for r in results]} | {
+            change: [_short(r.stress[change]) for r in results] for change in results[0].stress
+        }
         lines += [
             "",
-            f"| change: Dice, density error (bias) | {names} |",
-            "|---" * (len(results) + 1) + "|",
-            f"| none | {' | '.join(_short(r.figures) for r in results)} |",
-            *(
-                f"| {change} | {' | '.join(_short(r.stress[change]) for r in results)} |"
-                for change in results[0].stress
+            table(
+                ("change: Dice, density error (bias)", *(r.model.name for r in results)),
+                ((change, *cells) for change, cells in rows.items()),
             ),
         ]
     return "\n".join(lines)
 
 
-def _headline(result: SetAccuracy) -> str:
+def _headline(result: SetAccuracy) -> tuple[str, ...]:
     f, i, d = result.figures, result.figures.intervals, result.to_baseline
     return (
-        f"| {result.model.name} | {result.seen} "
-        f"| {_with(f.mean.dice, i.dice if i else None, '.3f')} "
-        f"| {_with(d.dice, d.dice_interval, '+.3f') if d else '–'} "
-        f"| {_with(f.density_error_points, i.density_error_points if i else None, '.2f')} "
-        f"| {_with(f.density_bias_points, i.density_bias_points if i else None, '+.2f')} "
-        f"| {f.density_p95_points:.2f} "
-        f"| {_with(f.class_agreement, i.class_agreement if i else None, '.0%')} |"
+        result.model.name,
+        result.seen,
+        _with(f.mean.dice, i.dice if i else None, ".3f"),
+        _with(d.dice, d.dice_interval, "+.3f") if d else "–",
+        _with(f.density_error_points, i.density_error_points if i else None, ".2f"),
+        _with(f.density_bias_points, i.density_bias_points if i else None, "+.2f"),
+        f"{f.density_p95_points:.2f}",
+        _with(f.class_agreement, i.class_agreement if i else None, ".0%"),
     )
 
 
-def _five(result: SetAccuracy) -> str:
+def _five(result: SetAccuracy) -> tuple[str, ...]:
     mean, pooled = asdict(result.figures.mean), asdict(result.figures.pooled)
-    cells = (f"{mean[name]:.3f} / {pooled[name]:.3f}" for name in mean)
-    return f"| {result.model.name} | {' | '.join(cells)} |"
+    return (result.model.name, *(f"{mean[name]:.3f} / {pooled[name]:.3f}" for name in mean))
 
 
 def _short(figures: Figures) -> str:

@@ -11,8 +11,9 @@ from gliobench import document, machine
 from gliobench.compare import CompareFigures, Row
 from gliobench.doctor import DoctorFigures
 from gliobench.document import DISAGREES, Envelope
-from gliobench.report import ratio, spread, table
+from gliobench.report import ratio, spread
 from gliobench.speed import SpeedFigures
+from gliorun.commandline import table
 from gliorun.errors import GlioError, UsageError
 
 

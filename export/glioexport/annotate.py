@@ -22,6 +22,7 @@ from PIL import Image
 from glioexport.dataset import (
     COARSEST_MPP,
     COLUMNS,
+    IMAGE_SUFFIXES,
     Entry,
     read_rgba,
     read_table,
@@ -48,7 +49,6 @@ Row = dict[str, str]
 Say = Callable[[str], None]
 
 SPLITS = ("train", "val")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 GEOJSON_SUFFIXES = (".geojson", ".json")
 LONGEST_SIDE_PX = 5000
 """Largest image; a larger one is a slide, or too large for a person to correct."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glioexport.dataset import Entry, read_index, read_rgba, stain_statistics
+from glioexport.dataset import IMAGE_SUFFIXES, Entry, read_index, read_rgba, stain_statistics
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
@@ -27,7 +27,6 @@ CALIBRATION_WINDOWS = 24
 COMPARISON_WINDOWS = 36
 """Most windows to compare; with 36, one changed class is still within the tolerance of 97 %."""
 WINDOWS_A_TILE = 4
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 GREEN_OVER_RED, GREEN_OVER_BLUE = 1.1, 1.1
 """Haematoxylin and eosin both absorb green most: least ratios of the median optical densities.
 Of 149 tiles of six sources 147 lie above; a grey picture has 1, a brown stain less over blue."""

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from glioexport.checktiles import IMAGE_SUFFIXES
-from glioexport.dataset import MPP, Entry, read_index, read_rgba, read_table
+from glioexport.dataset import IMAGE_SUFFIXES, MPP, Entry, read_index, read_rgba, read_table
 from gliorun.atomic import cannot_write, replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour, quality

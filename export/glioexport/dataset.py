@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ MPP = 0.25
 """Micrometres per pixel that a network is trained at."""
 COARSEST_MPP = 1.0
 """Coarsest scale; coarser tiles do not show nuclei."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
 
 
@@ -221,6 +222,22 @@ def at_scale(tile: LabelledTile) -> LabelledTile:
     pixels = Image.fromarray(tile.pixels).resize((width, height), Image.Resampling.BICUBIC)
     nuclei = Image.fromarray(tile.nuclei).resize((width, height), Image.Resampling.NEAREST)
     return LabelledTile(tile.entry, np.asarray(pixels), np.asarray(nuclei))
+
+
+def by_slide(
+    tiles: Sequence[LabelledTile],
+    images: Sequence[Pixels],
+    normalise: Callable[[list[Pixels]], list[Pixels]],
+) -> list[Pixels]:
+    """Return images of tiles in their order, normalised with all those of the same slide."""
+    slides: dict[str, list[int]] = {}
+    for number, tile in enumerate(tiles):
+        slides.setdefault(tile.entry.stain_group, []).append(number)
+    normalised: dict[int, Pixels] = {}
+    for numbers in slides.values():
+        shown = normalise([images[number] for number in numbers])
+        normalised.update(zip(numbers, shown, strict=True))
+    return [normalised[number] for number in range(len(tiles))]
 
 
 def as_runtime(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from glioexport.dataset import (
     Entry,
     LabelledTile,
     as_runtime,
+    by_slide,
     load_tiles,
     read_index,
     stain_statistics,
@@ -199,15 +201,9 @@ def in_runtime_colour(
 
     In training, the labels say where the ground is; at run time the network does.
     """
-    slides: dict[str, list[int]] = {}
-    for number, tile in enumerate(tiles):
-        slides.setdefault(tile.entry.stain_group, []).append(number)
-    shown: dict[int, LabelledTile] = {}
-    for numbers in slides.values():
-        images = as_runtime([tiles[number].pixels for number in numbers], segment_image, target)
-        for number, image in zip(numbers, images, strict=True):
-            shown[number] = replace(tiles[number], pixels=image)
-    return [shown[number] for number in range(len(tiles))]
+    normalise = partial(as_runtime, segment=segment_image, target=target)
+    images = by_slide(tiles, [tile.pixels for tile in tiles], normalise)
+    return [replace(tile, pixels=image) for tile, image in zip(tiles, images, strict=True)]
 
 
 def mask_of_image(model: keras.Model) -> Callable[[Mask], Mask]:

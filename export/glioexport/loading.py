@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from keras.src.models.functional import Functional  # Keras exports no name for 
 from glioexport import dropblock  # noqa: F401  registers DropBlock2D for loading
 from glioexport.custom import SAVED_MODEL_INSTEAD, find_custom
 from glioexport.network import UnetShape, build_unet
-from glioexport.recipe import typed
 from glioexport.saved_model import load_saved_model, sha256_of_folder
 from glioexport.scores import ARGMAX, OUTPUTS, output_of
+from gliorun.changes import named_value
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import sha256_of
 
@@ -158,15 +158,10 @@ def unet_shape(changes: Iterable[str], tile_px: int | None = None) -> UnetShape:
     values: dict[str, Any] = {}
     if tile_px is not None:
         values = {"height_px": tile_px, "width_px": tile_px}
-    for change in changes:
-        name, given, text = change.partition("=")
-        if not given or name not in asdict(shape):
-            names = ", ".join(field.name for field in fields(shape))
-            raise UsageError(f"--unet {change}: no such setting; known, as name=value: {names}")
-        values[name] = typed(f"--unet {change}", text, getattr(shape, name))
     try:
+        values |= (named_value(change, asdict(shape)) for change in changes)
         return replace(shape, **values)
-    except ValueError as error:
+    except (UsageError, ValueError) as error:
         raise UsageError(f"--unet: {error}") from error
 
 

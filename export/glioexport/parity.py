@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gliorun import commandline
 from gliorun.errors import GlioError, UsageError
 from gliorun.findings.agreement import Agreement, agreement
 from gliorun.measuring.density import CLASS_EDGES
@@ -113,18 +114,19 @@ def check(figures: Mapping[str, Parity], tolerance: Tolerance) -> None:
 
 def table(figures: Mapping[str, Parity]) -> str:
     """Return the figures as a Markdown table."""
-    lines = [
-        "| model | tiles | Dice to Keras | density difference: mean | worst | same class "
-        "| tiles that near an edge |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, parity in figures.items():
-        f = parity.agreement
-        lines.append(
-            f"| {name} | {f.images} | {f.dice:.4f} | {f.density_error_points:.3f} points "
-            f"| {f.density_worst_points:.3f} | {f.class_agreement:.1%} | {parity.tiles_near_edge} |"
-        )
-    return "\n".join(lines)
+    head = (
+        "model", "tiles", "Dice to Keras", "density difference: mean", "worst", "same class",
+        "tiles that near an edge",
+    )  # fmt: skip
+    return commandline.table(head, (_row(name, parity) for name, parity in figures.items()))
+
+
+def _row(name: str, parity: Parity) -> tuple[object, ...]:
+    f = parity.agreement
+    return (
+        name, f.images, f"{f.dice:.4f}", f"{f.density_error_points:.3f} points",
+        f"{f.density_worst_points:.3f}", f"{f.class_agreement:.1%}", parity.tiles_near_edge,
+    )  # fmt: skip
 
 
 def values(figures: Mapping[str, Parity]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import keras
 from glioexport.augment import MATCHED, PLAIN, Augmentation
 from glioexport.hovernet import LEARNING_RATE, HoverShape
 from glioexport.network import UnetShape
+from gliorun.changes import named_value
 from gliorun.errors import GlioError, UsageError
 
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -158,14 +159,8 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
     for name in ("augmentation", "height_px", "width_px"):
         defaults.pop(name, None)
     defaults[SIDE] = settings.shape.side_px
-    given: dict[str, Any] = {}
     changes = list(changes)
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in defaults:
-            known = ", ".join(sorted(defaults))
-            raise UsageError(f"{change}: no such setting; known, as name=value: {known}")
-        given[name] = typed(change, text, defaults[name])
+    given = dict(named_value(change, defaults) for change in changes)
     if SIDE in given and isinstance(settings.shape, UnetShape):
         given["height_px"] = given["width_px"] = given[SIDE]
 
@@ -180,19 +175,6 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
         )
     except (ValueError, GlioError) as error:
         raise UsageError(f"{', '.join(changes)}: {error}") from error
-
-
-def typed(change: str, text: str, default: Any) -> Any:
-    """Return a value in the type of its default; an int may stand for a float."""
-    if isinstance(default, str):
-        return text
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if type(value) is not type(default) and not (type(value) is int and type(default) is float):
-        raise UsageError(f"{change}: not of the kind of the default, {json.dumps(default)}")
-    return type(default)(value)
 
 
 def weights_of_sets(texts: Iterable[str]) -> dict[str, float]:

@@ -6,46 +6,13 @@ What the user can act on is a `GlioError`.
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError as GlioError
 
 if TYPE_CHECKING:
-    from gliorun.api import (
-        CLASS_EDGES,
-        CLASS_NAMES,
-        Appearance,
-        Compute,
-        Engine,
-        HotSpot,
-        ModelCard,
-        QualityLimits,
-        Scale,
-        Settings,
-        SlideMap,
-        Status,
-        measure,
-        open_model,
-    )
-
-__all__ = [
-    "CLASS_EDGES",
-    "CLASS_NAMES",
-    "Appearance",
-    "Compute",
-    "Engine",
-    "GlioError",
-    "HotSpot",
-    "ModelCard",
-    "QualityLimits",
-    "Scale",
-    "Settings",
-    "SlideMap",
-    "Status",
-    "__version__",
-    "measure",
-    "open_model",
-]
+    from gliorun.api import *  # noqa: F403 (its `__all__` is the list)
 
 try:
     __version__ = version("gliorun")
@@ -59,11 +26,16 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that is ther
 
     def __getattr__(name: str) -> Any:
         """Import the libraries that measure once they are asked for: it takes a second."""
-        if name not in __all__:
+        if name != "__all__" and (name.startswith("__") or find_spec(f"{__name__}.{name}")):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from gliorun import api
 
+        names = [*api.__all__, "__version__"]
+        if name == "__all__":
+            return names
+        if name not in names:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(api, name)
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun import job, pipeline, writers
-from gliorun.errors import UsageError
+from gliorun.errors import GlioError, UsageError
 from gliorun.findings.hotspots import COUNT, FIELD_MM2, HotSpot, check_fields
 from gliorun.measuring.density import (
     CLASS_EDGES,
@@ -42,6 +42,7 @@ __all__ = [
     "Appearance",
     "Compute",
     "Engine",
+    "GlioError",
     "HotSpot",
     "ModelCard",
     "QualityLimits",

@@ -1,9 +1,10 @@
-"""Error handling of the three commands: one line and an exit code."""
+"""What the three commands share: a fault is one line and an exit code; tables are Markdown."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from io import TextIOWrapper
 
 import typer
@@ -47,6 +48,12 @@ def run(app: typer.Typer, name: str) -> None:
         if isinstance(error, StalledError):
             os._exit(FAULT)  # the hanging thread would keep the interpreter alive
         raise SystemExit(WRONG_USAGE if isinstance(error, UsageError) else FAULT) from error
+
+
+def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _check_environment() -> None:

@@ -233,10 +233,10 @@ def test_weights_with_more_layers_than_described_are_refused(tmp_path: Path) -> 
 
 
 def test_a_setting_that_a_unet_does_not_have_is_named_with_those_it_has() -> None:
-    with pytest.raises(GlioError, match=r"--unet filter=4: no such setting; known.* filters"):
+    with pytest.raises(GlioError, match=r"--unet: filter=4: no such setting; known.* filters"):
         unet_shape(["filter=4"])
     for value in ("32.9", "true", '"32"', "[32]"):
-        said = re.escape(f"--unet filters={value}: not of the kind of the default, 16")
+        said = re.escape(f"--unet: filters={value}: not of the kind of the default, 16")
         with pytest.raises(GlioError, match=f"^{said}$"):
             unet_shape([f"filters={value}"])
     with pytest.raises(GlioError, match="multiple of 16"):

@@ -243,7 +243,7 @@ def test_a_name_brings_what_it_needs():
 
 
 def test_every_name_of_the_front_door_is_there_and_no_other():
-    assert set(gliorun.__all__) == {*api.__all__, "GlioError", "__version__"}
+    assert set(gliorun.__all__) == {*api.__all__, "__version__"}
     for name in api.__all__:
         assert getattr(gliorun, name) is getattr(api, name)
     assert set(gliorun.__all__) <= set(dir(gliorun))

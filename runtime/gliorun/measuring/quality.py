@@ -8,11 +8,12 @@ A tile is judged in pixels of half a micrometre, or of its slide if those are co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliorun.changes import named_value
 from gliorun.errors import UsageError
 from gliorun.measuring import kernels
 from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic, White
@@ -85,16 +86,8 @@ class QualityLimits:
         UsageError
             There is no such limit, or its value is out of range.
         """
-        name, _, text = change.partition("=")
-        names = [field.name for field in fields(self)]
-        try:
-            if name not in names:
-                raise ValueError(f"known: {', '.join(names)}")
-            value = float(text)
-        except ValueError as error:
-            raise UsageError(f"{change}: no limit as name=value ({error})") from error
-        changed: dict[str, float] = {name: value}
-        return replace(self, **changed)
+        name, value = named_value(change, asdict(self))
+        return replace(self, **{name: value})
 
 
 @dataclass(frozen=True, slots=True)
