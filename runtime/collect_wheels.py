@@ -18,6 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES, ROOMS = ("pyproject.toml", "README.md", "LICENSE"), ("runtime", "export", "bench")
 MANYLINUX = ("manylinux2014", *(f"manylinux_2_{minor}" for minor in range(18, 29)))
 TAGS = {"windows": ["win_amd64"], "linux": [f"{many}_x86_64" for many in MANYLINUX]}
+EXTRAS = {"cluster": "'gliorun --cluster'", "dicom": "DICOM output", "tables": "Parquet output"}
+"""The extras of gliorun that may be collected as well, and what needs them."""
+LEFT_OUT = frozenset({"openvino-telemetry"})
+"""What OpenVINO asks for and gliorun never loads: it would send how OpenVINO is used."""
 MARKERS = {
     "windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt",
                 "platform_machine": "AMD64"},
@@ -39,12 +43,15 @@ def pip(*arguments: str | Path) -> None:
 
 
 def missing(folder: Path, system: str, python: str) -> set[str]:
-    """Return the requirements of the wheels on the workstation that pip has not fetched here."""
+    """Return the requirements of the wheels on the workstation that pip has not fetched here.
+
+    Those that are `LEFT_OUT` are not missing.
+    """
     from pip._vendor.packaging.requirements import Requirement  # pip has no public one
     from pip._vendor.packaging.utils import canonicalize_name
 
     there = {**MARKERS[system], "python_version": python, "python_full_version": f"{python}.0"}
-    needed, fetched = {}, set()
+    needed, fetched = {}, set(LEFT_OUT)
     for path in folder.iterdir():
         with zipfile.ZipFile(path) as wheel:
             (name,) = (n for n in wheel.namelist() if re.fullmatch(r"[^/]+-info/METADATA", n))
@@ -70,6 +77,9 @@ def collect(system: str, python: str, extra: str, out: Path) -> str:
         options += [f"--platform={tag}" for tag in TAGS[system]]
         while more := missing(folder, system, python):
             pip("download", f"{ours}{extra}", *{*folder.iterdir()} - {ours}, *more, *options)
+        for name in LEFT_OUT:
+            for wheel in folder.glob(f"{name.replace('-', '_')}-*.whl"):
+                wheel.unlink()
         wheels = sorted(folder.iterdir())
         size_mb = sum(wheel.stat().st_size for wheel in wheels) / 1e6
         rows = (f"./{w.name} --hash=sha256:{sha256(w.read_bytes()).hexdigest()}\n" for w in wheels)
@@ -78,7 +88,7 @@ def collect(system: str, python: str, extra: str, out: Path) -> str:
             out.rmdir()
         folder.rename(out)
     said = f"{len(wheels)} wheels, {size_mb:.0f} MB, for {system} with Python {python}"
-    install = "pip install --no-index --require-hashes -r requirements.txt"
+    install = "pip install --no-deps --no-index --require-hashes -r requirements.txt"
     return f"{out}: {said}; carry it there and type in it: {install}"
 
 
@@ -89,9 +99,11 @@ def main() -> None:
     parser.add_argument("platform", choices=TAGS, help="of the workstation, on x86-64")
     parser.add_argument("--python", default=here, help="its version of Python (%(default)s)")
     parser.add_argument("--out", type=Path, default="wheels", help="a new folder (%(default)s)")
-    parser.add_argument("--cluster", dest="extra", action="store_const", const="[cluster]",
-                        default="", help="also what 'gliorun --cluster' needs")  # fmt: skip
+    for extra, needed_by in EXTRAS.items():
+        parser.add_argument(f"--{extra}", dest="extras", action="append_const", const=extra,
+                            default=[], help=f"also what {needed_by} needs")  # fmt: skip
     asked = parser.parse_args()
+    extra = f"[{','.join(asked.extras)}]" if asked.extras else ""
     if not re.fullmatch(r"3\.\d+", asked.python):
         parser.error(f"--python {asked.python}: give a version such as {here}")
     if find_spec("pip") is None:
@@ -99,7 +111,14 @@ def main() -> None:
     try:
         if asked.out.exists() and any(asked.out.iterdir()):
             sys.exit(f"{asked.out}: is not empty; name a new folder with --out")
-        print(collect(asked.platform, asked.python, asked.extra, asked.out))
+        print(
+            collect(
+                asked.platform,
+                asked.python,
+                f"[{','.join(asked.extras)}]" if asked.extras else "",
+                asked.out,
+            )
+        )
     except OSError as error:
         sys.exit(f"{asked.out}: cannot be made ({error}); name a folder that can be with --out")
     except KeyboardInterrupt:

@@ -1,8 +1,10 @@
-"""Nothing of a patient reaches an output, and nothing is asked of the network."""
+"""Nothing of a patient reaches an output, and nothing is asked of or sent to the network."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from gliorun.settings import Settings
 
 OUTPUTS = (
     "a.png", "a.qc.png", "a.html", "a.csv", "a.geojson", "a.nuclei.geojson", "a.ome.tif",
-    "a.mask.ome.tif", "a.json",
+    "a.mask.ome.tif", "a.json", "a.parquet", "a.nuclei.parquet", "a.dcm", "a.nuclei.dcm",
 )  # fmt: skip
 SECRET = "Doe^Jane"
 
@@ -95,3 +97,79 @@ def test_every_output_is_made_without_a_network(small_slide, tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(OUTPUTS)
+
+
+RECORDED = """
+import sys
+
+calls = []
+
+
+def note(event, details):
+    if event.startswith("socket."):
+        calls.append([event, str(details[-1])])
+
+
+sys.addaudithook(note)
+import gliorun
+
+PROGRAM
+assert sys.modules["openvino_telemetry"] is None
+import json
+
+print(json.dumps(calls))
+"""
+A_RUN = """
+from gliorun.cli import app
+
+try:
+    app(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code, ended.code
+"""
+A_CALL = """
+import socket
+
+with socket.socket() as asked:
+    asked.connect_ex(("127.0.0.1", 9))
+"""
+
+
+def out(folder: Path) -> list[str]:
+    return [str(word) for name in OUTPUTS for word in ("--out", folder / name)]
+
+
+def recorded(program: str, *arguments: object) -> list[tuple[str, str]]:
+    """Return every call for a socket that a program makes through Python, and to where."""
+    command = [sys.executable, "-c", RECORDED.replace("PROGRAM", program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return [(event, to) for event, to in json.loads(done.stdout.splitlines()[-1])]
+
+
+def test_a_run_to_every_output_opens_no_socket_but_a_local_one(small_slide, tmp_path):
+    calls = recorded(A_RUN, small_slide.path, *out(tmp_path), "--quiet")
+    # pydicom imports requests where that is there, which binds a socket to find out about IPv6
+    local = {("socket.bind", "('::1', 0)")}
+    assert {call for call in calls if call[0] != "socket.__new__"} <= local
+
+
+def test_a_socket_that_was_opened_would_be_recorded():
+    assert ("socket.connect", "('127.0.0.1', 9)") in recorded(A_CALL)
+
+
+@pytest.mark.release
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here")
+def test_no_library_asks_the_kernel_for_another_machine(small_slide, tmp_path):
+    trace = tmp_path / "trace"
+    record = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=network"]
+    if subprocess.run([*record, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("processes may not be traced here")
+    program = "from gliorun.cli import run; run()"
+    command = [*record, sys.executable, "-c", program, small_slide.path, *out(tmp_path)]
+    subprocess.run(command, capture_output=True, timeout=600, check=True)
+    calls = trace.read_text("utf-8", "replace").splitlines()
+    abroad = re.compile(r" (listen|accept4?)\(| (connect|send\w+)\(.*AF_INET")
+    assert [call for call in calls if abroad.search(call)] == []
+    bound = [call for call in calls if " bind(" in call and "AF_INET" in call]
+    assert all('"::1"' in call for call in bound)
