@@ -14,6 +14,7 @@ from gliorun.batch import loop
 from gliorun.batch.failure import Failure
 from gliorun.batch.ledger import RECORDS, Record
 from gliorun.batch.loop import Ended, Task
+from gliorun.model import shipped
 from gliorun.progress import Lines, RunProgress
 from gliorun.settings import Settings
 
@@ -29,7 +30,7 @@ CSV = (".csv",)
 
 
 def plan(**settings: object) -> job.Plan:
-    return job.Plan([], job.DEFAULT_MODEL, Settings(**settings))
+    return job.Plan([], shipped.DEFAULT_MODEL, Settings(**settings))
 
 
 def tiny(path: Path, *, density: float = 0.1) -> Path:

@@ -9,10 +9,10 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 
 from gliorun.findings.hotspots import find_hot_spots
-from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.tile import LeftOut, Status
 from gliorun.measuring.tissue import find_tissue
 from gliorun.model.card import ModelCard
-from gliorun.pipeline import SlideDensity
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers.layout import Layout
@@ -55,22 +55,21 @@ def made(
     random = np.random.default_rng(0)
     for place in random.choice(grid.rows * columns, unreadable, replace=False):
         spec = grid.tile(int(place % columns), int(place // columns))
-        density.leave_out(spec, Status.UNREADABLE)
+        density.feed(LeftOut(spec, Status.UNREADABLE))
         n = density.cells_a_tile
         density.valid_px[spec.row * n : spec.row * n + n, spec.column * n : spec.column * n + n] = 0
     shares = random.choice([0.01, 0.03, 0.06, 0.12, 0.18, 0.3], density.valid_px.shape)
-    density.nucleus_px[:] = shares * density.valid_px
+    for px, outline in zip(density.outlined_px, (0.9, 1.0, 1.1), strict=True):
+        px[:] = outline * shares * density.valid_px
     shrink = max(1, max(size_l0) / 1024)
     overview = np.full(
         (max(1, round(size_l0[1] / shrink)), max(1, round(size_l0[0] / shrink)), 4), GLASS, np.uint8
     )
     overview[:, : max(1, round(columns * grid.tile_l0[0] / shrink))] = PINK
-    measured = SlideDensity(
-        density, scale, find_tissue(overview, size_l0, scale), overview, None, ()
-    )
     area_mm2, count = fields
     spots = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
-    return Result(name, measured, CARD, spots, run={})
+    tissue = find_tissue(overview, size_l0, scale)
+    return Result(name, density, scale, tissue, overview, CARD, spots)
 
 
 def texts_of(page: Page) -> list[str]:

@@ -14,10 +14,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from gliorun.errors import GlioError
-from gliorun.pipeline import measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
-from runs import CARD, is_dark
+from runs import CARD, is_dark, measured_slide
 
 SETTINGS = Settings(threads=2, quality=None, max_bad_tiles=0.5)
 
@@ -31,7 +30,7 @@ def outcome(path: Path) -> dict[str, object]:
     try:
         with Slide(path) as slide:
             scale = slide.scale()
-            density = measure(slide, CARD, dark, SETTINGS).density
+            density = measured_slide(path, CARD, dark, SETTINGS).density
             pixels = [
                 hashlib.sha256(slide.read(spec, 480)).hexdigest()  # a sum may stay by chance
                 if density.status[spec.row, spec.column] == 1

@@ -29,17 +29,18 @@ def normalise(rgba: Pixels, table: Pixels) -> tuple[Pixels, Pixels]:
 
 
 def count_nuclei(
-    mask: Pixels, valid: Pixels, cell_px: int
+    levels: Pixels, valid: Pixels, outlines: tuple[int, int, int], cell_px: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return nucleus and valid pixels of each cell."""
-    height, width = mask.shape
+    """Return pixels within each outline, and valid pixels, of each cell."""
+    height, width = levels.shape
     shape = (-(-height // cell_px), -(-width // cell_px))
-    nucleus_px, valid_px = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    nucleus_px, valid_px = np.zeros((3, *shape), np.int64), np.zeros(shape, np.int64)
     for row, column in np.ndindex(shape):
         cell = np.s_[row * cell_px : (row + 1) * cell_px, column * cell_px : (column + 1) * cell_px]
         inside = valid[cell] != 0
         valid_px[row, column] = inside.sum()
-        nucleus_px[row, column] = ((mask[cell] != 0) & inside).sum()
+        for outline, level in enumerate(outlines):
+            nucleus_px[outline, row, column] = ((levels[cell] >= level) & inside).sum()
     return nucleus_px, valid_px
 
 

@@ -9,16 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.findings.hotspots import find_hot_spots
-from gliorun.measuring.masks import MaskStore
-from gliorun.measuring.survey import tile_grid
+from gliorun.job import mask_store
+from gliorun.measuring.survey import survey
 from gliorun.model.card import ModelCard
-from gliorun.pipeline import measure
+from gliorun.pipeline import Accumulator, Predict, doubts, measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.result import Result
 
+OF_MASKS = {"nucleus_level": 1, "inner_level": 1, "outer_level": 1}
+"""Entries of the card of a network that gives masks of 0 and 1."""
 CARD = ModelCard(
-    "fake", tile_px=480, mpp=0.25, colour_target=None, weights_sha256="ab" * 32, precision="FP32"
+    "fake",
+    tile_px=480,
+    mpp=0.25,
+    colour_target=None,
+    weights_sha256="ab" * 32,
+    precision="FP32",
+    **OF_MASKS,
 )
 
 
@@ -37,9 +45,32 @@ def dark_run(
         for tile in tiles:
             yield tile, segment(tile.pixels)
 
+    return measured_slide(path, CARD, predict, settings, hot_spot_mm2=0.01)
+
+
+def measured_slide(
+    path: Path,
+    card: ModelCard,
+    predict: Predict,
+    settings: Settings,
+    *others: Accumulator,
+    hot_spot_mm2: float = 1.0,
+) -> Result:
+    """Measure a slide with any network, keep its masks and find its two densest fields."""
     with Slide(path) as slide:
-        masks = MaskStore(tile_grid(slide, CARD, settings), CARD.tile_px)
-        measured = measure(slide, CARD, predict, settings, keep=masks.add)
-    density = measured.density
-    hot_spots = find_hot_spots(density, measured.scale, area_mm2=0.01, count=2)
-    return Result(path.name, measured, CARD, hot_spots, run={}, masks=masks)
+        surveyed = survey(slide, card, settings)
+        density, masks = surveyed.empty_map(), mask_store(surveyed)
+        stain = measure(surveyed, predict, surveyed.chosen, [masks, density, *others])
+        warnings = doubts(surveyed, density, stain)
+    hot_spots = find_hot_spots(density, surveyed.scale, area_mm2=hot_spot_mm2, count=2)
+    return Result(
+        path.name,
+        density,
+        surveyed.scale,
+        surveyed.tissue,
+        surveyed.overview,
+        card,
+        hot_spots,
+        warnings,
+        masks=masks,
+    )

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.errors import GlioError, UsageError
-from gliorun.job import REFERENCE_MODEL
 from gliorun.model import shipped
 from gliorun.model.card import ModelCard, sha256_of
-from gliorun.model.engine import CARD_KEY, Compute, open_model
+from gliorun.model.engine import CARD_KEY, EXACT, Compute, open_model
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
@@ -172,9 +171,9 @@ _RUNNERS: dict[str, Callable[[Backend], Callable[[int], Masks]]] = {
 
 def reference_model() -> Path:
     """Return the `.keras` file of the shipped reference."""
-    import glioexport
+    from glioexport.shipped import REFERENCE
 
-    return Path(glioexport.__file__).parent / "weights" / "reference.keras"
+    return REFERENCE
 
 
 def has_keras() -> bool:
@@ -243,13 +242,13 @@ def open_candidates(
     from glioexport.loading import load_model
 
     weights = load_model(reference_model()).count_params()
-    candidates = [Candidate("reference", open_model(REFERENCE_MODEL).masks, weights)]
+    candidates = [Candidate("reference", open_model(shipped.REFERENCE_MODEL, EXACT).masks, weights)]
     for shape in shapes:
         say(f"converts {shape}")
         settings = student_settings(shape.split())
         with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
             path, weights = write_candidate(settings, windows, Path(folder))
-            candidates.append(Candidate(shape, open_model(path).masks, weights))
+            candidates.append(Candidate(shape, open_model(path, EXACT).masks, weights))
     return candidates
 
 
@@ -352,7 +351,7 @@ def _open_onnx(path: Path) -> tuple[Masks, ModelCard]:
 
 
 def _open_ir(path: Path) -> tuple[Masks, ModelCard]:
-    engine = open_model(path)
+    engine = open_model(path, EXACT)
     return engine.masks, engine.card
 
 

@@ -301,8 +301,8 @@ def linearity(
     from gliobench import document
     from gliobench import linearity as response
     from gliobench.accuracy import choose
-    from gliorun.job import model_path
     from gliorun.model.engine import open_model
+    from gliorun.model.shipped import model_path
     from gliorun.model.shipped import models as shipped
 
     entries = response.choose_evenly(choose(folder, sets or (), split), count)

@@ -15,6 +15,7 @@ from glioexport.dataset import MPP, Entry, load_tiles, read_label
 from glioexport.erase import instances
 from gliorun.findings.nuclei import MIN_NUCLEUS_UM2, find_nuclei, find_shapes
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import Measured
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 
@@ -65,7 +66,7 @@ def count_nuclei(mask: Mask) -> tuple[int, int]:
     square[: mask.shape[0], : mask.shape[1]] = mask != 0
     scale = Scale(MPP, MPP, "slide")
     with MaskStore(grid, side) as store:
-        store.add(grid.tile(0, 0), square, np.ones_like(square))
+        store.feed(Measured(grid.tile(0, 0), square, np.ones_like(square)))
         shapes = sum(1 for _ in find_shapes(store, scale))
         return shapes, sum(1 for _ in find_nuclei(store, scale))
 

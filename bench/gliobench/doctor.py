@@ -211,22 +211,25 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
 
     from gliobench import giant
     from gliobench.truth import against_cells, read_cells
-    from gliorun.job import DEFAULT_MODEL
-    from gliorun.model.engine import open_model
+    from gliorun.measuring.survey import survey
+    from gliorun.model.engine import EXACT, open_model
+    from gliorun.model.shipped import DEFAULT_MODEL
     from gliorun.pipeline import measure
     from gliorun.reading.slide import Slide
     from gliorun.settings import Settings
 
     begun = time.perf_counter()
-    engine = open_model(model or DEFAULT_MODEL)
+    engine = open_model(model or DEFAULT_MODEL, EXACT)
     opened_s = time.perf_counter() - begun
     giant.write_giant(path, giant.GiantSpec(GOLDEN_GIGAPIXELS, GOLDEN_TISSUE_SHARE))
     maps, rates = [], []
     for _ in range(GOLDEN_RUNS):
         clock = _Clock()
         with Slide(path) as slide:
-            measured = measure(slide, engine.card, engine.predict, Settings(), clock.tick)
-        maps.append(measured.density)
+            surveyed = survey(slide, engine.card, Settings())
+            density = surveyed.empty_map()
+            measure(surveyed, engine.predict, surveyed.chosen, [density, clock])
+        maps.append(density)
         rates.append(clock.tiles_s)
     first = maps[0]
     cells = [
@@ -264,12 +267,12 @@ def judge_golden(text: str, error_points: float, correlation: float, same: bool)
 
 
 class _Clock:
-    """Tiles/s from the first tile to the last."""
+    """Tiles/s between the first tile that is done and the last."""
 
     def __init__(self) -> None:
         self._seen: list[float] = []
 
-    def tick(self, done: int, total: int) -> None:
+    def feed(self, tile: object) -> None:
         self._seen.append(time.perf_counter())
 
     @property

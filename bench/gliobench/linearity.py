@@ -24,6 +24,7 @@ from glioexport.dataset import Entry, read_label, read_rgba
 from glioexport.erase import Step, erase, instances
 from gliorun import pipeline
 from gliorun.errors import GlioError
+from gliorun.measuring.survey import survey
 from gliorun.model.engine import Engine
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
@@ -101,10 +102,12 @@ def runtime_meter(engine: Engine) -> Meter:
             )
             with Slide(path) as slide:
                 try:
-                    found = pipeline.measure(slide, engine.card, engine.predict, Settings(mpp=mpp))
+                    surveyed = survey(slide, engine.card, Settings(mpp=mpp))
+                    cells = surveyed.empty_map()
+                    pipeline.measure(surveyed, engine.predict, surveyed.chosen, [cells])
                 except GlioError:  # no tissue, or none that is fit to be measured
                     return None
-        density = float(found.density.density[0, 0])
+        density = float(cells.density[0, 0])
         return None if math.isnan(density) else density
 
     return measure

@@ -18,7 +18,7 @@ from gliobench.speed import SpeedFigures, measure_speed
 from gliobench.ways import Target
 from gliorun.atomic import cannot_write
 from gliorun.errors import UsageError
-from gliorun.job import DEFAULT_MODEL
+from gliorun.model.shipped import DEFAULT_MODEL
 
 Say = Callable[[str], None]
 

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain, islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gliobench.backends import keras_script
 from gliorun.measuring import colour
-from gliorun.measuring.density import DensityMap
 from gliorun.measuring.kernels import OPAQUE
 from gliorun.measuring.quality import judge, shrink_of
-from gliorun.measuring.stain import ROUNDS
-from gliorun.measuring.survey import survey
+from gliorun.measuring.survey import Survey, survey
+from gliorun.measuring.tile import Levels, Measured, Tile
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Engine, open_model
-from gliorun.pipeline import SlideDensity, Tile, measure
+from gliorun.pipeline import Waits, load_tiles, measured_tiles, stain_of
 from gliorun.reading.scale import check_mpp
 from gliorun.reading.slide import Rgba, Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
 
-Mask = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in level-0 px."""
 
@@ -133,25 +131,27 @@ def open_job(target: Target) -> Callable[..., Run]:
         if requests not in engines:
             engines[requests] = open_model(target.model, replace(EXACT, requests=requests))
         engine = engines[requests]
+        card = engine.card
         densities: dict[tuple[int, int], float] = {}
-        clock = [(time.perf_counter(), time.process_time())]
-        of_stain = _calls_of_the_stain(engine.card)
-        network_of = engine.predict if network else _unsegmented
-
-        def predict(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
-            if next(of_stain):  # a part of the start
-                yield from network_of(some)
-                return
-            clock.append((time.perf_counter(), time.process_time()))
-            for tile, mask in network_of(islice(some, tiles)):
-                densities[tile.spec.column, tile.spec.row] = float(mask.mean())
-                yield tile, mask
-
+        begun = time.perf_counter()
         settings = Settings(mpp=target.mpp, threads=threads)
         with middle.open(tiles) if tiles else Slide(target.slide) as slide:
-            measure(slide, engine.card, predict, settings)
-        clock.append((time.perf_counter(), time.process_time()))
-        (begun, _), (first, first_cpu), (ended, ended_cpu) = clock
+            surveyed = survey(slide, card, settings)
+            density = surveyed.empty_map()
+            stain = stain_of(surveyed, engine.predict)
+            first, first_cpu = time.perf_counter(), time.process_time()
+            network_of = engine.predict if network else _unsegmented
+
+            def predict(some: Iterable[Tile]) -> Generator[tuple[Tile, Levels]]:
+                return network_of(islice(some, tiles))
+
+            stream = measured_tiles(surveyed, stain, predict, surveyed.chosen, Waits())
+            with closing(stream):
+                for tile in stream:
+                    density.feed(tile)
+                    if isinstance(tile, Measured):
+                        densities[tile.spec.column, tile.spec.row] = _share(tile.levels, card)
+        ended, ended_cpu = time.perf_counter(), time.process_time()
         return Run(
             tiles=len(densities),
             seconds=ended - first,
@@ -165,20 +165,9 @@ def open_job(target: Target) -> Callable[..., Run]:
     return run
 
 
-def _calls_of_the_stain(card: ModelCard) -> Iterator[bool]:
-    """Tell of each call of a job's network whether it is for the stain, before it is for tiles."""
-    rounds = 0 if card.colour_target is None else ROUNDS
-    return chain(repeat(True, rounds), repeat(False))
-
-
-def _unsegmented(tiles: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
-    for tile in tiles:
-        yield tile, np.zeros_like(tile.valid)
-
-
 def open_network(target: Target) -> Callable[[int], Run]:
     """Return a run of the network alone on the same tiles, normalised and in memory."""
-    engine = open_model(target.model)
+    engine = open_model(target.model, EXACT)
     middle = Middle(target, engine.card)
     samples: dict[int, Sample] = {}
 
@@ -186,8 +175,8 @@ def open_network(target: Target) -> Callable[[int], Run]:
         sample = _sample(samples, middle, engine, tiles)
         begun, begun_cpu = time.perf_counter(), time.process_time()
         densities = {
-            (tile.spec.column, tile.spec.row): float(mask.mean())
-            for tile, mask in engine.predict(sample.tiles)
+            (tile.spec.column, tile.spec.row): _share(levels, engine.card)
+            for tile, levels in engine.predict(sample.tiles)
         }
         seconds, cpu_s = time.perf_counter() - begun, time.process_time() - begun_cpu
         return Run(len(densities), seconds, cpu_s, 0.0, densities)
@@ -198,7 +187,7 @@ def open_network(target: Target) -> Callable[[int], Run]:
 def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
     """Return a run of the plain script: read a tile, normalise in numpy, predict, next."""
     segment = keras_script(keras_file)
-    engine = open_model(target.model)
+    engine = open_model(target.model, EXACT)
     card = engine.card
     middle = Middle(target, card)
     samples: dict[int, Sample] = {}
@@ -221,15 +210,15 @@ def open_script(target: Target, keras_file: Path) -> Callable[[int], Run]:
 
 def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
     """Return a function that measures the CPU seconds per tile of each stage alone."""
-    engine = open_model(target.model)
+    engine = open_model(target.model, EXACT)
     middle = Middle(target, engine.card)
 
     def run(tiles: int) -> dict[str, float]:
         sample = sample_of(middle, engine, tiles)
         specs = [tile.spec for tile in sample.tiles]
-        card, limits, scale = engine.card, Settings().quality, sample.measured.scale
+        card, limits, scale = engine.card, Settings().quality, sample.surveyed.scale
         shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
-        density = DensityMap(sample.measured.density.grid, card.tile_px, card.tile_px)
+        density = sample.surveyed.empty_map()
         taken: dict[str, float] = {}
 
         def timed(stage: str, clock: Callable[[], float], steps: Iterable[Any]) -> list[Any]:
@@ -246,10 +235,10 @@ def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
                 "quality", thread, (judge(pixels, shrink, sample.stain, limits) for pixels in rgba)
             )
         timed("colour", thread, (colour.normalise(pixels, sample.table) for pixels in rgba))
-        masks = timed("network", process, engine.masks([t.pixels for t in sample.tiles]))
+        answers = timed("network", process, engine.predict(sample.tiles))
         begun = thread()
-        for tile, mask in zip(sample.tiles, masks, strict=True):
-            density.add(tile.spec, mask, tile.valid)
+        for tile, levels in answers:
+            density.feed(Measured(tile.spec, levels, tile.valid))
         taken["map"] = (thread() - begun) / len(specs)
         return taken
 
@@ -258,33 +247,26 @@ def open_stages(target: Target) -> Callable[[int], dict[str, float]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Tiles as the job passes them to the network, and the colour table of the slide."""
+    """Tiles as the job passes them to the network, and the colour table of the slide.
+
+    The slide of the survey is closed.
+    """
 
     tiles: list[Tile]
-    measured: SlideDensity
+    surveyed: Survey
     stain: colour.StainStatistic | None
     table: colour.Table
 
 
 def sample_of(middle: Middle, engine: Engine, count: int) -> Sample:
     """Return tiles in the middle of a slide, found as the job finds them."""
-    kept: list[Tile] = []
-
-    of_stain = _calls_of_the_stain(engine.card)
-
-    def keep(some: Iterable[Tile]) -> Generator[tuple[Tile, Mask]]:
-        if next(of_stain):
-            yield from engine.predict(some)
-            return
-        for tile, mask in _unsegmented(islice(some, count)):
-            kept.append(tile)
-            yield tile, mask
-
-    settings = Settings(mpp=middle.target.mpp)
     with middle.open(count) as slide:
-        measured = measure(slide, engine.card, keep, settings)
-    table = colour.table_between(measured.stain, engine.card.colour_target)
-    return Sample(kept, measured, measured.stain, table)
+        surveyed = survey(slide, engine.card, Settings(mpp=middle.target.mpp))
+        stain = stain_of(surveyed, engine.predict)
+        with closing(load_tiles(surveyed, stain, surveyed.chosen)) as loaded:
+            fit = (tile for tile in loaded if isinstance(tile, Tile))
+            tiles = list(islice(fit, count))
+    return Sample(tiles, surveyed, stain, colour.table_between(stain, engine.card.colour_target))
 
 
 def _sample(samples: dict[int, Sample], middle: Middle, engine: Engine, count: int) -> Sample:
@@ -293,3 +275,13 @@ def _sample(samples: dict[int, Sample], middle: Middle, engine: Engine, count: i
         samples.clear()
         samples[count] = sample_of(middle, engine, count)
     return samples[count]
+
+
+def _unsegmented(tiles: Iterable[Tile]) -> Generator[tuple[Tile, Levels]]:
+    for tile in tiles:
+        yield tile, np.zeros_like(tile.valid)
+
+
+def _share(levels: Levels, card: ModelCard) -> float:
+    """Return the share of a tile's pixels that is nucleus."""
+    return float((levels >= card.nucleus_level).mean())

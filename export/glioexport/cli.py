@@ -105,12 +105,12 @@ def distil(
     """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
     from glioexport.distil import Teaching, student_settings
     from glioexport.distil import distil as teach
-    from glioexport.reference import SHIPPED
+    from glioexport.shipped import REFERENCE
 
     settings = student_settings(vary or (), epochs=epochs, precision=precision, seed=seed)
     teaching = Teaching(label_share, turns)
     student = teach(
-        teacher or SHIPPED, data, out, settings, teaching, say=_say, held_out=hold_out or ()
+        teacher or REFERENCE, data, out, settings, teaching, say=_say, held_out=hold_out or ()
     )
     typer.echo(student)
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import keras
 
 from glioexport import ir, onnx_model, parity
+from glioexport.band import band_of
 from glioexport.checktiles import CheckTiles as CheckTiles
 from glioexport.checktiles import load_check_tiles
 from glioexport.custom import SAVED_MODEL_INSTEAD
@@ -23,7 +24,7 @@ from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard
-from gliorun.model.engine import open_model
+from gliorun.model.engine import EXACT, open_model
 from gliorun.reading.scale import check_mpp
 
 ONNX = "model.onnx"
@@ -173,14 +174,22 @@ def _write_all(
 ) -> dict[str, Parity]:
     """Write every format into `work`, compare each with Keras, and put the figures into all."""
 
-    def compare(name: str, predict: parity.Predictor) -> Parity:
-        say(f"{name}: runs {len(checks.comparison)} tiles")
-        return parity.parity_of(predict(checks.comparison), ready.expected)
+    bands: dict[str, tuple[int, int]] = {}
 
     def write_and_compare(model: Any, precision: str) -> Parity:
         path = _ir_path(work, precision)
         ir.write_ir(model, replace(card, precision=precision), path)
-        return compare(f"OpenVINO {precision}", open_model(path).masks)
+        say(f"OpenVINO {precision}: runs {len(checks.comparison)} tiles")
+        levels = list(open_model(path, EXACT).levels(checks.comparison))
+        bands[precision] = band_of(levels, card.nucleus_level)
+        masks = ((of_tile >= card.nucleus_level).astype("uint8") for of_tile in levels)
+        return parity.parity_of(masks, ready.expected)
+
+    def certified(precision: str) -> ModelCard:
+        inner, outer = bands[precision]
+        return replace(
+            card, precision=precision, parity=certificate, inner_level=inner, outer_level=outer
+        )
 
     onnx_model.write_onnx(ready.logits, ready.output, work / ONNX)
     folded = "BatchNormalization" not in onnx_model.op_types(work / ONNX)
@@ -189,7 +198,9 @@ def _write_all(
     fp32 = ir.read_onnx(work / ONNX)
     check_no_dropping(ir.op_kinds(fp32))
     models = {"FP32": fp32, "FP16": fp32.clone()}
-    figures = {"ONNX": compare("ONNX", onnx_model.onnx_predictor(work / ONNX))}
+    say(f"ONNX: runs {len(checks.comparison)} tiles")
+    masks_of_onnx = onnx_model.onnx_predictor(work / ONNX, nucleus_level=card.nucleus_level)
+    figures = {"ONNX": parity.parity_of(masks_of_onnx(checks.comparison), ready.expected)}
     for precision, model in models.items():
         figures[f"OpenVINO {precision}"] = write_and_compare(model, precision)
     parity.check(figures, tolerance)
@@ -204,7 +215,9 @@ def _write_all(
         def misses(model: Any) -> tuple[float, float]:
             path = _ir_path(work, "INT8")
             ir.write_ir(model, replace(card, precision="INT8"), path)
-            measured = parity.parity_of(open_model(path).masks(checks.comparison), ready.expected)
+            measured = parity.parity_of(
+                open_model(path, EXACT).masks(checks.comparison), ready.expected
+            )
             strays = parity.excess(measured.agreement, tolerance)
             say(f"  {_list(layers_in_float(model))} in float: {strays:.2f} of the tolerance")
             return strays, measured.agreement.density_error_points
@@ -227,9 +240,10 @@ def _write_all(
 
     certificate = {**report, **parity.values(figures)}
     for precision, model in models.items():
-        certified = replace(card, precision=precision, parity=certificate)
-        ir.write_ir(model, certified, _ir_path(work, precision))
-    onnx_model.add_card(work / ONNX, replace(card, precision="FP32", parity=certificate))
+        ir.write_ir(model, certified(precision), _ir_path(work, precision))
+    onnx_model.add_card(work / ONNX, certified("FP32"))
+    inner, outer = bands["INT8"]
+    say(f"outlines a pixel inside and outside: levels {inner} and {outer} of {card.nucleus_level}")
     (work / REPORT).write_text(json.dumps(certificate, indent=2), encoding="utf-8")
     return figures
 
@@ -238,7 +252,7 @@ def _controlled(
     work: Path, fp32: Any, windows: list[parity.Pixels], tolerance: Tolerance, say: Say
 ) -> Any:
     """Return INT8 with as many layers in float as the tolerance requires on `windows`."""
-    expected = list(open_model(_ir_path(work, "FP32")).masks(windows))
+    expected = list(open_model(_ir_path(work, "FP32"), EXACT).masks(windows))
 
     def misses(masks: list[parity.Pixels]) -> float:
         excess = parity.excess(parity.parity_of(masks, expected).agreement, tolerance)

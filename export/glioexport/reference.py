@@ -15,7 +15,6 @@ from glioexport.scores import ARGMAX, nucleus, output_of
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard
 
-SHIPPED = Path(__file__).parent / "weights" / "reference.keras"
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import job, pipeline, writers
+from gliorun import job, writers
+from gliorun.defaults import HOT_SPOT_MM2, HOT_SPOTS
 from gliorun.errors import GlioError, UsageError
-from gliorun.findings.hotspots import COUNT, FIELD_MM2, HotSpot, check_fields
-from gliorun.measuring.density import (
-    CLASS_EDGES,
-    CLASS_NAMES,
-    DensityMap,
-    Status,
-    check_cells,
-    classify,
-)
-from gliorun.measuring.masks import MaskStore
+from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
+from gliorun.measuring.density import CLASS_EDGES, CLASS_NAMES, DensityMap, classify
 from gliorun.measuring.quality import QualityLimits
-from gliorun.measuring.survey import tile_grid
-from gliorun.model import engine
+from gliorun.measuring.survey import survey
+from gliorun.measuring.tile import Status
+from gliorun.model import engine, shipped
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine
 from gliorun.reading.scale import Scale
@@ -87,6 +82,16 @@ class SlideMap:
         return self._map.density
 
     @property
+    def density_low(self) -> NDArray[np.float64]:
+        """The density by an outline about a pixel inside that of each nucleus."""
+        return self._map.density_low
+
+    @property
+    def density_high(self) -> NDArray[np.float64]:
+        """The density by an outline about a pixel outside that of each nucleus."""
+        return self._map.density_high
+
+    @property
     def classes(self) -> NDArray[np.int8]:
         """Index in `CLASS_NAMES` of each cell, (rows, columns); -1 where there is no value."""
         return classify(self._map.density)
@@ -139,6 +144,11 @@ class SlideMap:
         return self._map.mean_density()
 
     @property
+    def mean_band(self) -> tuple[float, float]:
+        """The mean density by the inner and by the outer outline of each nucleus, 0 to 1."""
+        return self._map.mean_band()
+
+    @property
     def class_shares(self) -> NDArray[np.float64]:
         """Share of the measured tissue in each of the classes, (6,), 0 to 1."""
         return self._map.class_shares()
@@ -151,12 +161,12 @@ class SlideMap:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is doubtful about this map; do not read it without."""
-        return self._result.measured.warnings
+        return self._result.warnings
 
     @property
     def scale(self) -> Scale:
         """Micrometres per level-0 px, and where they come from."""
-        return self._result.measured.scale
+        return self._result.scale
 
     @property
     def model(self) -> ModelCard:
@@ -195,7 +205,7 @@ class SlideMap:
 
     @property
     def _map(self) -> DensityMap:
-        return self._result.measured.density
+        return self._result.density
 
 
 def open_model(model: AnyPath | None = None, compute: Compute | None = None) -> Engine:
@@ -213,7 +223,7 @@ def open_model(model: AnyPath | None = None, compute: Compute | None = None) -> 
     GlioError
         It cannot be used.
     """
-    path = job.model_path(None if model is None else Path(model))
+    path = shipped.model_path(None if model is None else Path(model))
     return engine.open_model(path, compute or Compute())
 
 
@@ -223,9 +233,9 @@ def measure(
     settings: Settings | None = None,
     *,
     nuclei: bool = False,
-    hot_spots: int = COUNT,
-    hot_spot_mm2: float = FIELD_MM2,
-    progress: pipeline.Progress = lambda done, total: None,
+    hot_spots: int = HOT_SPOTS,
+    hot_spot_mm2: float = HOT_SPOT_MM2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SlideMap:
     """Measure the nucleus density of a slide, as the command does, but for its checkpoints.
 
@@ -254,12 +264,14 @@ def measure(
     watch = job.Stopwatch()
     with Slide(path, cache_mb=settings.cache_mb) as opened, ExitStack() as held:
         model = model or open_model()
-        check_cells(settings.cell_px, model.card.tile_px)
-        masks = None
-        if nuclei:
-            grid = tile_grid(opened, model.card, settings)
-            masks = held.enter_context(MaskStore(grid, model.card.tile_px))
+        job.check_model(model.card, settings)
         watch.lap("open")
-        slide_run = job.Run(opened, model, settings, hot_spots, hot_spot_mm2, masks, watch=watch)
-        result = slide_run.result(progress, counts_nuclei=nuclei)
+        surveyed = survey(opened, model.card, settings)
+        masks = held.enter_context(job.mask_store(surveyed)) if nuclei else None
+        slide_run = job.SlideRun(surveyed, model, surveyed.empty_map(), masks, None, watch)
+        warnings = slide_run.measure(progress)
+        spots = find_hot_spots(
+            slide_run.density, surveyed.scale, area_mm2=hot_spot_mm2, count=hot_spots
+        )
+        result = slide_run.result(warnings, spots, counts_nuclei=nuclei)
         return SlideMap(result, job.sources_of(path, settings), held.pop_all())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gliorun import commandline
+from gliorun import commandline, defaults
 from gliorun.errors import UsageError
 
 app = typer.Typer()
@@ -123,15 +123,19 @@ def main(
     ] = None,
     palette: Annotated[
         str, typer.Option(help="Colours of the map: cold-hot, paper-like or continuous.")
-    ] = "cold-hot",
+    ] = defaults.PALETTE,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Draw the map over the slide, not beside it.")
     ] = False,
-    hot_spots: Annotated[int, typer.Option(help="Number of hot spots, the densest fields.")] = 5,
-    hot_spot_mm2: Annotated[float, typer.Option(help="Area of a hot spot in mm².")] = 1.0,
+    hot_spots: Annotated[
+        int, typer.Option(help="Number of hot spots, the densest fields.")
+    ] = defaults.HOT_SPOTS,
+    hot_spot_mm2: Annotated[
+        float, typer.Option(help="Area of a hot spot in mm².")
+    ] = defaults.HOT_SPOT_MM2,
     max_bad_tiles: Annotated[
         float, typer.Option(help="Share of unreadable tiles above which the slide fails.")
-    ] = 0.05,
+    ] = defaults.MAX_BAD_TILES,
     tissue_mask: Annotated[
         Path | None,
         typer.Option(
@@ -149,7 +153,7 @@ def main(
         typer.Option(
             help="Device by OpenVINO's name: CPU, GPU, NPU, AUTO …", rich_help_panel=MACHINE
         ),
-    ] = "CPU",
+    ] = defaults.DEVICE,
     threads: Annotated[
         int | None, typer.Option(help="Number of threads that read tiles.", rich_help_panel=MACHINE)
     ] = None,
@@ -171,31 +175,31 @@ def main(
             help="Cores of a hybrid processor to use: any, performance or efficiency.",
             rich_help_panel=MACHINE,
         ),
-    ] = "any",
+    ] = defaults.CORES,
     precision: Annotated[
         str,
         typer.Option(
             help="Precision of the layers that are not INT8: f32, bf16 or auto.",
             rich_help_panel=MACHINE,
         ),
-    ] = "auto",
+    ] = defaults.PRECISION,
     memory: Annotated[
         float, typer.Option(help="Upper bound on the buffers in MB.", rich_help_panel=MACHINE)
-    ] = 128,
+    ] = defaults.MEMORY_MB,
     checkpoint: Annotated[
         float,
         typer.Option(
             help="Seconds between checkpoints, from which a stopped run resumes; 0 for none.",
             rich_help_panel=MACHINE,
         ),
-    ] = 10,
+    ] = defaults.CHECKPOINT_S,
     timeout: Annotated[
         float,
         typer.Option(
             help="Seconds after which a hanging inference is given up.",
             rich_help_panel=MACHINE,
         ),
-    ] = 120,
+    ] = defaults.TIMEOUT_S,
     demo: Annotated[
         bool, typer.Option("--demo", help="Measure a synthetic slide that is made for this run.")
     ] = False,
@@ -245,6 +249,7 @@ def main(
 
     from gliorun import job
     from gliorun.measuring.quality import QualityLimits
+    from gliorun.model import shipped
     from gliorun.model.engine import Compute
     from gliorun.settings import Settings
     from gliorun.writers import Appearance
@@ -262,7 +267,7 @@ def main(
     )
     plan = job.Plan(
         out or [],
-        job.model_path(model),
+        shipped.model_path(model),
         settings,
         compute,
         Appearance(palette, overlay),

@@ -4,58 +4,33 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from gliorun import demo, identity, pipeline, writers
 from gliorun.atomic import remove_leftovers
-from gliorun.errors import GlioError, UsageError
-from gliorun.findings.hotspots import COUNT, FIELD_MM2, HotSpot, check_fields, find_hot_spots
-from gliorun.findings.nuclei import (
-    NucleusCounts,
-    compare_counts,
-    find_nuclei,
-    nuclei_per_cell,
-)
+from gliorun.defaults import CHECKPOINT_S, HOT_SPOT_MM2, HOT_SPOTS
+from gliorun.errors import DamagedSlideError, GlioError, UsageError
+from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
+from gliorun.findings.nuclei import compare_counts, find_nuclei, nuclei_per_cell
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
-from gliorun.measuring.density import check_cells
+from gliorun.measuring.density import DensityMap, check_cells
 from gliorun.measuring.masks import MaskStore
-from gliorun.measuring.survey import tile_grid
-from gliorun.model import shipped
+from gliorun.measuring.survey import Survey, outlines_of, survey
+from gliorun.measuring.tile import LeftOut, Measured
+from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine, compute_here, open_model
-from gliorun.progress import EveryMinute, RunProgress, goes_on, plain, tiles, warnings_in_words
+from gliorun.progress import Lines, RunProgress, plain, tiles, warnings_in_words
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
-
-REFERENCE_MODEL = shipped.MODELS / "reference.xml"
-DEFAULT_MODEL = shipped.MODEL
-
-
-def model_path(named: Path | None) -> Path:
-    """Return the IR that `--model` names: a file, or a model that ships with gliorun.
-
-    Raises
-    ------
-    GlioError
-        No shipped model has that name, and it is not a file name.
-    """
-    if named is None:
-        return DEFAULT_MODEL
-    names = shipped.models()
-    if str(named) in names:
-        return names[str(named)]
-    if not named.suffix:
-        raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(names)}")
-    return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +47,25 @@ class Plan:
     settings: Settings
     compute: Compute = field(default_factory=Compute)
     appearance: writers.Appearance = field(default_factory=writers.Appearance)
-    hot_spots: int = COUNT
-    hot_spot_mm2: float = FIELD_MM2
-    checkpoint_s: float = 10.0
+    hot_spots: int = HOT_SPOTS
+    hot_spot_mm2: float = HOT_SPOT_MM2
+    checkpoint_s: float = CHECKPOINT_S
     keeps_checkpoint: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self.hot_spots, self.hot_spot_mm2)
         if not self.checkpoint_s >= 0:
             raise UsageError(f"checkpoint is {self.checkpoint_s:g} s; it must be 0 (none) or more")
+
+    @property
+    def keeps_masks(self) -> bool:
+        """Whether an output needs the masks of the whole slide."""
+        return any(writers.suffix_of(output) in writers.MASK_SUFFIXES for output in self.outputs)
+
+    @property
+    def counts_nuclei(self) -> bool:
+        """Whether an output needs the nuclei counted."""
+        return any(writers.suffix_of(out) in writers.COUNTING_SUFFIXES for out in self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +112,27 @@ def open_engine(plan: Plan) -> Engine:
         The model cannot be used.
     """
     engine = open_model(plan.model, plan.compute)
-    check_cells(plan.settings.cell_px, engine.card.tile_px)  # fail before a slide is opened
+    try:
+        check_model(engine.card, plan.settings)  # fail before a slide is opened
+    except UsageError:
+        raise
+    except GlioError as error:
+        raise GlioError(f"{plan.model}: {error}") from error
     return engine
+
+
+def check_model(card: ModelCard, settings: Settings) -> None:
+    """Refuse a model that cannot be used with some settings.
+
+    Raises
+    ------
+    UsageError
+        The cells do not divide the tiles of the model.
+    GlioError
+        The levels of the outlines of nuclei are not known.
+    """
+    check_cells(settings.cell_px, card.tile_px)
+    outlines_of(card, settings)
 
 
 def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
@@ -142,15 +146,11 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     GlioError
         Something the user can act on; every output is then as it was before.
     """
+    lines = Lines(RunProgress({}), quiet=quiet, verbose=verbose and not quiet, dated=False)
+    lines.started(path)
+    with closing(lines):
+        outcome = measure(path, plan, lambda: open_engine(plan), lines.tiles, lines.say)
     console, always = Console(stderr=True, quiet=quiet), Console(stderr=True)
-
-    def say(line: str) -> None:
-        if verbose:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-    waits = pipeline.Waits()
-    with _shown_progress(console, path, waits) as progress:
-        outcome = measure(path, plan, lambda: open_engine(plan), progress, waits, say)
     name = plain(path.name)
     for warning in outcome.warnings:
         line = Text.assemble(("warning:", "yellow"), f" {name}: {warning}")
@@ -163,116 +163,151 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     return plain(f"{', '.join(str(output) for output in plan.outputs)}: {summary}")
 
 
+Tiles = Callable[[int, int, str], None]
+"""Called with tiles done, total tiles, and the stage that the run waits for most: once before the
+first tile is measured, then after each."""
+Say = Callable[[str], None]
+"""Called with one line for each automatic choice."""
+
+
+def no_tiles(done: int, total: int, bottleneck: str) -> None:
+    """Show no progress."""
+
+
+def say_nothing(line: str) -> None:
+    """Show no choice."""
+
+
 class Stopwatch:
-    """When a run began, and the seconds of one stage after another."""
+    """When a run began, the seconds of one stage after another, and what it waited for."""
 
     def __init__(self) -> None:
         self.started_at = datetime.now(timezone.utc)
-        self.laps: dict[str, float] = {}
+        self.waits = pipeline.Waits()
+        self._laps: dict[str, float] = {}
         self._started = self._last = time.monotonic()
 
     def lap(self, stage: str) -> None:
         """Note that a stage has ended."""
         now = time.monotonic()
-        self.laps[stage] = now - self._last
+        self._laps[stage] = now - self._last
         self._last = now
 
     def total_s(self) -> float:
         """Return the seconds since the run began."""
         return time.monotonic() - self._started
 
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each stage, and those waited within them."""
+        waited = {
+            "waiting for reading": self.waits.reading_s,
+            "waiting for network": self.waits.network_s,
+        }
+        return self._laps | waited
+
+
+class _Count:
+    """Tells how many tiles are done, as the last accumulator."""
+
+    def __init__(self, done: int, total: int, tell: Callable[[int, int], None]) -> None:
+        self._done, self._total, self._tell = done, total, tell
+        tell(done, total)
+
+    def feed(self, tile: Measured | LeftOut) -> None:
+        self._done += 1
+        self._tell(self._done, self._total)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """One run of one slide, which is open, with a model, which is compiled.
+class SlideRun:
+    """One slide that is surveyed, a model that is compiled, and what is kept of each tile.
 
-    `masks` keeps the nucleus masks and `journal` how far the run has come, if they are wanted;
-    `watch` and `waits` are filled as it goes.
+    `checkpoint` holds `density` and `masks`, if there are any.
     """
 
-    slide: Slide
+    surveyed: Survey
     engine: Engine
-    settings: Settings
-    hot_spots: int
-    hot_spot_mm2: float
-    masks: MaskStore | None = None
-    journal: Checkpoint | None = None
-    watch: Stopwatch = field(default_factory=Stopwatch)
-    waits: pipeline.Waits = field(default_factory=pipeline.Waits)
+    density: DensityMap
+    masks: MaskStore | None
+    checkpoint: Checkpoint | None
+    watch: Stopwatch
 
-    def result(self, progress: pipeline.Progress, *, counts_nuclei: bool) -> writers.Result:
-        """Measure the slide, find its hot spots and, if asked and kept, count its nuclei.
+    def measure(self, tell: Callable[[int, int], None]) -> tuple[str, ...]:
+        """Measure the tiles that no checkpoint knows, and return what is doubtful.
+
+        `tell` is called with tiles done and in all, before the first tile and after each.
 
         Raises
         ------
         GlioError
-            Something the user can act on.
+            Something the user can act on; what was measured is in the checkpoint.
         """
-        measured = pipeline.measure(
-            self.slide,
-            self.engine.card,
-            self.engine.predict,
-            self.settings,
-            progress,
-            keep=None if self.masks is None else self.masks.add,
-            journal=self.journal,
-            waits=self.waits,
-        )
+        surveyed, density = self.surveyed, self.density
+        todo = density.missing(surveyed.chosen)
+        total = len(surveyed.chosen)
+        count = _Count(total - len(todo), total, tell)
+        kept = [keeper for keeper in (self.masks, density, self.checkpoint) if keeper is not None]
+        try:
+            stain = pipeline.measure(
+                surveyed, self.engine.predict, todo, [*kept, count], self.watch.waits
+            )
+        except DamagedSlideError:
+            raise
+        except BaseException:
+            if self.checkpoint is not None:
+                self.checkpoint.save()
+            raise
+        warnings = pipeline.doubts(surveyed, density, stain)
         self.watch.lap("measure")
-        if self.journal is not None:
-            self.journal.save(measured.density)  # a disk that is full now costs no tile
-        spots = find_hot_spots(
-            measured.density, measured.scale, area_mm2=self.hot_spot_mm2, count=self.hot_spots
-        )
-        counts = None
-        if self.masks is not None and counts_nuclei:
-            counts = nuclei_per_cell(find_nuclei(self.masks, measured.scale), measured.density)
-        name = plain(self.slide.path.name)  # else no text, in another encoding than the system's
-        card, bounds_l0 = self.engine.card, self.slide.bounds_l0
-        record = self._record(name, measured, spots, counts)
-        return writers.Result(name, measured, card, spots, record, self.masks, counts, bounds_l0)
+        if self.checkpoint is not None:
+            self.checkpoint.save()  # a disk that is full now costs no tile
+        return warnings
 
-    def _record(
-        self,
-        name: str,
-        measured: pipeline.SlideDensity,
-        spots: tuple[HotSpot, ...],
-        counts: NucleusCounts | None,
-    ) -> dict[str, Any]:
-        comparison = None
-        if counts is not None:
-            comparison = compare_counts(counts, measured.density, measured.scale)
-        self.watch.lap("summarise")
-        waited_s = {
-            "waiting for reading": self.waits.reading_s,
-            "waiting for network": self.waits.network_s,
-        }
-        return run_record(
-            slide_name=name,
-            properties=self.slide.properties,
-            measured=measured,
-            card=self.engine.card,
-            compute=self.engine.choices(),
-            settings=self.settings,
-            hot_spots=spots,
-            started_at=self.watch.started_at,
-            resumed_tiles=0 if self.journal is None else self.journal.restored_tiles,
-            seconds=self.watch.laps | waited_s,
-            counts=comparison,
+    def result(
+        self, warnings: tuple[str, ...], hot_spots: tuple[HotSpot, ...], *, counts_nuclei: bool
+    ) -> writers.Result:
+        """Return what the writers need; count the nuclei if asked and if their masks are kept."""
+        surveyed, density = self.surveyed, self.density
+        counts, comparison = None, None
+        if self.masks is not None and counts_nuclei:
+            counts = nuclei_per_cell(find_nuclei(self.masks, surveyed.scale), density)
+            comparison = compare_counts(counts, density, surveyed.scale)
+        result = writers.Result(
+            # else no text, in another encoding than the system's
+            slide_name=plain(surveyed.slide.path.name),
+            density=density,
+            scale=surveyed.scale,
+            tissue=surveyed.tissue,
+            overview=surveyed.overview,
+            card=surveyed.card,
+            hot_spots=hot_spots,
+            warnings=warnings,
+            masks=self.masks,
+            counts=counts,
+            comparison=comparison,
+            bounds_l0=surveyed.slide.bounds_l0,
         )
+        self.watch.lap("summarise")
+        record = run_record(
+            result,
+            properties=surveyed.slide.properties,
+            compute=self.engine.choices(),
+            settings=surveyed.settings,
+            started_at=self.watch.started_at,
+            resumed_tiles=0 if self.checkpoint is None else self.checkpoint.restored_tiles,
+            seconds=self.watch.seconds(),
+        )
+        return replace(result, run=record)
 
 
 def measure(
     path: Path,
     plan: Plan,
     engine_of: Callable[[], Engine],
-    progress: pipeline.Progress,
-    waits: pipeline.Waits | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    tiles_done: Tiles = no_tiles,
+    say: Say = say_nothing,
 ) -> Outcome:
     """Measure a slide with the engine that `engine_of` gives and write the outputs.
-
-    `waits` is updated during the run, and `say` receives one line per automatic choice.
 
     Raises
     ------
@@ -281,36 +316,48 @@ def measure(
     """
     check_sources_stay(plan.outputs, sources_of(path, plan.settings))
     writers.check_outputs(plan.outputs)
-    suffixes = {writers.suffix_of(output) for output in plan.outputs}
-    keeps_masks = bool(suffixes & set(writers.MASK_SUFFIXES))
-    watch, waits = Stopwatch(), waits or pipeline.Waits()
+    watch = Stopwatch()
     with ExitStack() as held:
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
         engine = engine_of()
-        journal = held.enter_context(_checkpoint(plan, slide, engine, keeps_masks))
-        if journal is not None:  # the checkpoint is locked, so leftovers are from a killed process
-            remove_leftovers(*plan.outputs)
-        masks = None
-        if keeps_masks:
-            masks = held.enter_context(_mask_store(slide, engine, plan, journal))
-        _tell(say, plan, slide, engine, journal)
         watch.lap("open")
-        slide_run = Run(
-            slide, engine, plan.settings, plan.hot_spots, plan.hot_spot_mm2, masks, journal,
-            watch=watch, waits=waits,
-        )  # fmt: skip
-        result = slide_run.result(progress, counts_nuclei=writers.NUCLEI in suffixes)
+        slide_run = _slide_run(plan, survey(slide, engine.card, plan.settings), engine, watch, held)
+        _tell(say, plan, slide_run)
+        waits, checkpoint = watch.waits, slide_run.checkpoint
+        warnings = slide_run.measure(lambda done, total: tiles_done(done, total, waits.bottleneck))
+        density, scale = slide_run.density, slide_run.surveyed.scale
+        spots = find_hot_spots(density, scale, area_mm2=plan.hot_spot_mm2, count=plan.hot_spots)
+        result = slide_run.result(warnings, spots, counts_nuclei=plan.counts_nuclei)
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
         writers.write(plan.outputs, result, plan.appearance)
-        if journal is not None:
-            journal.finished = not plan.keeps_checkpoint
-    measured, spots = result.measured, result.hot_spots
+        if checkpoint is not None:
+            checkpoint.finished = not plan.keeps_checkpoint
     summary = (
-        f"mean density {100 * measured.density.mean_density():.1f} % of "
-        f"{tiles(measured.density.measured_tiles())}{_densest(spots)}, "
-        f"{watch.total_s():.1f} s"
+        f"mean density {100 * density.mean_density():.1f} % of "
+        f"{tiles(density.measured_tiles())}{_densest(spots)}, {watch.total_s():.1f} s"
     )
-    return Outcome(summary, measured.warnings, _hint(spots, plan), result.run)
+    return Outcome(summary, warnings, _hint(spots, plan), result.run)
+
+
+def _slide_run(
+    plan: Plan, surveyed: Survey, engine: Engine, watch: Stopwatch, held: ExitStack
+) -> SlideRun:
+    """Return a run with what an earlier one has kept; `held` closes the files."""
+    density, masks = surveyed.empty_map(), None
+    checkpoint = held.enter_context(_checkpoint(plan, surveyed, engine))
+    if checkpoint is not None:  # it is locked, so leftovers are from a killed process
+        remove_leftovers(*plan.outputs)
+    if plan.keeps_masks:
+        masks = held.enter_context(mask_store(surveyed, checkpoint))
+    if checkpoint is not None:
+        checkpoint.restore(density, masks)
+    return SlideRun(surveyed, engine, density, masks, checkpoint, watch)
+
+
+def mask_store(surveyed: Survey, checkpoint: Checkpoint | None = None) -> MaskStore:
+    """Return a store for the masks of a slide, which a later run can resume from a checkpoint."""
+    path = None if checkpoint is None else checkpoint.masks_path
+    return MaskStore(surveyed.grid, surveyed.card.tile_px, surveyed.outlines.nucleus, path)
 
 
 def sources_of(path: Path, settings: Settings) -> list[Path]:
@@ -337,46 +384,34 @@ def check_sources_stay(outputs: list[Path], sources: list[Path]) -> None:
 
 
 def _checkpoint(
-    plan: Plan, slide: Slide, engine: Engine, keeps_masks: bool
+    plan: Plan, surveyed: Survey, engine: Engine
 ) -> AbstractContextManager[Checkpoint | None]:
     """Return the checkpoint of a run; its key covers all that its map and masks depend on."""
     if not plan.checkpoint_s:
         return nullcontext()
     key = identity.key_of(
-        identity.of_slide(slide.path),
+        identity.of_slide(surveyed.slide.path),
         identity.of_map(plan.model, engine.compute, plan.settings),
-        keeps_masks,
+        plan.keeps_masks,
     )
     return checkpoint(plan.outputs[0].parent, key, plan.checkpoint_s)
 
 
-def _mask_store(slide: Slide, engine: Engine, plan: Plan, journal: Checkpoint | None) -> MaskStore:
-    grid = tile_grid(slide, engine.card, plan.settings)
-    if journal is None:
-        return MaskStore(grid, engine.card.tile_px)
-    return journal.mask_store(grid, engine.card.tile_px)
-
-
-def _tell(
-    say: Callable[[str], None],
-    plan: Plan,
-    slide: Slide,
-    engine: Engine,
-    journal: Checkpoint | None,
-) -> None:
+def _tell(say: Say, plan: Plan, slide_run: SlideRun) -> None:
     """Report the automatic choices for this machine and slide."""
-    card, settings = engine.card, plan.settings
-    scale = slide.scale(settings.mpp)
+    card, settings, scale = slide_run.surveyed.card, plan.settings, slide_run.surveyed.scale
+    choices = slide_run.engine.choices()
     say(f"model: {card.name} {card.precision}, {card.tile_px} px at {card.mpp} µm/px")
-    say("network: " + ", ".join(f"{what} {value}" for what, value in engine.choices().items()))
+    say("network: " + ", ".join(f"{what} {value}" for what, value in choices.items()))
     say(
         f"reading: threads {settings.readers}, tiles ahead {settings.tiles_ahead(card.tile_px)}, "
         f"cache {settings.cache_mb:g} MB"
     )
-    width, height = slide.size_l0
+    width, height = slide_run.density.grid.size_l0
     say(f"slide: {width} x {height} px, {scale.x_mpp:g} µm/px from {scale.source}")
     none = "none can be kept" if plan.checkpoint_s else "none"
-    say(f"checkpoint: {none if journal is None else f'every {plan.checkpoint_s:g} s'}")
+    has_checkpoint = slide_run.checkpoint is not None
+    say(f"checkpoint: {f'every {plan.checkpoint_s:g} s' if has_checkpoint else none}")
 
 
 def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:
@@ -400,44 +435,3 @@ def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
         path = Path(folder) / "demo.svs"
         demo.write_demo(path)
         return run(path, plan, quiet, verbose)
-
-
-@contextmanager
-def _shown_progress(
-    console: Console, path: Path, waits: pipeline.Waits
-) -> Generator[pipeline.Progress]:
-    """Yield a function that shows the progress of a slide: a bar, or a line a minute in a log."""
-    bar = Progress(
-        TextColumn("tiles"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    task = bar.add_task("tiles", total=None, pace="")
-    progress = RunProgress({})
-    progress.start(path)
-    minutes = EveryMinute(progress)
-    with ExitStack() as shown:
-
-        def tell(line: str) -> None:
-            console.print(
-                plain(f"{path.name}: {line}"), highlight=False, soft_wrap=True, markup=False
-            )
-
-        def show(done: int, total: int) -> None:
-            is_first = progress.step(done, total)
-            if is_first and done:
-                tell(goes_on(done, total))
-            if not console.is_terminal:
-                line = minutes.line(done, total, waits.bottleneck, is_first=is_first)
-                if line is not None:
-                    tell(line)
-                return
-            if is_first:
-                shown.enter_context(bar)
-            pace = f"{progress.slide_tiles_per_s:.1f} tiles/s, {waits.bottleneck}-bound"
-            bar.update(task, completed=done, total=total, pace="writing" if done == total else pace)
-
-        yield show

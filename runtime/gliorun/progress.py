@@ -254,7 +254,8 @@ class Lines:
                 self._of_slide(line)
             return
         bar = self._open_bar()
-        parts = [f"{done}/{total} tiles", *pace(self._progress, bottleneck)]
+        stage = ["writing"] if done == total else pace(self._progress, bottleneck)
+        parts = [f"{done}/{total} tiles", *stage]
         bar.update(self._task, completed=done, total=total, pace=", ".join(parts))
 
     def _of_slide(self, text: str) -> None:
@@ -282,13 +283,14 @@ class Lines:
             self._bar.start()
         return self._bar
 
-    def _close_bar(self) -> None:
+    def close(self) -> None:
+        """Take the bar away, if there is one."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def ended(self, record: Record, summary: str) -> None:
-        self._close_bar()
+        self.close()
         self._progress.end(record)
         path = Path(record.slide)
         named = "" if record.name == title(path) else f" (as {record.name})"
@@ -339,7 +341,7 @@ class Lines:
             self._line(line, self._err)
 
     def total(self, done: int, failed: int, skipped: int, index: Path) -> None:
-        self._close_bar()
+        self.close()
         progress = self._progress
         doubtful = f" ({progress.with_warnings} with warnings)" if progress.with_warnings else ""
         parts = [f"{done} done{doubtful}, {failed} failed, {skipped} as they were"]

@@ -6,14 +6,16 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gliorun import defaults
 from gliorun.errors import UsageError
 from gliorun.measuring.quality import QualityLimits
+from gliorun.measuring.tile import Outlines
 from gliorun.processors import processors
 from gliorun.reading.files import check_file
 from gliorun.reading.scale import check_mpp
 
 BYTES_A_PIXEL = 9
-"""Memory of a tile in the pipeline: 4 as read, 3 normalised, 1 valid, 1 mask."""
+"""Memory of a tile in the pipeline: 4 as read, 3 normalised, 1 valid, 1 level."""
 LEAST_MEMORY_MB = 16
 
 
@@ -37,15 +39,18 @@ class Settings:
         Image whose pixels above 0 are tissue; replaces the tissue found on the overview.
     memory_mb : float
         Bound on the buffers: half for decoded parts of the file, half for tiles in the pipeline.
+    outlines : Outlines, optional
+        Levels of the outlines of nuclei; by default those of the model's card.
     """
 
     mpp: float | None = None
     cell_px: int | None = None
     threads: int | None = None
-    max_bad_tiles: float = 0.05
+    max_bad_tiles: float = defaults.MAX_BAD_TILES
     quality: QualityLimits | None = field(default_factory=QualityLimits)
     tissue_mask: Path | None = None
-    memory_mb: float = 128
+    memory_mb: float = defaults.MEMORY_MB
+    outlines: Outlines | None = None
 
     def __post_init__(self) -> None:
         check_mpp(self.mpp)

@@ -11,7 +11,7 @@ import typed
 from gliobench import backends
 from gliobench.cli import run
 from gliorun.errors import GlioError
-from gliorun.job import DEFAULT_MODEL
+from gliorun.model.shipped import DEFAULT_MODEL
 
 
 def gliobench(*arguments):

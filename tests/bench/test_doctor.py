@@ -25,7 +25,7 @@ from gliobench.doctor import (
     judge_golden,
 )
 from gliobench.machine import Machine
-from gliorun.job import DEFAULT_MODEL
+from gliorun.model.shipped import DEFAULT_MODEL
 
 
 def machine(*sets):

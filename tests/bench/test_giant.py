@@ -1,14 +1,15 @@
 """Giant slides open in OpenSlide and in tifffile, and their truth is what was drawn."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 
+import runs
 from gliobench.giant import DENSITIES, TILE_PX, GiantSpec, truth_path, write_giant
 from gliorun.errors import GlioError
-from gliorun.pipeline import measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 
@@ -118,8 +119,8 @@ def test_another_seed_draws_other_nuclei(tmp_path, written):
 def test_a_perfect_network_measures_the_truth(written):
     """The pipeline finds the tissue, and its tiles are those of the truth."""
     from gliobench.truth import against_cells, read_cells
-    from gliorun.job import DEFAULT_MODEL
     from gliorun.model.engine import open_model
+    from gliorun.model.shipped import DEFAULT_MODEL
 
     path, giant = written
     card = open_model(DEFAULT_MODEL).card
@@ -129,9 +130,8 @@ def test_a_perfect_network_measures_the_truth(written):
             red = tile.pixels[..., 0].astype(float)
             yield tile, (red < 0.6 * np.median(red)).astype(np.uint8)
 
-    with Slide(path) as slide:
-        measured = measure(slide, card, dark_pixels, Settings())
-    density = measured.density
+    card = replace(card, **runs.OF_MASKS)
+    density = runs.measured_slide(path, card, dark_pixels, Settings()).density
     cells = [
         (density.cell_box(row, column), float(density.density[row, column]))
         for row, column in np.ndindex(density.density.shape)

@@ -6,7 +6,7 @@ import pytest
 from openvino import opset13 as ops
 
 from gliobench.roofline import convolutions, gmac, gmac_of, open_peaks, products
-from gliorun.job import DEFAULT_MODEL
+from gliorun.model.shipped import DEFAULT_MODEL
 
 
 def model_of(build, *shape):

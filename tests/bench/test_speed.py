@@ -15,8 +15,8 @@ from gliobench.ways import (
     open_stages,
 )
 from gliorun.errors import GlioError
-from gliorun.job import DEFAULT_MODEL
 from gliorun.model.engine import open_model
+from gliorun.model.shipped import DEFAULT_MODEL
 from gliorun.reading.tiles import TileGrid
 
 

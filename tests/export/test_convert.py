@@ -28,10 +28,9 @@ from glioexport.reference import mask_predictor
 from glioexport.strip import check_no_dropping
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import agreement
-from gliorun.job import model_path
 from gliorun.model.card import ModelCard, sha256_of
-from gliorun.model.engine import CARD_KEY, open_model
-from gliorun.model.shipped import MODELS
+from gliorun.model.engine import CARD_KEY, EXACT, open_model
+from gliorun.model.shipped import MODELS, model_path
 
 from .foreign import dark_unet, darkness_mask
 from .small import SIDE, Converted, drawn_windows
@@ -181,7 +180,7 @@ def test_float_masks_are_those_of_keras_on_all_but_one_pixel_in_two_thousand(
     assert 0.1 < share < 0.9  # both classes are there to be confused
     predict = {
         "ONNX": onnx_model.onnx_predictor(converted.out / "model.onnx"),
-        "OpenVINO FP32": open_model(converted.out / "fp32.xml").masks,
+        "OpenVINO FP32": open_model(converted.out / "fp32.xml", EXACT).masks,
     }[kind]
     differing = [(f != e).mean() for f, e in zip(predict(windows), expected, strict=True)]
     assert max(differing) <= 1 / 2000
@@ -254,10 +253,12 @@ def test_a_model_damaged_on_purpose_fails_the_gate(converted: Converted, tmp_pat
     ir.write_ir(model, card, tmp_path / "fp32.xml")
     windows = drawn_windows(seed=11)
     expected = list(mask_predictor(load_model(converted.source))(windows))
-    agreed_parity = parity.parity_of(open_model(tmp_path / "fp32.xml").masks(windows), expected)
+    agreed_parity = parity.parity_of(
+        open_model(tmp_path / "fp32.xml", EXACT).masks(windows), expected
+    )
     with pytest.raises(GlioError, match=r"FP32: mean density difference to Keras is \d"):
         parity.check({"FP32": agreed_parity}, Tolerance())
-    whole = parity.parity_of(open_model(converted.out / "fp32.xml").masks(windows), expected)
+    whole = parity.parity_of(open_model(converted.out / "fp32.xml", EXACT).masks(windows), expected)
     parity.check({"FP32": whole}, Tolerance())
 
 
@@ -364,7 +365,7 @@ def test_a_saved_model_of_another_pixel_range_is_converted_and_named(tmp_path: P
         "kind": "SavedModel", "output": "sigmoid", "pixel_range": "-1..1"
     }  # fmt: skip
     windows = drawn_windows(side=48)
-    values = np.array(list(open_model(tmp_path / "out" / "fp32.xml").masks(windows)))
+    values = np.array(list(open_model(tmp_path / "out" / "fp32.xml", EXACT).masks(windows)))
     assert np.mean(values != [darkness_mask(window) for window in windows]) < 1e-3
 
 
@@ -567,7 +568,7 @@ def test_a_shipped_ir_agrees_with_keras_on_synthetic_windows(name: str) -> None:
     expected = list(mask_predictor(load_model(weights_of(name)), batch=1)(windows))
     assert np.mean(expected) > 0.02
     agreed = agreement(
-        zip(open_model(model_path(Path(name))).masks(windows), expected, strict=True)
+        zip(open_model(model_path(Path(name)), EXACT).masks(windows), expected, strict=True)
     )
     assert agreed.dice_pooled > 0.97
     assert agreed.density_error_points <= 0.5
@@ -576,7 +577,7 @@ def test_a_shipped_ir_agrees_with_keras_on_synthetic_windows(name: str) -> None:
 @release
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_ir_agrees_with_keras_on_real_tiles(name: str, shared_data: Path) -> None:
-    engine = open_model(model_path(Path(name)))
+    engine = open_model(model_path(Path(name)), EXACT)
     windows = load_check_tiles(shared_data, engine.card).comparison[::3][:10]
     expected = list(mask_predictor(load_model(weights_of(name)), batch=1)(windows))
     agreed = agreement(zip(engine.masks(windows), expected, strict=True))

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glioexport.reference import SHIPPED, card_beside, card_path, mask_predictor, masks_of
+from glioexport.reference import card_beside, card_path, mask_predictor, masks_of
+from glioexport.shipped import WEIGHTS
 from gliorun.errors import GlioError
 from gliorun.model import shipped
 from gliorun.model.card import ModelCard, sha256_of
@@ -64,9 +65,9 @@ def test_a_damaged_card_is_named(tmp_path: Path) -> None:
 def test_a_shipped_model_may_be_used_for_no_more_than_its_tiles(name: str) -> None:
     """MoNuSeg and MoNuSAC are CC BY-NC-SA: the weights say so wherever they go."""
     use = "Research and non-commercial use only; not a medical device."
-    beside = card_beside(SHIPPED.with_name(f"{name}.keras"))
+    beside = card_beside(WEIGHTS / f"{name}.keras")
     inside = open_model(shipped.models()[name]).card
     assert beside is not None
     assert beside.intended_use == inside.intended_use == use
     assert beside.training == inside.training
-    assert inside.source_sha256 == sha256_of(SHIPPED.with_name(f"{name}.keras"))
+    assert inside.source_sha256 == sha256_of(WEIGHTS / f"{name}.keras")

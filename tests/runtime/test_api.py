@@ -211,7 +211,7 @@ def test_a_model_is_opened_by_the_name_that_ships_or_by_its_file(model):
 
 def test_what_is_not_said_is_what_the_command_takes():
     options = {option.name: option.default for option in typer.main.get_command(cli.app).params}
-    compute, plan = gliorun.Compute(), job.Plan([], shipped.MODEL, gliorun.Settings())
+    compute, plan = gliorun.Compute(), job.Plan([], shipped.DEFAULT_MODEL, gliorun.Settings())
     here = {
         **{name: getattr(plan.settings, name) for name in ("mpp", "cell_px", "threads")},
         **{name: getattr(plan.settings, name) for name in ("max_bad_tiles", "tissue_mask")},

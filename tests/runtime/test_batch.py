@@ -410,9 +410,6 @@ def test_a_bug_is_the_failure_of_one_slide_and_leaves_its_traceback(tmp_path):
         slide,
         replace(broken, outputs=[tmp_path / "a.png"]),
         lambda: loop.job.open_engine(batches.plan()),
-        nothing,
-        loop.Waits(),
-        nothing,
     )
     assert isinstance(outcome, Failure)
     assert "; this is a bug, and its traceback is in records" in outcome.reason

@@ -8,7 +8,8 @@ import pytest
 
 from gliorun.errors import GlioError
 from gliorun.measuring.colour import StainStatistic
-from gliorun.model.card import FORMAT, ModelCard
+from gliorun.measuring.tile import Outlines
+from gliorun.model.card import EVEN_LEVEL, FORMAT, ModelCard
 
 CARD = ModelCard(
     name="nucleus",
@@ -84,3 +85,19 @@ def test_a_card_of_the_first_round_says_to_convert_again():
     text = json.dumps({**json.loads(CARD.to_json()), "format": 2})
     with pytest.raises(GlioError, match="convert the model again"):
         ModelCard.from_json(text)
+
+
+def test_the_levels_of_the_band_go_around_that_of_the_nuclei():
+    card = ModelCard.from_json(altered(inner_level=150, outer_level=110))
+    assert card.outlines == Outlines(150, EVEN_LEVEL, 110)
+    for levels in ({"inner_level": 120}, {"outer_level": 130}, {"outer_level": 0}):
+        text = altered(**{"inner_level": 150, "outer_level": 110, **levels})
+        with pytest.raises(GlioError, match="none above the one before it"):
+            ModelCard.from_json(text)
+
+
+def test_a_card_without_a_band_is_read_but_says_to_convert_again_where_it_is_needed():
+    """A network's own levels tell how far apart outlines lie; no others can stand for them."""
+    for card in (CARD, ModelCard.from_json(altered(inner_level=150))):
+        with pytest.raises(GlioError, match=r"'nucleus'.* convert the model again"):
+            _ = card.outlines

@@ -13,11 +13,14 @@ import pytest
 
 from gliorun.errors import DamagedSlideError, GlioError
 from gliorun.measuring.checkpoint import FOLDER, STALE_S, checkpoint
-from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import LeftOut, Measured, Status
 from gliorun.reading.tiles import TileGrid
 
 GRID = TileGrid((400, 300), (100.0, 100.0))
 ONES = np.ones((100, 100), np.uint8)
+BLURRED = LeftOut(GRID.tile(0, 1), Status.BLURRED)
 
 
 def half_measured(masks=None) -> DensityMap:
@@ -26,20 +29,26 @@ def half_measured(masks=None) -> DensityMap:
     random = np.random.default_rng(0)
     for column in range(4):
         mask = random.integers(0, 2, (100, 100), np.uint8)
-        density.add(GRID.tile(column, 0), mask, ONES)
+        density.feed(Measured(GRID.tile(column, 0), mask, ONES))
         if masks is not None:
-            masks.add(GRID.tile(column, 0), mask, ONES)
-    density.leave_out(GRID.tile(0, 1), Status.BLURRED)
-    density.leave_out(GRID.tile(1, 1), Status.UNREADABLE)
+            masks.feed(Measured(GRID.tile(column, 0), mask, ONES))
+    density.feed(BLURRED)
+    density.feed(LeftOut(GRID.tile(1, 1), Status.UNREADABLE))
     return density
+
+
+def save(kept, density: DensityMap, masks=None) -> None:
+    """Save a map and its masks as those of a run that has restored none."""
+    kept.hold(density, masks)
+    kept.save()
 
 
 def restored(folder, key: str, *, with_masks: bool = False):
     """Return an empty map that a checkpoint was asked to fill, and its masks."""
     density = DensityMap(GRID, 100, 50)
     with checkpoint(folder, key, 10) as kept:
-        masks = kept.mask_store(GRID, 100) if with_masks else None
-        kept.restore(density)
+        masks = MaskStore(GRID, 100, path=kept.masks_path) if with_masks else None
+        kept.restore(density, masks)
         masks_read = [] if masks is None else [masks.mask(0, column) for column in range(4)]
         if masks is not None:
             masks.__exit__()
@@ -50,16 +59,16 @@ def restored(folder, key: str, *, with_masks: bool = False):
 @pytest.mark.parametrize("with_masks", [False, True])
 def test_a_map_comes_back_as_it_was_and_what_could_not_be_read_is_tried_again(tmp_path, with_masks):
     with checkpoint(tmp_path, "key", 10) as kept:
-        masks = kept.mask_store(GRID, 100) if with_masks else None
+        masks = MaskStore(GRID, 100, path=kept.masks_path) if with_masks else None
         wanted = half_measured(masks)
-        kept.save(wanted)
+        save(kept, wanted, masks)
         if masks is not None:
             wanted_masks = [masks.mask(0, column) for column in range(4)]
-            masks.add(GRID.tile(0, 2), ONES, ONES)  # after the saving: cut off again
+            masks.feed(Measured(GRID.tile(0, 2), ONES, ONES))  # after the saving: cut off again
             masks.__exit__()
     density, masks_read = restored(tmp_path, "key", with_masks=with_masks)
     wanted.status[1, 1] = Status.NO_TISSUE
-    for name in ("nucleus_px", "valid_px", "status"):
+    for name in ("outlined_px", "valid_px", "status"):
         np.testing.assert_array_equal(getattr(density, name), getattr(wanted, name))
     if with_masks:
         np.testing.assert_array_equal(masks_read, wanted_masks)
@@ -67,7 +76,7 @@ def test_a_map_comes_back_as_it_was_and_what_could_not_be_read_is_tried_again(tm
 
 def test_another_key_finds_nothing(tmp_path):
     with checkpoint(tmp_path, "key", 10) as kept:
-        kept.save(half_measured())
+        save(kept, half_measured())
     density, _ = restored(tmp_path, "other")
     assert density.known_tiles() == 0
 
@@ -75,7 +84,7 @@ def test_another_key_finds_nothing(tmp_path):
 @pytest.mark.parametrize("length", [0, 10, 400])
 def test_an_archive_cut_short_counts_as_none(tmp_path, length):
     with checkpoint(tmp_path, "key", 10) as kept:
-        kept.save(half_measured())
+        save(kept, half_measured())
     archive = tmp_path / FOLDER / "key.npz"
     archive.write_bytes(archive.read_bytes()[:length])
     density, _ = restored(tmp_path, "key")
@@ -83,8 +92,11 @@ def test_an_archive_cut_short_counts_as_none(tmp_path, length):
 
 
 def test_masks_cut_short_count_as_none(tmp_path):
-    with checkpoint(tmp_path, "key", 10) as kept, kept.mask_store(GRID, 100) as masks:
-        kept.save(half_measured(masks))
+    with (
+        checkpoint(tmp_path, "key", 10) as kept,
+        MaskStore(GRID, 100, path=kept.masks_path) as masks,
+    ):
+        save(kept, half_measured(masks), masks)
     (tmp_path / FOLDER / "key.masks").write_bytes(b"")
     density, _ = restored(tmp_path, "key", with_masks=True)
     assert density.known_tiles() == 0
@@ -92,7 +104,7 @@ def test_masks_cut_short_count_as_none(tmp_path):
 
 def test_a_map_of_another_grid_counts_as_none(tmp_path):
     with checkpoint(tmp_path, "key", 10) as kept:
-        kept.save(DensityMap(GRID, 100, 25))
+        save(kept, DensityMap(GRID, 100, 25))
     density, _ = restored(tmp_path, "key")
     assert density.known_tiles() == 0
 
@@ -100,17 +112,22 @@ def test_a_map_of_another_grid_counts_as_none(tmp_path):
 def test_it_is_saved_when_it_is_due_and_not_before(tmp_path):
     archive = tmp_path / FOLDER / "key.npz"
     with checkpoint(tmp_path, "key", 1000) as kept:
-        kept.note(half_measured())
+        kept.hold(half_measured())
+        kept.feed(BLURRED)
         assert not archive.exists()
     with checkpoint(tmp_path, "key", 0.001) as kept:
         time.sleep(0.002)
-        kept.note(half_measured())
+        kept.hold(half_measured())
+        kept.feed(BLURRED)
         assert archive.exists()
 
 
 def test_a_run_at_its_end_leaves_nothing(tmp_path):
-    with checkpoint(tmp_path, "key", 10) as kept, kept.mask_store(GRID, 100) as masks:
-        kept.save(half_measured(masks))
+    with (
+        checkpoint(tmp_path, "key", 10) as kept,
+        MaskStore(GRID, 100, path=kept.masks_path) as masks,
+    ):
+        save(kept, half_measured(masks), masks)
         kept.finished = True
     assert list(tmp_path.iterdir()) == []
 
@@ -122,7 +139,7 @@ def test_what_cannot_be_removed_spoils_no_run(tmp_path):
 
 
 def spoil(kept, error: GlioError) -> None:
-    kept.save(half_measured())
+    save(kept, half_measured())
     raise error
 
 
@@ -140,7 +157,7 @@ def test_any_other_error_leaves_what_was_saved(tmp_path):
 
 def test_of_two_runs_at_once_one_keeps_nothing(tmp_path):
     with checkpoint(tmp_path, "key", 10) as kept:
-        kept.save(half_measured())
+        save(kept, half_measured())
         with checkpoint(tmp_path, "key", 10) as other:
             assert other is None
     assert (tmp_path / FOLDER / "key.npz").exists()
@@ -172,9 +189,9 @@ from test_checkpoint import *
 folder = Path({str(tmp_path)!r})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with checkpoint(folder, "key", 10) as kept:
-    kept.save(half_measured())
+    save(kept, half_measured())
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-    kept.save(DensityMap(GRID, 100, 50))
+    save(kept, DensityMap(GRID, 100, 50))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     density, _ = restored(tmp_path, "key")

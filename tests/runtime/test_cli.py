@@ -19,8 +19,8 @@ import slides
 import typed
 from gliorun import cli, demo
 from gliorun.errors import GlioError
-from gliorun.job import DEFAULT_MODEL, REFERENCE_MODEL, model_path
 from gliorun.model.card import sha256_of
+from gliorun.model.shipped import DEFAULT_MODEL, REFERENCE_MODEL, model_path
 
 DEMO_ERROR = 0.02
 """Bound on the mean absolute error of a cell's density; 0.013 was measured, all of it too high."""

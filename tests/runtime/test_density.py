@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gliorun.errors import GlioError
-from gliorun.measuring.density import CLASS_EDGES, NO_CLASS, DensityMap, Status, classify
+from gliorun.measuring.density import CLASS_EDGES, NO_CLASS, DensityMap, classify
+from gliorun.measuring.tile import LeftOut, Measured, Outlines, Status
 from gliorun.reading.tiles import TileGrid
 
 TILE = 480
@@ -23,7 +24,7 @@ def random_masks(tiles: int) -> np.ndarray:
 def filled(cell_px: int, masks: np.ndarray) -> DensityMap:
     density = DensityMap(grid(), TILE, cell_px)
     for spec, mask in zip(density.grid, masks, strict=True):
-        density.add(spec, mask, np.ones((TILE, TILE), np.uint8))
+        density.feed(Measured(spec, mask, np.ones((TILE, TILE), np.uint8)))
     return density
 
 
@@ -70,7 +71,7 @@ def test_an_edge_tile_is_divided_by_the_pixels_inside_the_slide():
     mask = np.zeros((TILE, TILE), np.uint8)
     mask[:, :30] = 1
     mask[:, 200:] = 1  # the network saw nuclei outside the slide
-    density.add(density.grid.tile(0, 0), mask, valid)
+    density.feed(Measured(density.grid.tile(0, 0), mask, valid))
     assert density.density[0, 0] == 0.25
     assert density.mean_density() == 0.25
     assert density.valid_share[0, 0] == 0.25
@@ -80,17 +81,50 @@ def test_a_sliver_inside_the_slide_has_no_value():
     density = DensityMap(grid(), TILE, TILE)
     valid = np.zeros((TILE, TILE), np.uint8)
     valid[:, :47] = 1  # 9.8 %
-    density.add(density.grid.tile(0, 0), np.ones((TILE, TILE), np.uint8), valid)
+    density.feed(Measured(density.grid.tile(0, 0), np.ones((TILE, TILE), np.uint8), valid))
     assert np.isnan(density.density).all()
     assert np.isnan(density.mean_density())
 
 
+def test_levels_are_counted_within_each_outline():
+    outlines = Outlines(inner=200, nucleus=128, outer=60)
+    density = DensityMap(grid(1, 1), TILE, 240, outlines)
+    levels = np.random.default_rng(3).integers(0, 256, (TILE, TILE), dtype=np.uint8)
+    levels[:240] = np.random.default_rng(4).choice([59, 60, 127, 128, 199, 200], (240, TILE))
+    valid = np.ones((TILE, TILE), np.uint8)
+    valid[:, 400:] = 0
+    density.feed(Measured(density.grid.tile(0, 0), levels, valid))
+    for level, map_of in (
+        (200, density.density_low),
+        (128, density.density),
+        (60, density.density_high),
+    ):
+        inside = (levels >= level) & (valid != 0)
+        wanted = inside.reshape(2, 240, 2, 240).sum(axis=(1, 3)) / density.valid_px
+        np.testing.assert_array_equal(map_of, wanted)
+    low, high = density.mean_band()
+    assert low == pytest.approx((levels[:, :400] >= 200).mean())
+    assert high == pytest.approx((levels[:, :400] >= 60).mean())
+    assert low < density.mean_density() < high
+    assert density.merged(2).mean_band() == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("levels", [(10, 20, 5), (20, 10, 15), (20, 10, 0), (256, 10, 1)])
+def test_outlines_that_cannot_be_are_refused(levels):
+    with pytest.raises(GlioError, match="each must lie from 1 to 255"):
+        Outlines(*levels)
+
+
 def test_what_was_not_measured_has_no_value_and_is_not_zero():
     density = DensityMap(grid(), TILE, 240)
-    density.add(
-        density.grid.tile(1, 2), np.zeros((TILE, TILE), np.uint8), np.ones((TILE, TILE), np.uint8)
+    density.feed(
+        Measured(
+            density.grid.tile(1, 2),
+            np.zeros((TILE, TILE), np.uint8),
+            np.ones((TILE, TILE), np.uint8),
+        )
     )
-    density.leave_out(density.grid.tile(0, 1), Status.UNREADABLE)
+    density.feed(LeftOut(density.grid.tile(0, 1), Status.UNREADABLE))
     assert (density.density[4:, 2:] == 0).all()
     assert np.isnan(density.density).sum() == 6 * 4 - 4
     assert density.measured_tiles() == 1
@@ -104,8 +138,8 @@ def test_a_tile_that_is_left_out_says_why_and_does_not_count(status):
     density = DensityMap(grid(), TILE, 240)
     masks = random_masks(2)
     valid = np.ones((TILE, TILE), np.uint8)
-    density.add(density.grid.tile(0, 0), masks[0], valid)
-    density.leave_out(density.grid.tile(1, 0), status)
+    density.feed(Measured(density.grid.tile(0, 0), masks[0], valid))
+    density.feed(LeftOut(density.grid.tile(1, 0), status))
     assert density.mean_density() == masks[0].mean()
     assert density.measured_tiles() == 1
     assert (density.cell_status[:2, 2:] == status).all()
@@ -117,8 +151,8 @@ def test_the_mean_and_the_classes_leave_out_the_glass_of_a_cell():
     density = DensityMap(grid(), TILE, TILE)
     mask, valid = np.zeros((TILE, TILE), np.uint8), np.ones((TILE, TILE), np.uint8)
     mask[:, :48] = 1
-    density.add(density.grid.tile(0, 0), mask, valid)  # 10 %, all of it tissue
-    density.add(density.grid.tile(1, 0), mask, valid)  # 10 %, a quarter of it tissue
+    density.feed(Measured(density.grid.tile(0, 0), mask, valid))  # 10 %, all of it tissue
+    density.feed(Measured(density.grid.tile(1, 0), mask, valid))  # 10 %, a quarter of it tissue
     density.tissue_share[0, 1] = 0.25
     np.testing.assert_array_equal(density.density[0, :2], [0.1, 0.1])
     assert density.mean_density() == pytest.approx(0.2 / 1.25)
@@ -136,7 +170,7 @@ def test_merged_cells_hold_the_sums_of_theirs():
     fine = filled(120, random_masks(6))
     fine.tissue[:4, :4] = False
     fine.tissue_share = np.random.default_rng(1).uniform(0.2, 1, fine.valid_px.shape)
-    fine.leave_out(fine.grid.tile(1, 1), Status.FOLD)
+    fine.feed(LeftOut(fine.grid.tile(1, 1), Status.FOLD))
     coarse = fine.merged(4)
     assert coarse.cell_px == 480
     assert coarse.nucleus_px.sum() == fine.nucleus_px.sum()
@@ -150,8 +184,10 @@ def test_class_shares_weigh_by_valid_area():
     density = DensityMap(grid(), TILE, TILE)
     full, half = np.ones((TILE, TILE), np.uint8), np.zeros((TILE, TILE), np.uint8)
     half[:240] = 1
-    density.add(density.grid.tile(0, 0), np.zeros((TILE, TILE), np.uint8), full)  # class 0
-    density.add(density.grid.tile(1, 0), full, half)  # class 5, half inside
+    density.feed(
+        Measured(density.grid.tile(0, 0), np.zeros((TILE, TILE), np.uint8), full)
+    )  # class 0
+    density.feed(Measured(density.grid.tile(1, 0), full, half))  # class 5, half inside
     np.testing.assert_allclose(density.class_shares(), [2 / 3, 0, 0, 0, 0, 1 / 3])
 
 

@@ -17,8 +17,8 @@ from gliorun import writers
 from gliorun.errors import GlioError
 from gliorun.findings.nuclei import find_nuclei
 from gliorun.findings.outline import simple_outlines_l0
-from gliorun.measuring.density import Status
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import LeftOut, Status
 from gliorun.reading.dicomheader import dicom_header
 from gliorun.reading.scale import Scale
 from gliorun.reading.slide import Slide
@@ -73,14 +73,13 @@ def folder(tmp_path_factory) -> Path:
 def run_of(path: Path, *, keep_patient: bool) -> Result:
     """Measure a slide, leave its first tile out and take its header over."""
     result = runs.dark_run(path, Settings(cell_px=240, threads=1))
-    density = result.measured.density
+    density = result.density
     density.nucleus_px[:2, :2] = density.valid_px[:2, :2] = 0
-    density.leave_out(density.grid.tile(0, 0), Status.FOLD)
-    measured = dataclasses.replace(result.measured, warnings=("ünclear",))
+    density.feed(LeftOut(density.grid.tile(0, 0), Status.FOLD))
     with Slide(path) as slide:
         header = dicom_header(slide.properties, keep_patient=keep_patient)
     return dataclasses.replace(
-        result, measured=measured, run={"started_at": "2026-11-30T12:00:01Z"}, dicom=header
+        result, warnings=("ünclear",), run={"started_at": "2026-11-30T12:00:01Z"}, dicom=header
     )
 
 
@@ -124,7 +123,7 @@ def test_the_validator_finds_no_error(run, tmp_path, request):
 
 def test_pixels_are_the_density_in_percent_and_nan_without_a_value(unnamed, tmp_path):
     image = pydicom.dcmread(write(unnamed, tmp_path)[0])
-    percent = (100 * unnamed.measured.density.density).astype(np.float32)
+    percent = (100 * unnamed.density.density).astype(np.float32)
     np.testing.assert_array_equal(image.pixel_array, percent)
     assert np.isnan(image.pixel_array[:2, :2]).all()
     assert np.nanmax(image.pixel_array) > 1
@@ -140,7 +139,7 @@ def test_highdicom_reads_the_map_where_it_lies_on_the_slide(kept, folder, tmp_pa
     path, _ = write(kept, tmp_path)
     image = highdicom.imread(path)
     read = image.get_total_pixel_matrix(apply_real_world_transform=True)
-    np.testing.assert_allclose(read, 100 * kept.measured.density.density, rtol=1e-6)
+    np.testing.assert_allclose(read, 100 * kept.density.density, rtol=1e-6)
     slide = pydicom.dcmread(folder / "case 7" / "level0.dcm", stop_before_pixels=True)
     assert image.FrameOfReferenceUID == slide.FrameOfReferenceUID == FRAME_UID
     to_slide, to_map = (
@@ -161,7 +160,7 @@ def test_other_readers_show_the_map(foreign, tmp_path):
     columns, rows = struct.unpack_from("<2h", content, 42)
     (start,) = struct.unpack_from("<f", content, 108)
     shown = np.frombuffer(content[int(start) :], "<f4", rows * columns).reshape(rows, columns)
-    percent = (100 * foreign.measured.density.density).astype(np.float32)
+    percent = (100 * foreign.density.density).astype(np.float32)
     np.testing.assert_array_equal(shown[::-1, ::-1], percent)  # NIfTI counts x and y the other way
     assert struct.unpack_from("<2f", content, 80) == pytest.approx((0.06, 0.06))  # mm
 
@@ -171,7 +170,7 @@ def test_nuclei_lie_on_the_slide_with_their_areas(kept, folder, tmp_path):
     (group,) = highdicom.ann.annread(path).get_annotation_groups()
     outlines_mm = group.get_graphic_data(coordinate_type="3D")
     _, areas_um2, _ = group.get_measurements()
-    nuclei = list(find_nuclei(kept.masks, kept.measured.scale))
+    nuclei = list(find_nuclei(kept.masks, kept.scale))
     assert len(outlines_mm) == len(nuclei) > 50
     np.testing.assert_allclose(areas_um2[:, 0], [n.area_um2 for n in nuclei], rtol=1e-6)
     slide = pydicom.dcmread(folder / "case 7" / "level0.dcm", stop_before_pixels=True)
@@ -184,7 +183,7 @@ def test_nuclei_lie_on_the_slide_with_their_areas(kept, folder, tmp_path):
 
 
 def test_a_slide_without_nuclei_has_an_empty_group(kept, tmp_path):
-    none = MaskStore(kept.measured.density.grid, 480)
+    none = MaskStore(kept.density.grid, 480)
     _, path = write(dataclasses.replace(kept, masks=none), tmp_path)
     (group,) = pydicom.dcmread(path).AnnotationGroupSequence
     assert group.NumberOfAnnotations == 0
@@ -201,8 +200,8 @@ def test_outputs_of_a_slide_share_their_frame_and_another_slide_has_another(
     assert len(same) == 1
     assert first.StudyInstanceUID == later.StudyInstanceUID
     assert first.SOPInstanceUID != later.SOPInstanceUID
-    typed = dataclasses.replace(kept.measured, scale=Scale(0.5, 0.5, "--mpp"))
-    retyped = pydicom.dcmread(write(dataclasses.replace(kept, measured=typed), tmp_path)[0])
+    typed = dataclasses.replace(kept, scale=Scale(0.5, 0.5, "--mpp"))
+    retyped = pydicom.dcmread(write(typed, tmp_path)[0])
     assert retyped.FrameOfReferenceUID not in {*same, FRAME_UID}  # the slide's says another size
 
 

@@ -18,9 +18,11 @@ import openvino as ov
 import pytest
 
 import slides
+from gliorun import job
 from gliorun.errors import GlioError, StalledError
-from gliorun.job import DEFAULT_MODEL
 from gliorun.model.engine import CARD_KEY, Compute, Engine, open_model
+from gliorun.model.shipped import DEFAULT_MODEL
+from gliorun.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def test_the_model_that_ships_is_small_and_knows_itself(engine):
 
 
 def test_masks_are_zeros_and_ones_and_rise_with_the_density(engine, tiles):
-    masks = [mask for _, mask in engine.predict(tiles)]
+    masks = list(engine.masks(tile.pixels for tile in tiles))
     assert {(mask.shape, mask.dtype.name) for mask in masks} == {((480, 480), "uint8")}
     assert set(np.unique(masks)) == {0, 1}
     assert masks[0].mean() < masks[3].mean() < masks[6].mean()
@@ -72,18 +74,19 @@ def test_masks_are_zeros_and_ones_and_rise_with_the_density(engine, tiles):
 def test_from_a_higher_level_on_less_is_nucleus_and_nothing_else(engine, tiles):
     masks = {}
     for level in (1, 96, 128, 160, 255):
-        card = replace(engine.card, nucleus_level=level)
+        card = replace(engine.card, nucleus_level=level, inner_level=None, outer_level=None)
         asked = Engine(engine._compiled, card, 2, engine.compute)
-        masks[level] = np.stack([mask for _, mask in asked.predict(tiles)])
+        masks[level] = np.stack(list(asked.masks(tile.pixels for tile in tiles)))
     areas = [mask.sum() for mask in masks.values()]
     assert areas == sorted(areas, reverse=True)
     assert areas[1] > areas[2] > areas[3]
     assert not (masks[160] & ~masks[128] & 1).any()
-    own = np.stack([mask for _, mask in engine.predict(tiles)])
-    np.testing.assert_array_equal(own, masks[engine.card.nucleus_level])
+    levels = np.stack([levels for _, levels in engine.predict(tiles)])
+    for level, of_level in masks.items():
+        np.testing.assert_array_equal(levels >= level, of_level == 1)
 
 
-def test_tiles_come_back_in_order_each_with_its_own_mask(engine, tiles):
+def test_tiles_come_back_in_order_each_with_its_own_levels(engine, tiles):
     together = list(engine.predict(tiles))
     assert [tile.number for tile, _ in together] == [1, 2, 3, 4, 5, 6, 7]
     for tile, mask in together[::3]:
@@ -368,3 +371,12 @@ def test_a_card_that_promises_another_tile_than_the_model_takes_is_refused(copie
     copied.write_text(promised, encoding="utf-8")
     with pytest.raises(GlioError, match=r"model\.xml: its input or output is not uint8"):
         open_model(copied)
+
+
+def test_a_card_without_the_levels_of_a_band_is_refused_before_a_slide_is_opened(copied):
+    text = copied.read_text(encoding="utf-8")
+    bare = re.sub(r"&quot;inner_level&quot;:\d+,&quot;outer_level&quot;:\d+,", "", text)
+    assert bare != text
+    copied.write_text(bare, encoding="utf-8")
+    with pytest.raises(GlioError, match=r"model\.xml: .*convert the model again"):
+        job.open_engine(job.Plan([], copied, Settings()))

@@ -18,7 +18,9 @@ import slides
 from gliorun import demo, job
 from gliorun.errors import GlioError
 from gliorun.findings.nuclei import find_nuclei, nuclei_per_cell
-from gliorun.measuring.density import CLASS_NAMES, MIN_VALID_SHARE, Status, classify
+from gliorun.measuring.density import CLASS_NAMES, MIN_VALID_SHARE, classify
+from gliorun.measuring.tile import LeftOut, Status
+from gliorun.model import shipped
 from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
@@ -41,9 +43,9 @@ SQUARE = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]
 def result(small_slide):
     """The small slide at 240-px cells, with tile (1, 0) unreadable."""
     dark_result = runs.dark_run(small_slide.path, Settings(cell_px=240, threads=1))
-    density = dark_result.measured.density
+    density = dark_result.density
     density.nucleus_px[:2, 2:4] = density.valid_px[:2, 2:4] = 0
-    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
+    density.feed(LeftOut(density.grid.tile(1, 0), Status.UNREADABLE))
     return dark_result
 
 
@@ -103,7 +105,7 @@ def tiles(result, tmp_path_factory):
 
 
 def test_every_cell_of_the_map_is_a_tile_with_its_density_and_class(result, tiles):
-    density = result.measured.density.density
+    density = result.density.density
     colours = palette.rgb(palette.class_colours(palette.DEFAULT)).tolist()
     seen = np.full(density.shape, np.nan)
     for tile in of_type(tiles, "tile"):
@@ -130,7 +132,7 @@ def test_tiles_cover_the_tissue_once_and_end_at_the_edge_of_the_slide(tiles, res
         assert right <= 1800
         assert bottom <= 1300
         covered[top:bottom, left:right] += 1
-    tissue = result.measured.density.cell_status != Status.NO_TISSUE
+    tissue = result.density.cell_status != Status.NO_TISSUE
     wanted = tissue.repeat(240, axis=0).repeat(240, axis=1)[:1300, :1800]
     assert wanted.mean() > 0.7
     np.testing.assert_array_equal(covered, wanted)
@@ -148,7 +150,7 @@ def test_a_tile_without_a_value_says_why_and_has_no_density(tiles):
 def test_a_cell_mostly_outside_the_slide_says_so(tmp_path):
     demo.write_slide(tmp_path / "a.svs", slides.all_tissue(480 + 40, 480), levels=1)
     result = runs.dark_run(tmp_path / "a.svs", Settings(threads=1))
-    assert result.measured.density.valid_share[0, 1] < MIN_VALID_SHARE
+    assert result.density.valid_share[0, 1] < MIN_VALID_SHARE
     write_tiles(tmp_path / "a.geojson", result)
     (edge,) = [f for f in of_type(objects(tmp_path / "a.geojson"), "tile") if box(f)[0] == 480]
     assert edge["properties"]["name"] == "mostly outside the slide"
@@ -157,7 +159,7 @@ def test_a_cell_mostly_outside_the_slide_says_so(tmp_path):
 
 @pytest.mark.parametrize("status", [s for s in Status if s not in (Status.NO_TISSUE, 1)])
 def test_every_status_without_a_value_is_named(tmp_path, result, status):
-    density = result.measured.density
+    density = result.density
     before = density.status[0, 1]
     density.status[0, 1] = status
     write_tiles(tmp_path / "a.geojson", result)
@@ -256,7 +258,7 @@ def nuclei(result, tmp_path_factory):
 
 
 def test_every_nucleus_is_a_detection_with_its_area_and_centre(result, nuclei):
-    listed_nuclei = list(find_nuclei(result.masks, result.measured.scale))
+    listed_nuclei = list(find_nuclei(result.masks, result.scale))
     assert len(nuclei) == len(listed_nuclei) > 100
     assert of_type(nuclei, "detection") == nuclei
     for feature, nucleus in zip(nuclei, listed_nuclei, strict=True):
@@ -275,7 +277,7 @@ def test_a_nucleus_takes_half_the_bytes_that_its_exact_outline_took(result, nucl
         for outlines in (
             [
                 [ring.astype(int).tolist() for ring in nucleus.outlines_l0()]
-                for nucleus in find_nuclei(result.masks, result.measured.scale)
+                for nucleus in find_nuclei(result.masks, result.scale)
             ],
             [feature["geometry"]["coordinates"] for feature in nuclei],
         )
@@ -303,8 +305,8 @@ def test_hot_spots_alone_are_locked(tiles):
 
 
 def test_cells_say_how_much_tissue_and_how_many_nuclei_they_hold(tmp_path, result):
-    density = result.measured.density
-    nuclei = find_nuclei(result.masks, result.measured.scale)
+    density = result.density
+    nuclei = find_nuclei(result.masks, result.scale)
     counts = nuclei_per_cell(nuclei, density)
     write_tiles(tmp_path / "a.geojson", dataclasses.replace(result, counts=counts))
     for tile in of_type(objects(tmp_path / "a.geojson"), "tile"):
@@ -329,7 +331,7 @@ def test_nuclei_of_a_coarser_slide_lie_on_that_slide(tmp_path):
     assert 650 < boxes[:, 2].max() <= 701
     assert 450 < boxes[:, 3].max() <= 501
     area_px = sum(signed_area(f["geometry"]["coordinates"][0]) for f in nuclei)
-    wanted = result.measured.density.mean_density() * 700 * 500
+    wanted = result.density.mean_density() * 700 * 500
     assert area_px == pytest.approx(wanted, rel=0.06)  # less the specks, plus the holes
 
 
@@ -365,7 +367,9 @@ def test_objects_lie_where_qupath_shows_what_they_are_of(tmp_path, kind):
     """QuPath subtracts the corner of the bounds; a slide scanned whole is the same slide there."""
     path = scanned_in_part(tmp_path, kind)
     outputs = [tmp_path / f"a{suffix}" for suffix in (".geojson", ".nuclei.geojson", ".csv")]
-    plan = job.Plan(outputs, job.DEFAULT_MODEL, Settings(threads=1, cell_px=120), hot_spot_mm2=0.01)
+    plan = job.Plan(
+        outputs, shipped.DEFAULT_MODEL, Settings(threads=1, cell_px=120), hot_spot_mm2=0.01
+    )
     job.run(path, plan, quiet=True)
     tiles, nuclei = map(objects, outputs[:2])
     assert json.loads(outputs[0].read_text())["origin_l0"] == [768, 512]
@@ -411,7 +415,7 @@ def test_a_mask_drawn_on_what_qupath_shows_lies_there(tmp_path):
     mask[:, : 512 // 8] = 1  # the left half of what is shown
     Image.fromarray(mask).save(tmp_path / "mask.png")
     settings = Settings(threads=1, cell_px=120, tissue_mask=tmp_path / "mask.png")
-    measured = runs.dark_run(path, settings).measured
+    measured = runs.dark_run(path, settings)
     rows, columns = (np.flatnonzero(measured.tissue.mask.any(axis=axis)) for axis in (1, 0))
     for px, px_per_l0, edges_l0 in zip(
         (columns, rows), measured.tissue.px_per_l0, ((768, 768 + 512), (512, 1280)), strict=True
@@ -424,8 +428,7 @@ def test_a_mask_drawn_on_what_qupath_shows_lies_there(tmp_path):
 
 
 def test_warnings_stand_in_the_head_of_both_files(tmp_path, result):
-    doubtful = dataclasses.replace(result.measured, warnings=("20 µm is odd",))
-    result = dataclasses.replace(result, measured=doubtful)
+    result = dataclasses.replace(result, warnings=("20 µm is odd",))
     write_tiles(tmp_path / "a", result)
     write_nuclei(tmp_path / "b", result)
     for name in "ab":

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from gliorun.measuring.density import Status
+from gliorun.measuring.tile import Status
 from gliorun.writers.hatching import REASONS, lines, period
 
 

@@ -49,6 +49,15 @@ def test_the_densest_field_comes_first_with_its_place_and_square():
     assert box(third) == (0, 0, 480, 480)
 
 
+def test_a_field_has_the_band_of_its_cells():
+    density = whole_tiles([[0.4, 0.2], [0.1, 0.1]])
+    density.outlined_px[0] = density.nucleus_px * 0.75
+    density.outlined_px[2] = density.nucleus_px * 1.25
+    (spot,) = find_hot_spots(density, SQUARE, area_mm2=2 * TILE_MM2, count=1)
+    assert spot.density_low == pytest.approx(0.75 * spot.density, abs=1e-4)
+    assert spot.density_high == pytest.approx(1.25 * spot.density, abs=1e-4)
+
+
 def test_a_cut_cell_counts_with_the_share_that_is_covered():
     density = whole_tiles([[0.4, 0.1, 0.0], [0.2, 0.0, 0.0], [0.0, 0.0, 0.0]])
     (spot,) = find_hot_spots(density, SQUARE, area_mm2=(1.5 * 0.12) ** 2, count=1)

@@ -22,12 +22,12 @@ from browsers import TOO_DARK, WIDER_THAN_ITS_PLACE
 from gliorun.errors import GlioError
 from gliorun.findings.hotspots import HotSpot, find_hot_spots
 from gliorun.findings.nuclei import NucleusCounts, compare_counts
-from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
 from gliorun.measuring.quality import QualityLimits
+from gliorun.measuring.tile import Status
 from gliorun.measuring.tissue import Tissue
 from gliorun.model import shipped
 from gliorun.model.card import ModelCard, sha256_of
-from gliorun.pipeline import SlideDensity
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers import palette, viewer
@@ -78,8 +78,7 @@ def result_of(density: DensityMap, **changes: object) -> Result:
     width, height = density.grid.size_l0
     overview = np.full((70, 115, 4), (*SLIDE_COLOUR, 255), dtype=np.uint8)
     tissue = Tissue(np.arange(70 * 115).reshape(70, 115) < 70 * 115 / 4, (115 / width, 70 / height))
-    measured = SlideDensity(density, SCALE, tissue, overview, None, ("a <warning>",))
-    spot = HotSpot(1, 500, 100, 400, 100, "C4", 0.31, 0.875)
+    spot = HotSpot(1, 500, 100, 400, 100, "C4", 0.31, 0.27, 0.36, 0.875)
     run = {
         "started_at": "today",
         "model": {"parity": {"dice": 0.98765432, "tiles": None}, "quantised": True},
@@ -87,7 +86,9 @@ def result_of(density: DensityMap, **changes: object) -> Result:
         "warnings": ["one", "two"],
         "numbers": [1, 1.5],
     }
-    return replace(Result("slide.svs", measured, CARD, (spot,), run), **changes)
+    warnings = ("a <warning>",)
+    made = Result("slide.svs", density, SCALE, tissue, overview, CARD, (spot,), warnings, run)
+    return replace(made, **changes)
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def drawn(page: Reader) -> dict[str, np.ndarray]:
 
 
 def test_the_map_holds_the_density_and_the_class_of_every_tile(tmp_path, result):
-    density = result.measured.density
+    density = result.density
     arrays = drawn(read(tmp_path, result))
     has_value = ~np.isnan(density.density)
     assert has_value.sum() == COLUMNS * ROWS - 2
@@ -191,7 +192,7 @@ def test_finer_cells_are_drawn_as_they_are(tmp_path):
 
 def test_the_shares_of_the_classes_stand_beside_their_colours(tmp_path, result):
     page = read(tmp_path, result)
-    shares = result.measured.density.class_shares()
+    shares = result.density.class_shares()
     for name, share in zip(CLASS_NAMES, shares, strict=True):
         assert page.after(name) == f"{100 * share:.1f} %"
     swatches = [attrs["style"] for tag, attrs in page.elements if tag == "i" and "style" in attrs]
@@ -211,7 +212,7 @@ def test_another_palette_colours_swatches_and_map(tmp_path, result):
 
 def test_key_figures_and_quality_are_those_of_the_slide(tmp_path, result):
     page = read(tmp_path, result)
-    density = result.measured.density
+    density = result.density
     assert page.after("mean density") == f"{100 * density.mean_density():.1f} %"
     assert page.after("tiles measured") == "82"
     assert page.after("slide") == "0.287 × 0.175 mm"
@@ -227,11 +228,11 @@ def test_key_figures_and_quality_are_those_of_the_slide(tmp_path, result):
 
 
 def test_counted_nuclei_are_set_beside_their_area(tmp_path, result):
-    density = result.measured.density
+    density = result.density
     per_cell = np.arange(density.valid_px.size).reshape(density.valid_px.shape)
     counts = NucleusCounts(per_cell, crossing=per_cell.sum() // 4)
     comparison = compare_counts(counts, density, SCALE)
-    page = read(tmp_path, replace(result, counts=counts))
+    page = read(tmp_path, replace(result, counts=counts, comparison=comparison))
     assert page.after("nuclei") == f"{per_cell.sum():,}"
     assert page.after("cut by the border of a cell") == "25.0 %"
     other = page.after("tissue that would have another class")
@@ -288,7 +289,7 @@ def test_the_run_record_stands_in_words(tmp_path, result):
 
 
 def test_a_shipped_model_has_the_name_that_users_type(tmp_path, result):
-    weights = sha256_of(shipped.MODEL.with_suffix(".bin"))
+    weights = sha256_of(shipped.DEFAULT_MODEL.with_suffix(".bin"))
     card = replace(CARD, precision="INT8", weights_sha256=weights)
     page = read(tmp_path, replace(result, card=card))
     assert page.after("Model").startswith(f"student (fake), INT8, weights {weights[:12]}.")
@@ -316,11 +317,10 @@ def test_a_slide_of_one_tile_has_a_report(tmp_path):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_text_of_slide_card_and_run_is_shown_as_text(tmp_path, result, name):
     harmless = read(tmp_path, result)
-    measured = replace(result.measured, warnings=(name,))
     hostile = replace(
         result,
         slide_name=name,
-        measured=measured,
+        warnings=(name,),
         card=replace(CARD, intended_use=name),
         run={**result.run, name: name, "nested": {name: [name]}},
     )
@@ -370,7 +370,7 @@ def test_the_largest_slides_stay_under_10_mb(tmp_path, cell_px):
         result = replace(result, counts=NucleusCounts(per_cell, crossing=9))
     result = replace(
         result,
-        measured=replace(result.measured, overview=overview),
+        overview=overview,
         hot_spots=find_hot_spots(density, Scale(0.25, 0.25, "slide")),
     )
     path = tmp_path / "large.html"
@@ -520,7 +520,7 @@ def test_a_report_opens_without_complaint_or_request_and_shows_the_whole_slide(o
 @pytest.mark.release
 def test_the_slider_leads_from_the_slide_to_the_colours_of_the_classes(opened, result):
     view = opened()
-    classes = classify(result.measured.density.density)
+    classes = classify(result.density.density)
     colours = palette.class_colours(palette.DEFAULT)
     view.set_opacity("Home")
     assert view.colour(*DENSE) == pytest.approx(SLIDE_COLOUR, abs=3)
@@ -546,7 +546,7 @@ def test_pointing_at_a_tile_tells_its_density_class_square_and_corner(opened):
 
 @pytest.mark.release
 def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result):
-    per_cell = np.full(result.measured.density.valid_px.shape, 12, np.int64)
+    per_cell = np.full(result.density.valid_px.shape, 12, np.int64)
     view = opened(replace(result, counts=NucleusCounts(per_cell, 0)))
     assert view.tooltip(*DENSE) == "70.0 % class 20–100 % 12 nuclei square C8 x 700, y 100 px"
     assert view.tooltip(*UNREADABLE) == "no value unreadable square E2 x 100, y 200 px"
@@ -554,7 +554,7 @@ def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result
 
 @pytest.mark.release
 def test_clicking_a_hot_spot_shows_it_again_and_again(opened, result):
-    density = result.measured.density
+    density = result.density
     spots = find_hot_spots(density, SCALE, area_mm2=0.001, count=3)
     assert len(spots) == 3
     view = opened(replace(result, hot_spots=spots))
@@ -610,10 +610,13 @@ def test_the_page_is_never_wider_than_the_window(opened, result, size):
 def test_printed_the_map_and_its_key_stand_in_colour_on_the_first_of_two_pages(
     opened, browser, result, tmp_path, paper, looks
 ):
-    counts = NucleusCounts(np.ones(result.measured.density.valid_px.shape, np.int64), 0)
+    counts = NucleusCounts(np.ones(result.density.valid_px.shape, np.int64), 0)
     many = tuple(replace(result.hot_spots[0], rank=rank) for rank in range(1, 6))
-    warned = replace(result.measured, warnings=tuple("a warning that is long" for _ in range(4)))
-    view = opened(replace(result, measured=warned, hot_spots=many, counts=counts))
+    comparison = compare_counts(counts, result.density, result.scale)
+    warnings = tuple("a warning that is long" for _ in range(4))
+    view = opened(
+        replace(result, warnings=warnings, hot_spots=many, counts=counts, comparison=comparison)
+    )
     view.page.emulate_media(color_scheme=looks)
     view.set_opacity("End")
     view.page.pdf(path=tmp_path / "printed.pdf", format=paper)
@@ -649,9 +652,8 @@ def test_on_a_dark_page_all_text_is_light(opened, result):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_runs_nothing(opened, result, name):
     run = {name: {name: name}}
-    warned = replace(result.measured, warnings=(name,))
     card = replace(CARD, intended_use=name)
-    view = opened(replace(result, slide_name=name, measured=warned, card=card, run=run))
+    view = opened(replace(result, slide_name=name, warnings=(name,), card=card, run=run))
     assert view.page.title() == f"{name} – nucleus density".strip()
     assert view.page.locator("h1").text_content() == name
     assert view.complaints == []

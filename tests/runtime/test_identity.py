@@ -16,6 +16,8 @@ import slides
 from gliorun import identity, job
 from gliorun.errors import GlioError
 from gliorun.measuring.quality import QualityLimits
+from gliorun.measuring.tile import Outlines
+from gliorun.model import shipped
 from gliorun.model.engine import Compute
 from gliorun.reading.files import files_of
 from gliorun.settings import Settings
@@ -84,13 +86,9 @@ def exchange(ours: Path, theirs: Path, stays: Path) -> None:
             shutil.copy2(file, target)
 
 
-def stop(done: int, total: int) -> None:
+def stop(done: int, total: int, bottleneck: str) -> None:
     if done == 4:
         raise KeyboardInterrupt
-
-
-def go_on(done: int, total: int) -> None:
-    return None
 
 
 @pytest.mark.parametrize("write", [mirax, dicom])
@@ -99,14 +97,14 @@ def test_a_slide_whose_companion_files_were_exchanged_is_measured_anew(tmp_path,
     ours, theirs = (tmp_path / name for name in ("ours", "theirs"))
     slide = write(ours, slides.all_tissue(*SIZE_PX, density=0.05))
     other = write(theirs, slides.all_tissue(*SIZE_PX, density=0.3))
-    plan = job.Plan([tmp_path / "a.csv"], job.DEFAULT_MODEL, Settings())
+    plan = job.Plan([tmp_path / "a.csv"], shipped.DEFAULT_MODEL, Settings())
     engine = job.open_engine(plan)
     with pytest.raises(KeyboardInterrupt):
         job.measure(slide, plan, lambda: engine, stop)
     exchange(ours, theirs, stays=files_of(slide)[0])
-    run = job.measure(slide, plan, lambda: engine, go_on).run
+    run = job.measure(slide, plan, lambda: engine).run
     assert run["resumed_tiles"] == 0
-    assert run["density"] == job.measure(other, plan, lambda: engine, go_on).run["density"]
+    assert run["density"] == job.measure(other, plan, lambda: engine).run["density"]
 
 
 def keys(plan: job.Plan) -> tuple[str, identity.Values]:
@@ -115,7 +113,7 @@ def keys(plan: job.Plan) -> tuple[str, identity.Values]:
     return identity.key_of(identity.of_map(plan.model, compute, plan.settings)), job.made_with(plan)
 
 
-PLAN = job.Plan([], job.DEFAULT_MODEL, Settings(), F32)
+PLAN = job.Plan([], shipped.DEFAULT_MODEL, Settings(), F32)
 CHANGES_NOTHING = {"threads": 3, "memory_mb": 64}
 CHANGES = {
     "mpp": 0.5,
@@ -123,6 +121,7 @@ CHANGES = {
     "max_bad_tiles": 0.1,
     "quality": QualityLimits(max_pen=0.5),
     "tissue_mask": "mask.png",
+    "outlines": Outlines(150, 130, 110),
 }
 
 
@@ -155,7 +154,7 @@ def test_what_is_shown_of_a_map_changes_the_record_and_not_the_key(change):
 def test_the_content_of_a_mask_counts_and_not_its_name(tmp_path):
     def of_mask(name: str, level: int) -> identity.Values:
         Image.new("L", (10, 10), level).save(mask := tmp_path / name)
-        return identity.of_map(job.DEFAULT_MODEL, F32, Settings(tissue_mask=mask))
+        return identity.of_map(shipped.DEFAULT_MODEL, F32, Settings(tissue_mask=mask))
 
     assert of_mask("a.png", 255) == of_mask("b.png", 255) != of_mask("a.png", 1)
 
@@ -170,7 +169,7 @@ def test_machines_with_bf16_and_without_do_not_share_a_result_of_a_float_model()
     card = replace(job.open_engine(PLAN).card, precision="FP32")
     auto = Compute(precision="auto")
     devices = [
-        identity.of_map(job.DEFAULT_MODEL, auto.settled(card, able), Settings())["device"]
+        identity.of_map(shipped.DEFAULT_MODEL, auto.settled(card, able), Settings())["device"]
         for able in (["FP32", "BF16"], ["FP32"])
     ]
     assert devices == ["CPU bf16", "CPU f32"]

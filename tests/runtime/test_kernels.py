@@ -35,8 +35,8 @@ def test_count_levels_adds_what_its_twin_counts(way, shape):
     rgba = random_rgba(shape)
     nuclei = np.random.default_rng(2).integers(0, 3, shape, dtype=np.uint8)
     counts = np.full((64, 3, 256), 5, dtype=np.int64)
-    way(kernels.count_levels)(rgba, nuclei, counts)
-    np.testing.assert_array_equal(counts, 5 + naive.count_levels(rgba, nuclei))
+    way(kernels.count_levels)(rgba, nuclei, 2, counts)
+    np.testing.assert_array_equal(counts, 5 + naive.count_levels(rgba, nuclei >= 2))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -54,11 +54,12 @@ def test_normalise_fills_what_its_twin_returns(way, shape):
 @pytest.mark.parametrize("cell_px", [1, 8, 100])
 def test_count_nuclei_counts_what_its_twin_counts(way, shape, cell_px):
     random = np.random.default_rng(2)
-    mask = random.choice([0, 1, 255], shape).astype(np.uint8)
+    levels = random.choice([0, 1, 99, 100, 101, 254, 255], shape).astype(np.uint8)
     valid = random.choice([0, 1, 255], shape).astype(np.uint8)
-    wanted_nucleus, wanted_valid = naive.count_nuclei(mask, valid, cell_px)
+    outlines = (255, 100, 1)
+    wanted_nucleus, wanted_valid = naive.count_nuclei(levels, valid, outlines, cell_px)
     nucleus_px, valid_px = np.full_like(wanted_nucleus, 3), np.full_like(wanted_valid, 4)
-    way(kernels.count_nuclei)(mask, valid, cell_px, nucleus_px, valid_px)
+    way(kernels.count_nuclei)(levels, valid, outlines, cell_px, nucleus_px, valid_px)
     np.testing.assert_array_equal(nucleus_px, wanted_nucleus)
     np.testing.assert_array_equal(valid_px, wanted_valid)
 
@@ -68,5 +69,5 @@ def test_kernels_read_arrays_that_are_not_writable_or_contiguous():
     rgba.flags.writeable = False
     counts = np.zeros((64, 3, 256), dtype=np.int64)
     nuclei = np.zeros(rgba.shape[:2], np.uint8)
-    kernels.count_levels(rgba, nuclei, counts)
+    kernels.count_levels(rgba, nuclei, 1, counts)
     np.testing.assert_array_equal(counts, naive.count_levels(rgba, nuclei))

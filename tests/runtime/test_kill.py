@@ -16,6 +16,7 @@ import pytest
 import batches
 import slides
 from gliorun import demo, job, progress
+from gliorun.model import shipped
 from gliorun.settings import Settings
 
 WORKER = Path(__file__).resolve().parent.parent / "kill_worker.py"
@@ -32,7 +33,7 @@ def large(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(large, tmp_path_factory) -> str:
     table = tmp_path_factory.mktemp("undisturbed") / "density.csv"
-    plan = job.Plan([table], job.DEFAULT_MODEL, Settings(), checkpoint_s=0)
+    plan = job.Plan([table], shipped.DEFAULT_MODEL, Settings(), checkpoint_s=0)
     job.run(large, plan, quiet=True)
     return table.read_text()
 
@@ -95,19 +96,19 @@ def test_another_setting_starts_over(large, tmp_path):
     class StoppedError(Exception):
         pass
 
-    def stop(done, total):
+    def stop(done, total, bottleneck):
         if done > 20:
             raise StoppedError
 
     def plan(**changes):
-        return job.Plan([record], job.DEFAULT_MODEL, Settings(**changes), checkpoint_s=1000)
+        return job.Plan([record], shipped.DEFAULT_MODEL, Settings(**changes), checkpoint_s=1000)
 
     engine = job.open_engine(plan())
     with pytest.raises(StoppedError):
         job.measure(large, plan(), lambda: engine, stop)
     [kept] = tmp_path.glob(".gliorun/*.npz")
     for changed, resumed in ((plan(quality=None), False), (plan(threads=3), True)):
-        job.measure(large, changed, lambda: engine, lambda done, total: None)
+        job.measure(large, changed, lambda: engine)
         assert (json.loads(record.read_text())["resumed_tiles"] > 0) == resumed
         assert kept.exists() != resumed
 
@@ -121,7 +122,7 @@ def test_what_a_killed_run_left_beside_its_outputs_is_removed_by_who_holds_the_r
     left, other = tmp_path / ".a.0123abcd.csv", tmp_path / ".b.0123abcd.csv"
     left.touch()
     other.touch()
-    plan = job.Plan([table], job.DEFAULT_MODEL, Settings(), checkpoint_s=checkpoint_s)
+    plan = job.Plan([table], shipped.DEFAULT_MODEL, Settings(), checkpoint_s=checkpoint_s)
     job.run(slide, plan, quiet=True)
     stays = set() if checkpoint_s else {left}
     assert set(tmp_path.iterdir()) == {slide, table, other, *stays}
@@ -131,9 +132,9 @@ def test_what_a_killed_run_left_beside_its_outputs_is_removed_by_who_holds_the_r
 def stopped_at_four(small_slide, tmp_path) -> list[Path]:
     """Outputs of a run over eleven tiles that was stopped at the fourth."""
     outputs = [tmp_path / "a.csv", tmp_path / "run.json"]
-    plan = job.Plan(outputs, job.DEFAULT_MODEL, Settings())
+    plan = job.Plan(outputs, shipped.DEFAULT_MODEL, Settings())
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: int, total: int, bottleneck: str) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
@@ -161,7 +162,9 @@ def test_a_run_into_a_log_tells_a_line_a_minute(small_slide, stopped_at_four, mo
             return self.now_s
 
     monkeypatch.setattr(progress, "time", Minutes())
-    job.run(small_slide.path, job.Plan(stopped_at_four, job.DEFAULT_MODEL, Settings()), quiet=False)
+    job.run(
+        small_slide.path, job.Plan(stopped_at_four, shipped.DEFAULT_MODEL, Settings()), quiet=False
+    )
     first, *lines, _ = capsys.readouterr().err.splitlines()
     name = small_slide.path.name
     assert first == f"{name}: goes on from tile 4 of 11"
@@ -174,11 +177,11 @@ def test_a_run_into_a_log_tells_a_line_a_minute(small_slide, stopped_at_four, mo
 @pytest.mark.parametrize(("altered", "taken_over"), [(False, True), (True, False)])
 def test_another_graph_of_the_same_weights_starts_over(small_slide, tmp_path, altered, taken_over):
     for suffix in (".xml", ".bin"):
-        shutil.copy(job.DEFAULT_MODEL.with_suffix(suffix), tmp_path / f"model{suffix}")
+        shutil.copy(shipped.DEFAULT_MODEL.with_suffix(suffix), tmp_path / f"model{suffix}")
     model = tmp_path / "model.xml"
     plan = job.Plan([tmp_path / "a.csv"], model, Settings())
 
-    def stop(done: int, total: int) -> None:
+    def stop(done: int, total: int, bottleneck: str) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
@@ -186,7 +189,5 @@ def test_another_graph_of_the_same_weights_starts_over(small_slide, tmp_path, al
         job.measure(small_slide.path, plan, lambda: job.open_engine(plan), stop)
     if altered:
         model.write_text(model.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    outcome = job.measure(
-        small_slide.path, plan, lambda: job.open_engine(plan), lambda done, total: None
-    )
+    outcome = job.measure(small_slide.path, plan, lambda: job.open_engine(plan))
     assert (outcome.run["resumed_tiles"] > 0) is taken_over

@@ -12,6 +12,7 @@ import pytest
 
 from gliorun.errors import GlioError
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import Measured
 from gliorun.reading.tiles import TileGrid
 
 GRID = TileGrid((250, 170), (100.0, 100.0))  # 3 × 2 tiles
@@ -26,7 +27,7 @@ def test_masks_come_back_as_0_and_1_in_any_order():
     with MaskStore(GRID, 100) as store:
         places = [(1, 2), (0, 0), (0, 1)]
         for number, (row, column) in enumerate(places):
-            store.add(GRID.tile(column, row), noise(number), ONES)
+            store.feed(Measured(GRID.tile(column, row), noise(number), ONES))
         for number, (row, column) in reversed(list(enumerate(places))):
             kept_mask = store.mask(row, column)
             assert kept_mask.dtype == np.uint8
@@ -37,13 +38,13 @@ def test_nuclei_outside_the_slide_are_not_kept():
     valid = np.zeros((100, 100), np.uint8)
     valid[:70] = 255
     with MaskStore(GRID, 100) as store:
-        store.add(GRID.tile(0, 1), ONES, valid)
+        store.feed(Measured(GRID.tile(0, 1), ONES, valid))
         np.testing.assert_array_equal(store.mask(1, 0), valid != 0)
 
 
 def test_a_tile_that_was_not_kept_is_empty_and_absent():
     with MaskStore(GRID, 100) as store:
-        store.add(GRID.tile(0, 0), ONES, ONES)
+        store.feed(Measured(GRID.tile(0, 0), ONES, ONES))
         assert (0, 0) in store
         assert (0, 1) not in store
         assert not store.mask(0, 1).any()
@@ -51,16 +52,16 @@ def test_a_tile_that_was_not_kept_is_empty_and_absent():
 
 def test_a_tile_added_again_takes_the_place_of_the_first():
     with MaskStore(GRID, 100) as store:
-        store.add(GRID.tile(0, 0), noise(0), ONES)
-        store.add(GRID.tile(1, 0), noise(1), ONES)
-        store.add(GRID.tile(0, 0), noise(2), ONES)
+        store.feed(Measured(GRID.tile(0, 0), noise(0), ONES))
+        store.feed(Measured(GRID.tile(1, 0), noise(1), ONES))
+        store.feed(Measured(GRID.tile(0, 0), noise(2), ONES))
         np.testing.assert_array_equal(store.mask(0, 0), noise(2) != 0)
         np.testing.assert_array_equal(store.mask(0, 1), noise(1) != 0)
 
 
 def test_rows_hold_every_tile_of_the_grid_from_the_top_left():
     with MaskStore(GRID, 100) as store:
-        store.add(GRID.tile(2, 1), noise(1), ONES)
+        store.feed(Measured(GRID.tile(2, 1), noise(1), ONES))
         rows = list(store.rows())
         assert [row.shape for row in rows] == [(100, 300), (100, 300)]
         np.testing.assert_array_equal(rows[1][:, 200:], noise(1) != 0)
@@ -71,7 +72,7 @@ def test_a_side_that_is_no_multiple_of_8_is_kept_exactly():
     grid = TileGrid((33, 33), (33.0, 33.0))
     mask = noise(0)[:33, :33]
     with MaskStore(grid, 33) as store:
-        store.add(grid.tile(0, 0), mask, np.ones_like(mask))
+        store.feed(Measured(grid.tile(0, 0), mask, np.ones_like(mask)))
         np.testing.assert_array_equal(store.mask(0, 0), mask != 0)
 
 
@@ -82,7 +83,7 @@ def test_memory_stays_bounded_however_many_masks_are_kept():
     tracemalloc.start()
     with MaskStore(grid, 480) as store:
         for spec in grid:  # 400 masks of 230 KB, 29 KB packed
-            store.add(spec, mask, ones)
+            store.feed(Measured(spec, mask, ones))
         _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2_000_000
@@ -91,7 +92,7 @@ def test_memory_stays_bounded_however_many_masks_are_kept():
 def test_the_file_is_gone_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with MaskStore(GRID, 100) as store:
-        store.add(GRID.tile(0, 0), noise(0), ONES)
+        store.feed(Measured(GRID.tile(0, 0), noise(0), ONES))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,6 +111,7 @@ import resource, signal
 import numpy as np
 from gliorun.errors import GlioError
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import Measured
 from gliorun.reading.tiles import TileGrid
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
@@ -118,7 +120,7 @@ mask = np.random.default_rng(0).integers(0, 2, (480, 480), dtype=np.uint8)
 try:
     with MaskStore(grid, 480) as store:
         for spec in grid:
-            store.add(spec, mask, np.ones_like(mask))
+            store.feed(Measured(spec, mask, np.ones_like(mask)))
 except GlioError as error:
     print(error)
 """

@@ -25,6 +25,7 @@ from gliorun.findings.nuclei import (
 from gliorun.measuring import kernels
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import Measured
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 
@@ -45,7 +46,7 @@ def store_of(mask: np.ndarray, tile_l0: tuple[float, float] = (TILE, TILE)) -> M
         tile = padded[spec.row * TILE : (spec.row + 1) * TILE]
         tile = np.ascontiguousarray(tile[:, spec.column * TILE : (spec.column + 1) * TILE])
         if tile.any():
-            store.add(spec, tile, np.ones_like(tile))
+            store.feed(Measured(spec, tile, np.ones_like(tile)))
     return store
 
 
@@ -345,7 +346,9 @@ def map_of(mask: np.ndarray, cell_px: int) -> DensityMap:
         place = np.s_[
             spec.row * TILE : (spec.row + 1) * TILE, spec.column * TILE : (spec.column + 1) * TILE
         ]
-        density.add(spec, np.ascontiguousarray(mask[place]), np.ones((TILE, TILE), np.uint8))
+        density.feed(
+            Measured(spec, np.ascontiguousarray(mask[place]), np.ones((TILE, TILE), np.uint8))
+        )
     return density
 
 

@@ -19,8 +19,9 @@ import runs
 import slides
 from gliorun import demo
 from gliorun.measuring import kernels
-from gliorun.measuring.density import DensityMap, Status, classify
+from gliorun.measuring.density import DensityMap, classify
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import LeftOut, Measured, Status
 from gliorun.reading.tiles import TileGrid
 from gliorun.settings import Settings
 from gliorun.writers.ometiff import write_density, write_mask
@@ -33,9 +34,9 @@ OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 def result(small_slide) -> Result:
     """The small slide, 1800 × 1300 px, at 120-px cells, with tile (1, 0) unreadable."""
     dark_result = runs.dark_run(small_slide.path, Settings(cell_px=120, threads=1))
-    density = dark_result.measured.density
+    density = dark_result.density
     density.nucleus_px[:4, 4:8] = density.valid_px[:4, 4:8] = 0
-    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
+    density.feed(LeftOut(density.grid.tile(1, 0), Status.UNREADABLE))
     return dark_result
 
 
@@ -46,9 +47,7 @@ def with_map(result: Result, shape: tuple[int, int]) -> Result:
     density = DensityMap(grid, 480, 480)
     density.valid_px[:] = random.choice([0, 480**2], shape, p=[0.3, 0.7])
     density.nucleus_px[:] = density.valid_px * random.random(shape) * 0.4
-    return dataclasses.replace(
-        result, measured=dataclasses.replace(result.measured, density=density)
-    )
+    return dataclasses.replace(result, density=density)
 
 
 def with_mask(result: Result, mask: np.ndarray, tile_px: int) -> Result:
@@ -58,7 +57,7 @@ def with_mask(result: Result, mask: np.ndarray, tile_px: int) -> Result:
     padded = np.pad(mask, ((0, tile_px), (0, tile_px)))
     for spec in grid:
         tile = padded[spec.row * tile_px :][:tile_px, spec.column * tile_px :][:, :tile_px]
-        store.add(spec, tile, np.ones_like(tile))
+        store.feed(Measured(spec, tile, np.ones_like(tile)))
     return dataclasses.replace(result, masks=store)
 
 
@@ -88,7 +87,7 @@ def test_mean_blocks_fills_what_its_twin_returns(shape):
 
 def test_the_density_and_its_class_come_back(tmp_path, result):
     write_density(tmp_path / "a.ome.tif", result)
-    density = result.measured.density.density
+    density = result.density.density
     ((values, classes),) = levels_of(tmp_path / "a.ome.tif")
     assert values.dtype == classes.dtype == np.float32
     np.testing.assert_array_equal(values, density.astype(np.float32))
@@ -119,7 +118,7 @@ def test_the_levels_of_a_large_map_sum_the_pixels_below_them(tmp_path, result):
     levels = levels_of(tmp_path / "a.ome.tif")
     shapes = [(2, 301, 1027), (2, 151, 514), (2, 76, 257), (2, 38, 129)]
     assert [level.shape for level in levels] == shapes
-    density = large.measured.density
+    density = large.density
     for number, (level, classes) in enumerate(levels):
         side = 2**number
         padding = [(0, -length % side) for length in density.valid_px.shape]
@@ -135,7 +134,7 @@ def test_the_levels_of_a_large_map_sum_the_pixels_below_them(tmp_path, result):
 
 def test_a_density_on_the_edge_of_a_class_keeps_its_class(tmp_path, result):
     edges = with_map(result, (1, 4))
-    density = edges.measured.density
+    density = edges.density
     density.valid_px[:] = 100_000
     density.nucleus_px[:] = (2_000, 4_000, 8_000, 20_000)  # 0.08 is less than that in float32
     write_density(tmp_path / "a.ome.tif", edges)
@@ -265,6 +264,7 @@ from types import SimpleNamespace
 from gliorun.model.card import ModelCard
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import Measured
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.writers.ometiff import write_mask
@@ -278,11 +278,13 @@ def write(width, height):
     tile = (np.indices((480, 480)).sum(axis=0) % 40 < 8).astype(np.uint8)
     for spec in grid:
         if spec.column % 20 == 0:
-            masks.add(spec, tile, np.ones_like(tile))
+            masks.feed(Measured(spec, tile, np.ones_like(tile)))
     scale = Scale(0.25, 0.25, "slide")
-    measured = SimpleNamespace(density=DensityMap(grid, 480, 480), scale=scale, warnings=())
     card = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
-    result = SimpleNamespace(slide_name="a.svs", measured=measured, card=card, masks=masks)
+    result = SimpleNamespace(
+        slide_name="a.svs", density=DensityMap(grid, 480, 480), scale=scale, warnings=(), card=card,
+        masks=masks,
+    )
     write_mask(sys.argv[1], result)
 
 write(960, 960)

@@ -23,6 +23,7 @@ import slides
 from full_disk import files_up_to
 from gliorun import demo, job, writers
 from gliorun.errors import GlioError
+from gliorun.model import shipped
 from gliorun.settings import Settings
 from gliorun.writers import png, qc
 
@@ -189,7 +190,7 @@ def test_every_output_says_that_the_colour_was_not_matched(tmp_path, capsys):
     pale = np.rint(255 * (slides.all_tissue(960, 960) / 255) ** 0.05).astype(np.uint8)
     demo.write_slide(tmp_path / "pale.svs", pale, levels=1)
     outputs = {suffix: tmp_path / f"a{suffix}" for suffix in writers.WRITERS}
-    plan = job.Plan(list(outputs.values()), job.DEFAULT_MODEL, Settings(threads=1))
+    plan = job.Plan(list(outputs.values()), shipped.DEFAULT_MODEL, Settings(threads=1))
     summary = job.run(tmp_path / "pale.svs", plan, quiet=True)
     assert capsys.readouterr().err == f"warning: pale.svs: {UNMATCHED}\n"
     assert summary.endswith(", 1 warning")
@@ -209,7 +210,7 @@ def test_every_output_says_that_the_colour_was_not_matched(tmp_path, capsys):
 
 def test_both_pictures_say_that_the_colour_was_not_matched():
     result = figures.made((4_800, 3_360))
-    result = replace(result, measured=replace(result.measured, warnings=(UNMATCHED,)))
+    result = replace(result, warnings=(UNMATCHED,))
     for page in (png.draw(result, writers.Appearance()), qc.draw(result)):
         text = " ".join(figures.texts_of(page))
         assert "colour not matched to the model's" in text

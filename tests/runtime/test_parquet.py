@@ -14,8 +14,9 @@ import runs
 from gliorun import writers
 from gliorun.errors import GlioError
 from gliorun.findings.nuclei import find_nuclei, nuclei_per_cell
-from gliorun.measuring.density import Status, classify
+from gliorun.measuring.density import classify
 from gliorun.measuring.masks import MaskStore
+from gliorun.measuring.tile import LeftOut, Status
 from gliorun.settings import Settings
 from gliorun.writers import Result, table
 from guides import python_examples
@@ -27,12 +28,11 @@ pq = pytest.importorskip("pyarrow.parquet")
 def result(small_slide) -> Result:
     """The small slide at 240-px cells, with tile (1, 0) unreadable, its nuclei counted."""
     run = runs.dark_run(small_slide.path, Settings(cell_px=240, threads=1))
-    density = run.measured.density
+    density = run.density
     density.nucleus_px[:2, 2:4] = density.valid_px[:2, 2:4] = 0
-    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
-    counts = nuclei_per_cell(find_nuclei(run.masks, run.measured.scale), density)
-    measured = dataclasses.replace(run.measured, warnings=("a", "b"))
-    return dataclasses.replace(run, counts=counts, measured=measured)
+    density.feed(LeftOut(density.grid.tile(1, 0), Status.UNREADABLE))
+    counts = nuclei_per_cell(find_nuclei(run.masks, run.scale), density)
+    return dataclasses.replace(run, counts=counts, warnings=("a", "b"))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_cells_are_those_of_the_csv_unrounded_and_with_their_types(folder, resul
     assert {row["status"] for row in rows} == {"measured", "unreadable"}
     assert [row["density"] for row in rows if row["status"] == "unreadable"] == [None] * 4
     densities = [row["density"] for row in rows if row["density"] is not None]
-    density = result.measured.density.density
+    density = result.density.density
     assert densities == density[~np.isnan(density)].tolist()
 
 
@@ -74,7 +74,7 @@ def test_cells_have_their_centre_and_area(folder, result):
 def test_nuclei_are_those_of_geojson_with_their_boxes_and_the_class_of_their_cell(folder, result):
     rows = pq.read_table(folder / "a.nuclei.parquet").to_pylist()
     features = json.loads((folder / "a.nuclei.geojson").read_text("ascii"))["features"]
-    classes = classify(result.measured.density.density)
+    classes = classify(result.density.density)
     assert len(rows) == len(features) > 100
     without_class = 0
     for row, feature in zip(rows, features, strict=True):
@@ -113,7 +113,7 @@ def test_a_table_of_many_batches_is_whole_and_an_empty_one_has_its_columns(
     parquet.write_cells(tmp_path / "b.parquet", result)
     assert batched.equals(pq.read_table(tmp_path / "b.parquet"))
     assert pq.ParquetFile(tmp_path / "a.parquet").num_row_groups > 2
-    none = dataclasses.replace(result, masks=MaskStore(result.measured.density.grid, 480))
+    none = dataclasses.replace(result, masks=MaskStore(result.density.grid, 480))
     parquet.write_nuclei(tmp_path / "c.parquet", none)
     empty = pq.read_table(tmp_path / "c.parquet")
     assert (empty.num_rows, empty.column_names) == (0, [c.name for c in table.NUCLEUS])

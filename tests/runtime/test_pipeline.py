@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+import runs
 import slides
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.findings.hotspots import find_hot_spots
 from gliorun.measuring import colour, stain
 from gliorun.measuring.colour import StainStatistic
-from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.density import DensityMap
 from gliorun.measuring.quality import QualityLimits
-from gliorun.measuring.survey import slide_stain, tile_grid, tile_reader
+from gliorun.measuring.survey import slide_stain, survey
+from gliorun.measuring.tile import LeftOut, Measured, Status, Tile
 from gliorun.model.card import ModelCard
-from gliorun.pipeline import Tile, measure
+from gliorun.pipeline import BURST, measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 
-CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
+CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None, **runs.OF_MASKS)
 TWO = Settings(threads=2)
 
 
@@ -36,9 +38,8 @@ def dark(tiles: Iterable[Tile]) -> Generator[tuple[Tile, np.ndarray]]:
         yield tile, is_dark(tile.pixels)
 
 
-def run(path, *, card=CARD, predict=dark, settings=TWO, **more):
-    with Slide(path) as slide:
-        return measure(slide, card, predict, settings, **more)
+def run(path, *others, card=CARD, predict=dark, settings=TWO):
+    return runs.measured_slide(path, card, predict, settings, *others)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_the_mean_does_not_depend_on_the_size_of_the_glass(tmp_path, side_mm):
     """A round hole of 25 µm was two px of the overview of a large slide, and filled as a pore."""
     section, holes = slides.section_with_holes()
     path = slides.on_glass(tmp_path / "slide.tif", section, round(side_mm * 2000), mpp=0.5)
-    card = ModelCard("fake", tile_px=480, mpp=0.5, colour_target=None)
+    card = replace(CARD, mpp=0.5)
     density = run(path, card=card).density
     assert density.tissue_px.sum() == pytest.approx((~holes).sum(), rel=0.03)
     true = is_dark(section).sum() / (~holes).sum()
@@ -177,15 +178,36 @@ def test_a_field_is_a_hot_spot_by_the_tissue_that_was_measured(sparse, fifths, s
     )
 
 
-def test_progress_counts_every_tile_once(small_slide):
-    seen = []
-    run(small_slide.path, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(n, 11) for n in range(12)]
+class Fed:
+    """An accumulator that notes which tiles it is fed with, and what came of them."""
+
+    def __init__(self) -> None:
+        self.tiles: dict[tuple[int, int], Status] = {}
+        self.count = 0
+
+    def feed(self, tile: Measured | LeftOut) -> None:
+        reason = tile.reason if isinstance(tile, LeftOut) else Status.MEASURED
+        self.tiles[tile.spec.row, tile.spec.column] = reason
+        self.count += 1
+
+    def status(self, density: DensityMap) -> np.ndarray:
+        """What the status of the tiles should be."""
+        status = np.zeros_like(density.status)
+        for place, reason in self.tiles.items():
+            status[place] = reason
+        return status
+
+
+def test_every_tile_with_tissue_is_fed_once(small_slide):
+    fed = Fed()
+    measured = run(small_slide.path, fed)
+    assert fed.count == len(fed.tiles) == 11
+    np.testing.assert_array_equal(fed.status(measured.density), measured.density.status)
 
 
 def test_the_network_sees_the_ground_in_the_colours_of_the_card(wide):
     target = StainStatistic(ground=(0.45, 0.75, 0.35))
-    card = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=target)
+    card = replace(CARD, colour_target=target)
     asked = []
 
     def note_colours(tiles):
@@ -372,33 +394,11 @@ def test_tiles_that_are_not_fit_never_reach_the_network(spoiled):
             seen.append((tile.spec.column, tile.spec.row))
             yield tile, is_dark(tile.pixels)
 
-    progress = []
-    run(
-        spoiled / "spoiled.svs",
-        predict=note,
-        progress=lambda done, total: progress.append((done, total)),
-    )
+    fed = Fed()
+    run(spoiled / "spoiled.svs", fed, predict=note)
     assert len(seen) == 6
     assert not {(1, 0), (2, 1)} & set(seen)
-    assert progress == [(n, 8) for n in range(9)]
-
-
-class Noted:
-    """A journal that finds some tiles done and keeps how many are known at each note."""
-
-    def __init__(self, done: DensityMap | None = None) -> None:
-        self.done = done
-        self.known: list[int] = []
-
-    def restore(self, density: DensityMap) -> None:
-        if self.done is not None:
-            density.status[:2] = self.done.status[:2]
-
-    def note(self, density: DensityMap) -> None:
-        self.known.append(density.known_tiles())
-
-    def save(self, density: DensityMap) -> None:
-        self.note(density)
+    assert fed.count == len(fed.tiles) == 8
 
 
 @pytest.fixture(scope="module")
@@ -411,18 +411,32 @@ def mostly_blurred(tmp_path_factory):
     return path
 
 
-def test_tiles_that_are_left_out_count_as_progress_and_for_the_checkpoint(mostly_blurred):
-    steps, journal = [], Noted()
-    measured = run(mostly_blurred, progress=lambda *step: steps.append(step), journal=journal)
+def test_tiles_left_out_are_fed_as_the_others_are(mostly_blurred):
+    fed = Fed()
+    measured = run(mostly_blurred, fed)
     assert measured.density.left_out() == {Status.BLURRED: 12}
-    assert steps == [(n, 16) for n in range(17)]
-    assert journal.known == list(range(1, 17))
+    assert fed.count == 16
+    np.testing.assert_array_equal(fed.status(measured.density), measured.density.status)
 
 
-def test_a_run_that_goes_on_tells_first_how_far_an_earlier_one_came(mostly_blurred):
-    steps, earlier = [], run(mostly_blurred).density
-    run(mostly_blurred, progress=lambda *step: steps.append(step), journal=Noted(earlier))
-    assert steps == [(n, 16) for n in range(8, 17)]
+def test_a_burst_of_tiles_left_out_does_not_wait_for_the_network(mostly_blurred):
+    """A bar would stand still while thousands of blurred tiles go by, and nothing be saved."""
+    fed, left_out_when_asked = Fed(), []
+
+    def note(tiles):
+        left_out_when_asked.append(sum(r != Status.MEASURED for r in fed.tiles.values()))
+        yield from dark(tiles)
+
+    run(mostly_blurred, fed, predict=note)
+    assert left_out_when_asked == [0, BURST]
+
+
+def test_the_tiles_asked_for_are_measured_and_no_others(mostly_blurred):
+    with Slide(mostly_blurred) as slide:
+        surveyed = survey(slide, CARD, TWO)
+        density = surveyed.empty_map()
+        measure(surveyed, dark, surveyed.chosen[2:7], [density])
+    assert density.missing(surveyed.chosen) == surveyed.chosen[:2] + surveyed.chosen[7:]
 
 
 def test_without_limits_every_tile_is_measured(spoiled):
@@ -442,11 +456,12 @@ def test_the_stain_of_a_slide_is_measured_on_fit_tiles_alone(spoiled):
     stains = []
     for name, limits in (("sound", None), ("spoiled", QualityLimits()), ("spoiled", None)):
         with Slide(spoiled / f"{name}.svs") as slide:
-            read = tile_reader(slide, CARD, slide.scale(), limits, None)
-            chosen = list(tile_grid(slide, CARD, TWO))
+            surveyed = survey(slide, CARD, replace(TWO, quality=limits))
+            chosen = list(surveyed.grid)
             if limits is None and name == "sound":
                 chosen = [s for s in chosen if (s.column, s.row) not in {(1, 0), (2, 1)}]
-            stains.append(slide_stain(read, chosen, lambda places, images: (), None, None))
+            surveyed = replace(surveyed, chosen=chosen, white=None)
+            stains.append(slide_stain(surveyed, lambda places, images: ()))
     sound, fit, all_tiles = stains
     # ink and blur are gone, but for what JPEG carries over the borders of tiles
     np.testing.assert_allclose(fit.ground, sound.ground, atol=0.01)

@@ -15,7 +15,8 @@ from PIL import Image
 from figures import CARD, GLASS, PINK, SHAPES, assert_readable, made, texts_of
 from gliorun.errors import GlioError
 from gliorun.findings.hotspots import HotSpot
-from gliorun.measuring.density import CLASS_NAMES, Status, classify
+from gliorun.measuring.density import CLASS_NAMES, classify
+from gliorun.measuring.tile import Status
 from gliorun.writers import palette
 from gliorun.writers.layout import MAX_DOTS
 from gliorun.writers.page import Page
@@ -49,13 +50,13 @@ def test_nothing_overlaps_or_leaves_a_page_of_a_sane_size(shape, appearance):
 @pytest.mark.parametrize("cell_px", [120, 240, 480])
 def test_every_cell_is_a_square_of_whole_dots_in_the_colour_of_its_class(tmp_path, cell_px):
     result = made((5_040, 3_600), cell_px=cell_px)
-    result = Result(result.slide_name, result.measured, CARD, (), run={})
+    result = replace(result, card=CARD, hot_spots=(), run={})
     pixels = written(tmp_path / "map.png", result, Appearance())
     layout = layout_of(result, Appearance())
     left, top = layout.corners[1]
     wide, high = layout.frame.size
     side = layout.frame.cell_dots
-    classes = classify(result.measured.density.density)
+    classes = classify(result.density.density)
     wanted = palette.rgb(palette.class_colours("cold-hot"))[
         classes.repeat(side, axis=0).repeat(side, axis=1)[:high, :wide]
     ]
@@ -86,7 +87,7 @@ def test_a_map_of_800_by_600_cells_is_sharp(tmp_path):
 
 def test_cells_finer_than_dots_are_summed_and_the_figure_says_so():
     result = made((100_000, 20_000), cell_px=20, fields=(1.0, 1))
-    assert result.measured.density.valid_px.shape[1] > 2 * MAX_DOTS
+    assert result.density.valid_px.shape[1] > 2 * MAX_DOTS
     page = draw(result, Appearance())
     texts = texts_of(page)
     assert "15 µm" in texts  # 60 px of 0.25 µm
@@ -96,11 +97,11 @@ def test_cells_finer_than_dots_are_summed_and_the_figure_says_so():
 def test_the_legend_gives_the_share_of_every_class():
     result = made((9_600, 7_200), unreadable=3)
     texts = texts_of(draw(result, Appearance()))
-    for name, share in zip(CLASS_NAMES, result.measured.density.class_shares(), strict=True):
+    for name, share in zip(CLASS_NAMES, result.density.class_shares(), strict=True):
         assert f"{100 * share:.1f} %" in texts[texts.index(name) :]
         assert texts[texts.index(name) + 1] == f"{100 * share:.1f} %"
-    assert f"{100 * result.measured.density.mean_density():.1f} %" in texts
-    assert f"{result.measured.density.measured_tiles()}" in texts
+    assert f"{100 * result.density.mean_density():.1f} %" in texts
+    assert f"{result.density.measured_tiles()}" in texts
     assert CARD.intended_use in texts
     assert any("Scale 0.25 µm/px (from slide)" in text for text in texts)
 
@@ -114,7 +115,7 @@ def test_tiles_without_a_value_are_hatched_and_counted(tmp_path):
     left, top = layout.corners[1]
     side = layout.frame.tile_dots
     colours = palette.rgb((palette.NO_VALUE, palette.HATCHING))
-    for row, column in np.argwhere(result.measured.density.status == Status.UNREADABLE):
+    for row, column in np.argwhere(result.density.status == Status.UNREADABLE):
         y, x = top + row * side, left + column * side
         tile = pixels[y : y + side, x : x + side].reshape(-1, 3)
         shares = [(tile == colour).all(axis=1).mean() for colour in colours]
@@ -124,7 +125,7 @@ def test_tiles_without_a_value_are_hatched_and_counted(tmp_path):
 
 def test_glass_in_a_tile_without_a_value_is_not_hatched(tmp_path):
     result = made((4_800, 3_360), cell_px=240, unreadable=1)
-    density = result.measured.density
+    density = result.density
     ((row, column),) = np.argwhere(density.status == Status.UNREADABLE)
     density.tissue[2 * row, 2 * column] = False
     result = replace(result, hot_spots=())
@@ -171,7 +172,8 @@ def test_the_number_of_a_small_field_stands_nearer_to_it_than_to_its_neighbours(
     result = made((48_000, 33_600))
     places = [(12_000, 12_000), (13_900, 12_000), (15_800, 12_000), (13_900, 14_000)]
     fields = [
-        HotSpot(rank, x, y, 1_440, 1_440, "A1", 0.3, 1.0) for rank, (x, y) in enumerate(places, 1)
+        HotSpot(rank, x, y, 1_440, 1_440, "A1", 0.3, 0.27, 0.34, 1.0)
+        for rank, (x, y) in enumerate(places, 1)
     ]
     layout = layout_of(result, Appearance())
     page = Page(layout.width, layout.height, layout.dpi)
@@ -220,7 +222,7 @@ def test_the_scale_bar_is_as_long_as_it_says(tmp_path):
 
 def test_the_grid_has_the_names_of_the_squares_once_a_panel():
     result = made((9_600, 7_200), fields=(99.0, 1))  # 20 × 15 tiles: squares of two
-    texts = texts_of(draw(Result("s", result.measured, CARD, (), run={}), Appearance()))
+    texts = texts_of(draw(replace(result, slide_name="s", hot_spots=()), Appearance()))
     for name in ("9", "10", "A", "B", "H"):
         assert texts.count(name) == 2
     assert "11" not in texts
@@ -231,7 +233,7 @@ def test_the_grid_has_the_names_of_the_squares_once_a_panel():
 def test_each_palette_paints_the_cells_in_its_colours(tmp_path, name):
     result = made((4_800, 3_360))
     pixels = written(tmp_path / "map.png", result, Appearance(palette=name)).reshape(-1, 3)
-    densities = result.measured.density.density.ravel()
+    densities = result.density.density.ravel()
     wanted = palette.cell_colours(name, densities[None])[0, :, :3]
     for colour in np.unique(wanted, axis=0):
         assert (pixels == colour).all(axis=1).sum() > 5_000
@@ -250,12 +252,12 @@ def test_an_unknown_palette_is_refused_with_the_known():
 def test_an_overlay_shows_the_slide_through_the_map(tmp_path):
     appearance = Appearance(overlay=True)
     result = made((4_800, 3_360), tissue=0.5)
-    result = Result(result.slide_name, result.measured, CARD, (), run={})
+    result = replace(result, card=CARD, hot_spots=(), run={})
     pixels = written(tmp_path / "map.png", result, appearance)
     layout = layout_of(result, appearance)
     (left, top), side = layout.corners[0], layout.frame.cell_dots
     colours = palette.rgb(palette.class_colours("cold-hot"))
-    classes = classify(result.measured.density.density)
+    classes = classify(result.density.density)
     grey = np.uint8(255 - (255 - np.mean(PINK[:3])) * SEEN_THROUGH)  # whatever the stain
     through = palette.over(colours, np.full(3, grey), appearance.opacity)
     seen = pixels[top + side // 2, left + side // 2]
@@ -304,8 +306,8 @@ def test_a_long_name_keeps_its_start_and_its_end():
 
 def test_a_hot_spot_is_drawn_where_it_lies(tmp_path):
     result = made((960, 960))
-    spot = HotSpot(1, 120, 240, 480, 240, "A1", 0.2, 1.0)
-    result = Result("s", result.measured, CARD, (spot,), run={})
+    spot = HotSpot(1, 120, 240, 480, 240, "A1", 0.2, 0.18, 0.23, 1.0)
+    result = replace(result, slide_name="s", card=CARD, hot_spots=(spot,), run={})
     layout = layout_of(result, Appearance())
     pixels = written(tmp_path / "map.png", result, Appearance())
     left, top = layout.corners[1]

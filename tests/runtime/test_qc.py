@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from figures import GLASS, PINK, SHAPES, assert_readable, made, texts_of
-from gliorun.measuring.density import Status
+from gliorun.measuring.tile import LeftOut, Status
 from gliorun.measuring.tissue import Tissue
 from gliorun.writers import hatching, palette, qc
 from gliorun.writers.result import Result
@@ -36,7 +36,7 @@ def with_reasons() -> Result:
     """Return a slide whose tiles (0, 0), (0, 1) … each lack a value for another reason."""
     result = made((4_800, 3_360), tissue=0.8)
     for column, reason in enumerate(REASONS):
-        result.measured.density.leave_out(result.measured.density.grid.tile(column, 0), reason)
+        result.density.feed(LeftOut(result.density.grid.tile(column, 0), reason))
     return result
 
 
@@ -62,7 +62,7 @@ def test_every_reason_has_its_own_colour_and_hatching_and_is_counted(tmp_path):
     texts = texts_of(qc.draw(result))
     for reason in REASONS:
         assert texts[texts.index(f"no value: {reason.words}") + 1] == "1"
-    assert texts[texts.index("measured") + 1] == str(result.measured.density.measured_tiles())
+    assert texts[texts.index("measured") + 1] == str(result.density.measured_tiles())
 
 
 def test_measured_tiles_look_as_scanned_and_background_does_not(tmp_path):
@@ -78,7 +78,7 @@ def test_the_line_runs_around_the_tissue_that_was_found(tmp_path):
     mask = np.zeros((70, 100), np.bool_)
     mask[20:50, 30:80] = True
     tissue = Tissue(mask, (100 / 4_800, 70 / 3_360))
-    result = replace(result, measured=replace(result.measured, tissue=tissue))
+    result = replace(result, tissue=tissue)
     pixels, frame = pixels_of(tmp_path / "a.qc.png", result), qc.layout_of(result).frame
     left, top = (round(v) for v in frame.dots_from_l0(30 * 48, 20 * 48))
     right, bottom = (round(v) for v in frame.dots_from_l0(80 * 48, 50 * 48))
@@ -94,7 +94,7 @@ def test_the_line_runs_around_the_tissue_that_was_found(tmp_path):
 
 def test_warnings_are_told():
     result = made((4_800, 3_360))
-    warned = replace(result, measured=replace(result.measured, warnings=("half of it is blurred",)))
+    warned = replace(result, warnings=("half of it is blurred",))
     assert "half of it is blurred" in texts_of(qc.draw(warned))
 
 

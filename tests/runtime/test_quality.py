@@ -20,7 +20,6 @@ from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring import colour, kernels
 from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic
-from gliorun.measuring.density import Status
 from gliorun.measuring.quality import (
     Quality,
     QualityLimits,
@@ -29,6 +28,7 @@ from gliorun.measuring.quality import (
     shrink_of,
     solid_share,
 )
+from gliorun.measuring.tile import Status
 from gliorun.measuring.tissue import find_tissue
 from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileGrid

@@ -13,7 +13,8 @@ import pytest
 import runs
 from gliorun import __version__
 from gliorun.findings.nuclei import compare_counts, find_nuclei, nuclei_per_cell
-from gliorun.measuring.density import CLASS_NAMES, Status
+from gliorun.measuring.density import CLASS_NAMES
+from gliorun.measuring.tile import LeftOut, Status
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record, write_record
 
@@ -32,26 +33,22 @@ PROPERTIES = {
 def result(small_slide):
     """The small slide at 120-px cells, with tile (1, 0) unreadable."""
     dark_result = runs.dark_run(small_slide.path, SETTINGS)
-    density = dark_result.measured.density
+    density = dark_result.density
     density.nucleus_px[:4, 4:8] = density.valid_px[:4, 4:8] = 0
-    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
+    density.feed(LeftOut(density.grid.tile(1, 0), Status.UNREADABLE))
     return dark_result
 
 
 def record_of(result, **changes):
     arguments = {
-        "slide_name": "small.svs",
         "properties": PROPERTIES,
-        "measured": result.measured,
-        "card": result.card,
         "compute": {"device": "CPU", "streams": "2"},
         "settings": SETTINGS,
         "resumed_tiles": 3,
-        "hot_spots": result.hot_spots,
         "started_at": STARTED,
         "seconds": {"open": 0.12345, "measure": 61.5},
     }
-    return run_record(**{**arguments, **changes})
+    return run_record(result, **{**arguments, **changes})
 
 
 def written(record, result, path: Path):
@@ -103,7 +100,10 @@ def test_a_slide_without_vendor_and_with_a_strange_power_has_null(result):
 
 
 def test_the_folder_of_the_slide_is_not_told(result):
-    assert record_of(result, slide_name="/home/jdoe/a.svs")["slide"]["name"] == "a.svs"
+    assert (
+        record_of(dataclasses.replace(result, slide_name="/home/jdoe/a.svs"))["slide"]["name"]
+        == "a.svs"
+    )
 
 
 def test_the_scale_tells_where_it_came_from(result):
@@ -114,7 +114,7 @@ def test_the_model_is_told_by_its_hashes_and_parity(result):
     card = dataclasses.replace(
         result.card, source_sha256="cd" * 32, parity={"dice": 0.999, "worst": float("nan")}
     )
-    model = record_of(result, card=card)["model"]
+    model = record_of(dataclasses.replace(result, card=card))["model"]
     assert model["weights_sha256"] == "ab" * 32
     assert model["source_sha256"] == "cd" * 32
     assert model["precision"] == "FP32"
@@ -135,26 +135,26 @@ def test_tiles_and_cells_are_counted(result):
     assert sum(tiles.values()) == 12
     cells = record["cells"]
     assert cells["side_px"] == 120
-    density = result.measured.density.density
+    density = result.density.density
     assert sum(cells[name] for name in CLASS_NAMES) == int((~np.isnan(density)).sum())
     assert cells[CLASS_NAMES[5]] == int((density >= 0.2).sum())
-    tissue = result.measured.density.cell_status != Status.NO_TISSUE
+    tissue = result.density.cell_status != Status.NO_TISSUE
     assert sum(cells.values()) - 120 == tissue.sum() > 100
     assert cells["no value"] >= 15  # the cells with tissue of the unreadable tile
 
 
 def test_the_density_is_that_of_the_map(result):
     density = record_of(result)["density"]
-    assert density["mean"] == result.measured.density.mean_density()
+    assert density["mean"] == result.density.mean_density()
     assert list(density["class_shares"]) == list(CLASS_NAMES)
     assert sum(density["class_shares"].values()) == pytest.approx(1)
 
 
 def test_a_map_without_a_value_has_null_for_its_mean(tmp_path, small_slide):
     empty = runs.dark_run(small_slide.path, SETTINGS)
-    empty.measured.density.valid_px[:] = 0
-    record = record_of(empty, hot_spots=())
-    assert record["density"]["mean"] is None
+    empty.density.valid_px[:] = 0
+    record = record_of(dataclasses.replace(empty, hot_spots=()))
+    assert {record["density"][name] for name in ("mean", "mean_low", "mean_high")} == {None}
     assert written(record, empty, tmp_path / "run.json") == record
 
 
@@ -165,10 +165,9 @@ def test_hot_spots_are_listed_as_they_rank(result):
 
 
 def test_nuclei_are_told_if_they_were_counted(result):
-    measured = result.measured
-    counts = nuclei_per_cell(find_nuclei(result.masks, measured.scale), measured.density)
-    comparison = compare_counts(counts, measured.density, measured.scale)
-    nuclei = record_of(result, counts=comparison)["nuclei"]
+    counts = nuclei_per_cell(find_nuclei(result.masks, result.scale), result.density)
+    comparison = compare_counts(counts, result.density, result.scale)
+    nuclei = record_of(dataclasses.replace(result, comparison=comparison))["nuclei"]
     assert nuclei == dataclasses.asdict(comparison)
     assert nuclei["nuclei"] > 100
     assert record_of(result)["nuclei"] is None

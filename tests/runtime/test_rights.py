@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import batches
-from gliorun import job
+from gliorun.model import shipped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rights as Linux has them")
 PROGRAM = Path(__file__).resolve().parent.parent / "ordinary_user.py"
@@ -52,7 +52,7 @@ def folder(tmp_path_factory) -> Generator[Path]:
         (top / name).write_bytes(b"x")
     for suffix in (".xml", ".bin"):
         for name in ("locked/model", "model"):
-            shutil.copy(job.DEFAULT_MODEL.with_suffix(suffix), top / f"{name}{suffix}")
+            shutil.copy(shipped.DEFAULT_MODEL.with_suffix(suffix), top / f"{name}{suffix}")
     rights = {
         "locked": 0, "scans/locked": 0, "readonly": 0o555, "mask.png": 0, "model.bin": 0,
         "scans/b.svs": 0,

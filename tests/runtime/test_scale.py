@@ -50,14 +50,14 @@ def test_a_scale_that_no_microscope_has_is_refused_in_one_line(tmp_path):
 
 def test_a_scale_twice_that_of_the_objective_is_a_warning_of_the_result(tmp_path):
     slide = relabelled(tmp_path / "a.svs", b"MPP = 0.25", b"MPP = 0.50")
-    (warning, coarse) = runs.dark_run(slide, Settings(threads=1)).measured.warnings
+    (warning, coarse) = runs.dark_run(slide, Settings(threads=1)).warnings
     assert warning == f"{CONTRADICTS}; pass --mpp if the scale is wrong"
     assert coarse.startswith("0.5 µm/px is coarser")
 
 
 def test_pixels_twice_as_high_as_wide_are_a_warning_of_the_result(tmp_path):
     slide = slides.non_square(tmp_path / "a.tif", slides.all_tissue(960, 960), 0.2, 0.4)
-    warnings = runs.dark_run(slide, Settings(threads=1)).measured.warnings
+    warnings = runs.dark_run(slide, Settings(threads=1)).warnings
     assert warnings[0] == (
         "0.2 µm/px along x and 0.4 along y: the pixels of a scanner are nearly square; "
         "pass --mpp if the slide is wrong"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import runs
 from gliorun.errors import GlioError
-from gliorun.job import DEFAULT_MODEL
 from gliorun.model.engine import Engine, open_model
-from gliorun.pipeline import SlideDensity, measure
-from gliorun.reading.slide import Slide
+from gliorun.model.shipped import DEFAULT_MODEL
 from gliorun.settings import Settings
+from gliorun.writers.result import Result
 
 CELL_PX = 120
 BOUNDS = ((480, 0.03, 0.85), (120, 0.04, 0.85))
@@ -26,9 +26,8 @@ def engine() -> Engine:
     return open_model(DEFAULT_MODEL)
 
 
-def run(path, engine: Engine, settings: Settings) -> SlideDensity:
-    with Slide(path) as slide:
-        return measure(slide, engine.card, engine.predict, settings)
+def run(path, engine: Engine, settings: Settings) -> Result:
+    return runs.measured_slide(path, engine.card, engine.predict, settings)
 
 
 def in_tissue(left: int, top: int, side: int) -> bool:
@@ -62,8 +61,7 @@ def test_the_mosaic_s_map_agrees_with_the_truth(shared_slides, engine):
 
 @pytest.mark.release
 def test_the_grey_margin_of_the_mosaic_is_not_measured(shared_slides, engine):
-    with Slide(shared_slides / "gbm40_mosaic_aperio_style.svs") as slide:
-        measured = measure(slide, engine.card, engine.predict, Settings())
+    measured = run(shared_slides / "gbm40_mosaic_aperio_style.svs", engine, Settings())
     status = measured.density.status
     assert not status[0].any()
     assert not status[:, 0].any()

@@ -11,39 +11,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import runs
 from gliorun import writers
 from gliorun.atomic import replacing
 from gliorun.errors import GlioError
 from gliorun.findings.nuclei import NucleusCounts
-from gliorun.measuring.density import Status, classify
-from gliorun.model.card import ModelCard
-from gliorun.pipeline import SlideDensity, measure
-from gliorun.reading.slide import Slide
+from gliorun.measuring.density import classify
+from gliorun.measuring.tile import LeftOut, Status
 from gliorun.settings import Settings
 from gliorun.writers import palette, thumbnail
 
-CARD = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
-
 
 @pytest.fixture(scope="module")
-def measured(small_slide) -> SlideDensity:
+def measured(small_slide) -> writers.Result:
     """The small slide at 240-px cells, with tile (1, 0) unreadable."""
-
-    def dark(tiles):
-        for tile in tiles:
-            yield tile, (tile.pixels[..., 0] < 120).astype(np.uint8)
-
-    with Slide(small_slide.path) as slide:
-        found = measure(slide, CARD, dark, Settings(cell_px=240, threads=1))
-    density = found.density
-    density.nucleus_px[:2, 2:4] = density.valid_px[:2, 2:4] = 0
-    density.leave_out(density.grid.tile(1, 0), Status.UNREADABLE)
-    return found
+    made = runs.dark_run(small_slide.path, Settings(cell_px=240, threads=1))
+    density = made.density
+    density.outlined_px[:, :2, 2:4] = density.valid_px[:2, 2:4] = 0
+    density.feed(LeftOut(density.grid.tile(1, 0), Status.UNREADABLE))
+    return replace(made, hot_spots=(), masks=None)
 
 
 @pytest.fixture
 def result(measured) -> writers.Result:
-    return writers.Result("small.svs", measured, CARD, hot_spots=(), run={})
+    return measured
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -55,13 +46,26 @@ def test_the_csv_begins_with_the_place_of_a_cell(tmp_path, result):
     path = tmp_path / "density.csv"
     writers.write([path], result, writers.Appearance())
     header = path.read_text(encoding="utf-8").splitlines()[0]
-    assert header.startswith("minx,miny,width,height,density,class")
+    assert header.startswith("minx,miny,width,height,density,density_low,density_high,class")
+
+
+def test_the_csv_holds_the_band_of_every_density(tmp_path, result):
+    density = deepcopy(result.density)
+    inner, nucleus, outer = density.outlined_px
+    inner[:], outer[:] = nucleus // 2, np.minimum(nucleus * 2, density.valid_px)
+    path = tmp_path / "density.csv"
+    writers.write([path], replace(result, density=density), writers.Appearance())
+    for row in rows_of(path):
+        place = int(row["miny"]) // 240, int(row["minx"]) // 240
+        for name in ("density_low", "density", "density_high"):
+            value = getattr(density, name)[place]
+            assert row[name] == ("" if np.isnan(value) else f"{value:.6f}")
 
 
 def test_the_csv_holds_every_cell_of_the_map(tmp_path, result):
     path = tmp_path / "density.csv"
     writers.write([path], result, writers.Appearance())
-    density = result.measured.density.density
+    density = result.density.density
     seen = np.full(density.shape, np.nan)
     for row in rows_of(path):
         column, line = int(row["minx"]) // 240, int(row["miny"]) // 240
@@ -81,7 +85,7 @@ def test_the_cells_of_the_csv_are_cut_at_the_edge_of_the_slide_and_cover_it_once
         assert x + width <= 1800
         assert y + height <= 1300
         covered[y : y + height, x : x + width] += 1
-    tissue = result.measured.density.cell_status != Status.NO_TISSUE
+    tissue = result.density.cell_status != Status.NO_TISSUE
     wanted = tissue.repeat(240, axis=0).repeat(240, axis=1)[:1300, :1800]
     assert wanted.mean() > 0.7
     np.testing.assert_array_equal(covered, wanted)
@@ -99,12 +103,12 @@ def test_an_unreadable_cell_is_in_the_csv_without_a_value(tmp_path, result):
 
 @pytest.mark.parametrize("status", [s for s in Status if s > Status.MEASURED])
 def test_the_csv_says_why_a_cell_has_no_value_nor_a_number_of_nuclei(tmp_path, result, status):
-    density = deepcopy(result.measured.density)
-    density.leave_out(density.grid.tile(1, 0), status)
+    density = deepcopy(result.density)
+    density.feed(LeftOut(density.grid.tile(1, 0), status))
     counts = NucleusCounts(np.full(density.valid_px.shape, 3, np.int64), 0)
-    measured = replace(result.measured, density=density)
+    changed = replace(result, density=density, counts=counts)
     path = tmp_path / "density.csv"
-    writers.write([path], replace(result, measured=measured, counts=counts), writers.Appearance())
+    writers.write([path], changed, writers.Appearance())
     rows = {(row["minx"], row["miny"]): row for row in rows_of(path)}
     left_out, fit = rows["480", "0"], rows["0", "480"]
     assert (left_out["density"], left_out["class"], left_out["nuclei"]) == ("", "", "")
@@ -187,8 +191,8 @@ def test_a_thumbnail_shows_the_slide_and_the_map_beside_it(tmp_path, result):
     height, width = pixels.shape[0], (pixels.shape[1] - thumbnail.GAP_PX) // 2
     assert max(height, width) == thumbnail.SIDE_PX
     assert width / height == pytest.approx(1800 / 1300, abs=0.02)
-    colours = palette.cell_colours(palette.DEFAULT, result.measured.density.density)
-    rows, columns = result.measured.density.density.shape
+    colours = palette.cell_colours(palette.DEFAULT, result.density.density)
+    rows, columns = result.density.density.shape
     for row in range(rows):
         for column in range(columns):
             y = round((row + 0.5) * 240 / 1300 * height)

@@ -19,8 +19,8 @@ from gliorun.batch import loop
 from gliorun.batch.failure import Failure
 from gliorun.batch.loop import Ended, Task
 from gliorun.errors import GlioError, UsageError
+from gliorun.model import shipped
 from gliorun.model.engine import Engine
-from gliorun.pipeline import Waits
 from gliorun.reading.files import is_folder
 
 AHEAD = 2
@@ -114,7 +114,7 @@ class _Workers:
 
     def _hand_out(self, task: Task) -> None:
         plan = task.plan
-        own_model = None if plan.model == job.DEFAULT_MODEL else plan.model
+        own_model = None if plan.model == shipped.DEFAULT_MODEL else plan.model
         future = self._client.submit(
             measure_there, task.path, plan, own_model, self._wanted, pure=False
         )
@@ -177,7 +177,7 @@ def measure_there(
     wanted : dict
         What `job.made_with` returns on the requesting machine.
     """
-    plan = replace(plan, model=own_model or job.DEFAULT_MODEL)
+    plan = replace(plan, model=own_model or shipped.DEFAULT_MODEL)
     me = get_worker().address
     try:
         made_here = job.made_with(plan)
@@ -197,9 +197,7 @@ def measure_there(
             raise  # a wrong option fails on every worker
         except GlioError as error:
             return Unfit(me, str(error))
-        answer = loop.attempt(
-            path, plan, lambda: engine, lambda done, total: None, Waits(), lambda line: None
-        )
+        answer = loop.attempt(path, plan, lambda: engine)
     if isinstance(answer, Failure) and answer.stalled:
         _engine.cache_clear()
     return answer

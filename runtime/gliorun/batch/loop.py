@@ -19,7 +19,6 @@ from gliorun.batch.failure import Failure, of_one_slide
 from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger, Record
 from gliorun.errors import GlioError, StalledError, UsageError
 from gliorun.model.engine import Engine
-from gliorun.pipeline import Progress, Waits
 from gliorun.progress import Reporter
 from gliorun.reading.files import stamp_of
 
@@ -122,11 +121,11 @@ def run(
     GlioError
         The folder cannot be written, or the model cannot be used; no slide is a cause.
     """
-    return _Run(ledger, plan, reporter, retry).run(feed, work)
+    return _Batch(ledger, plan, reporter, retry).run(feed, work)
 
 
 @dataclass(slots=True)
-class _Run:
+class _Batch:
     """The state of one run over a feed."""
 
     ledger: Ledger
@@ -279,12 +278,7 @@ def pace_of(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-Tiles = Callable[[int, int, str], None]
-"""Called with tiles done, total tiles, and the stage that the run waits for most."""
-Say = Callable[[str], None]
-
-
-def local_work(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
+def local_work(plan: job.Plan, tiles_done: job.Tiles, say: job.Say) -> Work:
     """Return the function that measures slides in this process, one at a time."""
 
     @lru_cache(maxsize=1)
@@ -297,8 +291,7 @@ def local_work(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
                 yield None
                 continue
             engine()  # open it here: a fault of the model must not count as one of the slide
-            waits = Waits()
-            outcome = attempt(task.path, task.plan, engine, _Step(tiles, waits), waits, say)
+            outcome = attempt(task.path, task.plan, engine, tiles_done, say)
             if isinstance(outcome, Failure) and outcome.stalled:
                 engine.cache_clear()
             yield task, outcome
@@ -306,24 +299,12 @@ def local_work(plan: job.Plan, tiles: Tiles, say: Say) -> Work:
     return work
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """Adds the bottleneck to the progress of a slide."""
-
-    tiles: Tiles
-    waits: Waits
-
-    def __call__(self, done: int, total: int) -> None:
-        self.tiles(done, total, self.waits.bottleneck)
-
-
 def attempt(
     path: Path,
     plan: job.Plan,
     engine: Callable[[], Engine],
-    progress: Progress,
-    waits: Waits,
-    say: Say,
+    tiles_done: job.Tiles = job.no_tiles,
+    say: job.Say = job.say_nothing,
 ) -> job.Outcome | Failure:
     """Measure a slide, or return why it cannot be measured."""
-    return of_one_slide(path, lambda: job.measure(path, plan, engine, progress, waits, say))
+    return of_one_slide(path, lambda: job.measure(path, plan, engine, tiles_done, say))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gliorun.defaults import HOT_SPOT_MM2, HOT_SPOTS
 from gliorun.errors import UsageError
 from gliorun.findings.squares import Squares
 from gliorun.measuring.density import DensityMap
@@ -16,8 +17,6 @@ from gliorun.reading.scale import Scale
 
 Array = NDArray[np.float64]
 
-COUNT, FIELD_MM2 = 5, 1.0
-"""Fields to find and the area of each, where nothing else is asked for."""
 MIN_TISSUE_SHARE = 0.75
 """A field with less measured tissue is not a hot spot: the less there is to average, the denser
 it can be by chance, so the densest fields would hang over the rim of the tissue."""
@@ -29,11 +28,12 @@ SAME = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class HotSpot:
-    """One square field, in level-0 px; `density` and `tissue_share` from 0 to 1.
+    """One square field, in level-0 px; densities and `tissue_share` from 0 to 1.
 
-    `density` is nucleus area / valid area, as in a cell of the map. `tissue_share` is the share
-    of the field that is tissue with a value. `square` names the map's square that holds the
-    field's centre.
+    `density` is nucleus area / valid area, as in a cell of the map; `density_low` and
+    `density_high` are the same by the inner and by the outer outline of each nucleus.
+    `tissue_share` is the share of the field that is tissue with a value. `square` names the map's
+    square that holds the field's centre.
     """
 
     rank: int
@@ -43,6 +43,8 @@ class HotSpot:
     height: int
     square: str
     density: float
+    density_low: float
+    density_high: float
     tissue_share: float
 
 
@@ -55,7 +57,7 @@ def check_fields(count: int, area_mm2: float) -> None:
 
 
 def find_hot_spots(
-    density: DensityMap, scale: Scale, *, area_mm2: float = FIELD_MM2, count: int = COUNT
+    density: DensityMap, scale: Scale, *, area_mm2: float = HOT_SPOT_MM2, count: int = HOT_SPOTS
 ) -> tuple[HotSpot, ...]:
     """Return up to `count` square fields of `area_mm2`, the densest first, that do not overlap.
 
@@ -84,7 +86,8 @@ def find_hot_spots(
     side_um = 1000 * math.sqrt(area_mm2)
     width = min(side_um / scale.x_mpp, slide_width)
     height = min(side_um / scale.y_mpp, slide_height)
-    left, top, share, remaining = _fields(density, width, height)
+    left, top, share, band = _fields(density, width, height)
+    remaining = band[1].copy()
     cell_width, cell_height = density.cell_l0
     squares = Squares(density.grid)
     spots: list[HotSpot] = []
@@ -99,7 +102,9 @@ def find_hot_spots(
                 width=round(x + width) - round(x),
                 height=round(y + height) - round(y),
                 square=squares.name_at(x + width / 2, y + height / 2),
-                density=float(remaining[row, column]),
+                density=float(band[1, row, column]),
+                density_low=float(band[0, row, column]),
+                density_high=float(band[2, row, column]),
                 tissue_share=float(share[row, column]),
             )
         )
@@ -113,7 +118,8 @@ def _fields(density: DensityMap, width: float, height: float) -> tuple[Array, Ar
     """Return the fields of `width` x `height` level-0 px that begin or end with a cell.
 
     Their left and top edges, (columns,) and (rows,) level-0 px; the share of each that is
-    measured tissue and its density, (rows, columns), the density 0 where it is no candidate.
+    measured tissue, (rows, columns), and its density by the inner, the deciding and the outer
+    outline, (3, rows, columns), 0 where it is no candidate.
     """
     cell_width, cell_height = density.cell_l0
     rows, columns = density.valid_px.shape
@@ -130,11 +136,10 @@ def _fields(density: DensityMap, width: float, height: float) -> tuple[Array, Ar
     area_px = width / cell_width * height / cell_height * density.cell_px**2
     share = np.minimum(summed(density.tissue_px) / area_px, 1)
     candidate = share >= MIN_TISSUE_SHARE - SAME
-    densities = np.zeros(valid.shape)
-    np.divide(
-        summed(np.where(valid_px, density.nucleus_px, 0)), valid, out=densities, where=candidate
-    )
-    return left, top, share, densities
+    band = np.zeros((3, *valid.shape))
+    for densities, px in zip(band, density.outlined_px, strict=True):
+        np.divide(summed(np.where(valid_px, px, 0)), valid, out=densities, where=candidate)
+    return left, top, share, band
 
 
 def _starts(edges: Array, length: float, cell: float) -> Array:

@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 
 from gliorun.atomic import replacing
 from gliorun.errors import DamagedSlideError, GlioError
-from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
-from gliorun.reading.tiles import TileGrid
+from gliorun.measuring.tile import LeftOut, Measured, Status
 
 FOLDER = ".gliorun"
 SUFFIXES = (".npz", ".masks", ".lock")
@@ -46,46 +46,55 @@ class Checkpoint:
         self._path = path
         self._every_s = every_s
         self._due = time.monotonic() + every_s
+        self._density: DensityMap | None = None
         self._masks: MaskStore | None = None
 
-    def mask_store(self, grid: TileGrid, tile_px: int) -> MaskStore:
-        """Return a store of masks that a later run can resume."""
-        self._masks = MaskStore(grid, tile_px, self._path.with_suffix(".masks"))
-        return self._masks
+    @property
+    def masks_path(self) -> Path:
+        """Where the masks belong that a later run can resume."""
+        return self._path.with_suffix(".masks")
 
-    def restore(self, density: DensityMap) -> None:
-        """Fill an empty map and the masks from the checkpoint, if it is usable.
+    def hold(self, density: DensityMap, masks: MaskStore | None = None) -> None:
+        """Save this map and its masks from now on."""
+        self._density, self._masks = density, masks
+
+    def restore(self, density: DensityMap, masks: MaskStore | None = None) -> None:
+        """Fill an empty map and its masks from the checkpoint if it is usable, and hold both.
 
         Unreadable tiles are not restored, so that they are tried again.
         """
+        self.hold(density, masks)
         try:
             with np.load(self._path) as kept:
-                nucleus_px, valid_px, status = kept["nucleus_px"], kept["valid_px"], kept["status"]
-                places = kept["places"]
-            if nucleus_px.shape != density.nucleus_px.shape:
+                outlined_px, valid_px = kept["outlined_px"], kept["valid_px"]
+                status, places = kept["status"], kept["places"]
+            if outlined_px.shape != density.outlined_px.shape:
                 raise ValueError("of another grid")
-            if self._masks is not None:
-                self._masks.restore(places)
+            if masks is not None:
+                masks.restore(places)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return  # missing, or truncated by a power cut: start over
         status[status == Status.UNREADABLE] = Status.NO_TISSUE
-        density.nucleus_px[:], density.valid_px[:], density.status[:] = nucleus_px, valid_px, status
+        density.outlined_px[:], density.valid_px[:] = outlined_px, valid_px
+        density.status[:] = status
         self.restored_tiles = density.known_tiles()
 
-    def note(self, density: DensityMap) -> None:
-        """Save the map if a save is due."""
+    def feed(self, tile: Measured | LeftOut) -> None:
+        """Save the map and its masks, which know the tile already, if that is due."""
         if time.monotonic() >= self._due:
-            self.save(density)
+            self.save()
 
-    def save(self, density: DensityMap) -> None:
-        """Save the map now, if the disk has room."""
-        started = time.monotonic()
+    def save(self) -> None:
+        """Save the map and its masks now, if the disk has room."""
+        density, started = self._density, time.monotonic()
+        if density is None:
+            return
         with suppress(GlioError), replacing(self._path) as partial:
             # Sync the masks before writing the archive that points into them.
             places = np.empty((0, 4), np.int64) if self._masks is None else self._masks.places()
             np.savez(
                 partial,
-                nucleus_px=density.nucleus_px,
+                outlined_px=density.outlined_px,
                 valid_px=density.valid_px,
                 status=density.status,
                 places=places,

@@ -68,15 +68,18 @@ def empty_levels() -> Levels:
 
 
 def add_levels(
-    rgba: NDArray[np.uint8], counts: Levels, nuclei: NDArray[np.uint8] | None = None
+    rgba: NDArray[np.uint8],
+    counts: Levels,
+    nuclei: NDArray[np.uint8] | None = None,
+    nucleus_level: int = 1,
 ) -> None:
     """Add the pixels of `rgba`, (H, W, 4) uint8, to `counts`.
 
-    `nuclei` is (H, W) uint8, not 0 on a nucleus, whose pixels do not count.
+    `nuclei` is (H, W) uint8, `nucleus_level` or more on a nucleus, whose pixels do not count.
     """
     if nuclei is None:
         nuclei = np.zeros(rgba.shape[:2], dtype=np.uint8)
-    kernels.count_levels(rgba, nuclei, counts)
+    kernels.count_levels(rgba, nuclei, nucleus_level, counts)
 
 
 def measure(counts: Levels, white: White | None = None) -> StainStatistic | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from enum import IntEnum
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import kernels
+from gliorun.measuring.tile import OF_MASKS, LeftOut, Measured, Outlines, Status
 from gliorun.reading.tiles import TileGrid, TileSpec
 
 CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)
@@ -21,7 +22,7 @@ NO_CLASS = -1
 MIN_VALID_SHARE = 0.1
 """A cell with a smaller share of valid area, inside the slide and opaque, has no value."""
 MOST_CELLS = 9_000_000
-"""Most cells of a map: each takes about 160 bytes until the outputs are written, 1.4 GB in all. The
+"""Most cells of a map: each takes about 180 bytes until the outputs are written, 1.6 GB in all. The
 largest slides, 100,000 x 80,000 px, have 8.9 million at a quarter of a tile of 120 px."""
 
 
@@ -30,28 +31,6 @@ def classify(density: ArrayLike) -> NDArray[np.int8]:
     values = np.asarray(density, dtype=np.float64)
     classes = np.digitize(values, CLASS_EDGES[1:-1]).astype(np.int8)
     return np.where(np.isnan(values), np.int8(NO_CLASS), classes).astype(np.int8)
-
-
-class Status(IntEnum):
-    """The status of a tile; tiles above `MEASURED` hold tissue but have no value.
-
-    PEN is ink or what has its colour, the black border of a scan or a pool of blood; BUBBLE the
-    rim of an air bubble or other grey; BLANK neither stained nor structured; FOLD double tissue.
-    """
-
-    NO_TISSUE = 0
-    MEASURED = 1
-    UNREADABLE = 2
-    PEN = 3
-    BUBBLE = 4
-    BLANK = 5
-    FOLD = 6
-    BLURRED = 7
-
-    @property
-    def words(self) -> str:
-        """The name in plain words."""
-        return self.name.lower().replace("_", " ")
 
 
 def check_cells(cell_px: int | None, tile_px: int) -> None:
@@ -88,17 +67,23 @@ class DensityMap:
         Side of a tile in model px.
     cell_px : int
         Side of a cell in model px; divides `tile_px`.
+    outlines : Outlines
+        Levels of the outlines within which pixels are counted; by default masks are fed.
     """
 
-    def __init__(self, grid: TileGrid, tile_px: int, cell_px: int) -> None:
+    def __init__(
+        self, grid: TileGrid, tile_px: int, cell_px: int, outlines: Outlines = OF_MASKS
+    ) -> None:
         check_cells(cell_px, tile_px)
         _check_number(len(grid), cell_px, tile_px)
         self.grid = grid
         self.tile_px = tile_px
         self.cell_px = cell_px
+        self.outlines = outlines
         self.cells_a_tile = tile_px // cell_px
         shape = (grid.rows * self.cells_a_tile, grid.columns * self.cells_a_tile)
-        self.nucleus_px = np.zeros(shape, dtype=np.int64)
+        self.outlined_px: NDArray[np.int64] = np.zeros((3, *shape), dtype=np.int64)
+        """Pixels within the inner, the deciding and the outer outline, (3, rows, columns)."""
         self.valid_px = np.zeros(shape, dtype=np.int64)
         self.status = np.zeros((grid.rows, grid.columns), dtype=np.uint8)
         self.tissue = np.ones(shape, dtype=np.bool_)
@@ -106,26 +91,40 @@ class DensityMap:
         self.tissue_share = np.ones(shape)
         """Share of each cell's valid area that is tissue, 0 to 1; the rest of it is glass."""
 
-    def add(self, spec: TileSpec, mask: NDArray[np.uint8], valid: NDArray[np.uint8]) -> None:
-        """Count a tile's mask (not 0 = nucleus) and valid pixels, both (tile_px, tile_px) uint8.
+    @property
+    def nucleus_px(self) -> NDArray[np.int64]:
+        """Pixels of nucleus in each cell, (rows, columns)."""
+        return np.asarray(self.outlined_px[1])
 
-        Adding a tile again replaces its counts. The status is set last, so that an interrupted
+    def feed(self, tile: Measured | LeftOut) -> None:
+        """Count the pixels of a tile, or record why it is left out: its cells have no value.
+
+        Feeding a tile again replaces its counts. The status is set last, so that an interrupted
         tile counts as not yet measured.
         """
-        n = self.cells_a_tile
-        place = np.s_[spec.row * n : (spec.row + 1) * n, spec.column * n : (spec.column + 1) * n]
+        row, column = tile.spec.row, tile.spec.column
+        if isinstance(tile, LeftOut):
+            self.status[row, column] = tile.reason
+            return
+        n, outlines = self.cells_a_tile, self.outlines
+        cells = np.s_[..., row * n : (row + 1) * n, column * n : (column + 1) * n]
         kernels.count_nuclei(
-            mask, valid, self.cell_px, self.nucleus_px[place], self.valid_px[place]
+            tile.levels,
+            tile.valid,
+            (outlines.inner, outlines.nucleus, outlines.outer),
+            self.cell_px,
+            self.outlined_px[cells],
+            self.valid_px[cells],
         )
-        self.status[spec.row, spec.column] = Status.MEASURED
-
-    def leave_out(self, spec: TileSpec, status: Status) -> None:
-        """Record why a tile is not measured; its cells have no value."""
-        self.status[spec.row, spec.column] = status
+        self.status[row, column] = Status.MEASURED
 
     def knows(self, spec: TileSpec) -> bool:
         """Return whether a tile has been measured or left out."""
         return bool(self.status[spec.row, spec.column] != Status.NO_TISSUE)
+
+    def missing(self, specs: Iterable[TileSpec]) -> list[TileSpec]:
+        """Return those tiles that have been neither measured nor left out."""
+        return [spec for spec in specs if not self.knows(spec)]
 
     def known_tiles(self) -> int:
         """Return the number of tiles that have been measured or left out."""
@@ -149,9 +148,21 @@ class DensityMap:
     @property
     def density(self) -> NDArray[np.float64]:
         """Nucleus area / valid area of each cell, (rows, columns), 0 to 1; NaN = no value."""
-        trusted = self.trusted
+        return self._density_within(1)
+
+    @property
+    def density_low(self) -> NDArray[np.float64]:
+        """The density by the inner outline of each nucleus, else as `density`."""
+        return self._density_within(0)
+
+    @property
+    def density_high(self) -> NDArray[np.float64]:
+        """The density by the outer outline of each nucleus, else as `density`."""
+        return self._density_within(2)
+
+    def _density_within(self, outline: int) -> NDArray[np.float64]:
         density = np.full(self.valid_px.shape, np.nan)
-        np.divide(self.nucleus_px, self.valid_px, out=density, where=trusted)
+        np.divide(self.outlined_px[outline], self.valid_px, out=density, where=self.trusted)
         return density
 
     @property
@@ -193,19 +204,33 @@ class DensityMap:
         the larger they are, and a ragged section would seem less dense than a compact one. No
         cell counts more nucleus than it has tissue.
         """
+        return self._means()[1]
+
+    def mean_band(self) -> tuple[float, float]:
+        """Return the mean density by the inner and by the outer outline; NaN if there is none."""
+        low, _, high = self._means()
+        return low, high
+
+    def _means(self) -> tuple[float, float, float]:
         tissue_px = self.tissue_px
         total = float(tissue_px.sum())
-        return float(np.minimum(self.nucleus_px, tissue_px).sum()) / total if total else math.nan
+        if not total:
+            return math.nan, math.nan, math.nan
+        low, middle, high = (
+            float(np.minimum(px, tissue_px).sum()) / total for px in self.outlined_px
+        )
+        return low, middle, high
 
     def merged(self, factor: int) -> DensityMap:
         """Return a map of cells `factor` times as wide and high; it divides the cells of a tile."""
-        merged = DensityMap(self.grid, self.tile_px, self.cell_px * factor)
+        merged = DensityMap(self.grid, self.tile_px, self.cell_px * factor, self.outlines)
         rows, columns = merged.valid_px.shape
 
         def blocks(cells: NDArray[Any]) -> NDArray[Any]:
             return cells.reshape(rows, factor, columns, factor)
 
-        merged.nucleus_px[:] = blocks(self.nucleus_px).sum(axis=(1, 3))
+        for px, of_cells in zip(merged.outlined_px, self.outlined_px, strict=True):
+            px[:] = blocks(of_cells).sum(axis=(1, 3))
         merged.valid_px[:] = blocks(self.valid_px).sum(axis=(1, 3))
         merged.tissue[:] = blocks(self.tissue).any(axis=(1, 3))
         tissue_px = blocks(self.valid_px * self.tissue_share).sum(axis=(1, 3))

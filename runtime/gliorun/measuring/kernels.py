@@ -74,20 +74,22 @@ def kernel(function: F) -> F:
 
 
 @kernel
-def count_levels(rgba: Any, nuclei: Any, counts: Any) -> None:
+def count_levels(rgba: Any, nuclei: Any, nucleus_level: int, counts: Any) -> None:
     """Add a tile's opaque pixels off the nuclei to a histogram of each channel, by darkness.
 
     Parameters
     ----------
     rgba : (H, W, 4) uint8, straight alpha
-    nuclei : (H, W) uint8, not 0 on a nucleus
+    nuclei : (H, W) uint8
+    nucleus_level : int
+        Level of `nuclei` from which a pixel is nucleus.
     counts : (64, 3, 256) int64, added to
         A pixel whose darkest channel is `d` counts in `counts[d // 4]`.
     """
     height, width = rgba.shape[0], rgba.shape[1]
     for i in range(height):
         for j in range(width):
-            if rgba[i, j, 3] >= OPAQUE and nuclei[i, j] == 0:
+            if rgba[i, j, 3] >= OPAQUE and nuclei[i, j] < nucleus_level:
                 red, green, blue = rgba[i, j, 0], rgba[i, j, 1], rgba[i, j, 2]
                 darkest = min(red, green, blue) // 4
                 counts[darkest, 0, red] += 1
@@ -120,28 +122,39 @@ def normalise(rgba: Any, table: Any, out: Any, valid: Any) -> None:
 
 
 @kernel
-def count_nuclei(mask: Any, valid: Any, cell_px: int, nucleus_px: Any, valid_px: Any) -> None:
-    """Count the pixels of one tile, cell by cell.
+def count_nuclei(
+    levels: Any, valid: Any, outlines: Any, cell_px: int, nucleus_px: Any, valid_px: Any
+) -> None:
+    """Count the pixels of one tile within each of three outlines, cell by cell.
 
     Parameters
     ----------
-    mask : (H, W) uint8, not 0 on a nucleus
+    levels : (H, W) uint8
     valid : (H, W) uint8, not 0 inside the slide
+    outlines : (int, int, int)
+        Levels from which a pixel lies within each outline, 1 to 255.
     cell_px : int
         Side of a cell in px of the tile; cell (i // cell_px, j // cell_px) holds pixel (i, j).
-    nucleus_px, valid_px : (ceil(H / cell_px), ceil(W / cell_px)) int64, filled
+    nucleus_px : (3, ceil(H / cell_px), ceil(W / cell_px)) int64, filled
+        Valid pixels within each outline.
+    valid_px : (ceil(H / cell_px), ceil(W / cell_px)) int64, filled
     """
-    height, width = mask.shape
+    height, width = levels.shape
+    first, second, third = np.uint8(outlines[0]), np.uint8(outlines[1]), np.uint8(outlines[2])
     for row in range(valid_px.shape[0]):
         for column in range(valid_px.shape[1]):
-            nuclei = inside = np.int32(0)
+            within_first = within_second = within_third = inside = np.int32(0)
             right = min((column + 1) * cell_px, width)
             for i in range(row * cell_px, min((row + 1) * cell_px, height)):
                 for j in range(column * cell_px, right):
                     of_slide = valid[i, j] != 0
                     inside += of_slide
-                    nuclei += of_slide & (mask[i, j] != 0)
-            nucleus_px[row, column] = nuclei
+                    within_first += of_slide & (levels[i, j] >= first)
+                    within_second += of_slide & (levels[i, j] >= second)
+                    within_third += of_slide & (levels[i, j] >= third)
+            nucleus_px[0, row, column] = within_first
+            nucleus_px[1, row, column] = within_second
+            nucleus_px[2, row, column] = within_third
             valid_px[row, column] = inside
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.errors import GlioError
-from gliorun.reading.tiles import TileGrid, TileSpec
+from gliorun.measuring.tile import OF_MASKS, LeftOut, Measured
+from gliorun.reading.tiles import TileGrid
 
 Mask = NDArray[np.uint8]
 
@@ -29,6 +30,8 @@ class MaskStore:
     grid : TileGrid
     tile_px : int
         Side of a mask in model px.
+    nucleus_level : int
+        Level from which a pixel is nucleus; by default masks are fed.
     path : Path, optional
         File to resume or create instead of a temporary one; it is not deleted.
 
@@ -38,9 +41,16 @@ class MaskStore:
         The file cannot be made.
     """
 
-    def __init__(self, grid: TileGrid, tile_px: int, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        grid: TileGrid,
+        tile_px: int,
+        nucleus_level: int = OF_MASKS.nucleus,
+        path: Path | None = None,
+    ) -> None:
         self.grid = grid
         self.tile_px = tile_px
+        self._nucleus_level = nucleus_level
         self._path = path
         try:
             # unbuffered, so that a full disk shows when a mask is added
@@ -60,22 +70,25 @@ class MaskStore:
     def __exit__(self, *exception: object) -> None:
         self._file.close()
 
-    def add(self, spec: TileSpec, mask: Mask, valid: Mask) -> None:
-        """Keep the nuclei inside the slide; both (tile_px, tile_px) uint8, not 0 = yes.
+    def feed(self, tile: Measured | LeftOut) -> None:
+        """Keep the nuclei of a measured tile that lie inside the slide.
 
         Raises
         ------
         GlioError
             The disk is full.
         """
-        packed = zlib.compress(np.packbits((mask != 0) & (valid != 0)).tobytes(), level=1)
+        if isinstance(tile, LeftOut):
+            return
+        mask = (tile.levels >= self._nucleus_level) & (tile.valid != 0)
+        packed = zlib.compress(np.packbits(mask).tobytes(), level=1)
         try:
             start = self._file.seek(0, os.SEEK_END)
             if self._file.write(packed) < len(packed):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise self._not_kept(error) from error
-        self._places[spec.row, spec.column] = (start, len(packed))
+        self._places[tile.spec.row, tile.spec.column] = (start, len(packed))
 
     def places(self) -> NDArray[np.int64]:
         """Sync the file, and return row, column, start and length of every mask, (N, 4).

@@ -17,7 +17,7 @@ from gliorun.changes import named_value
 from gliorun.errors import UsageError
 from gliorun.measuring import kernels
 from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic, White
-from gliorun.measuring.density import Status
+from gliorun.measuring.tile import Status
 
 JUDGED_MPP = 0.5
 """Micrometres per pixel at which the quality of a tile is judged."""

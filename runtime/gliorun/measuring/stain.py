@@ -15,10 +15,10 @@ from PIL import Image, ImageFilter
 from gliorun.measuring import colour
 from gliorun.measuring.colour import StainStatistic, White
 from gliorun.measuring.kernels import OPAQUE
+from gliorun.measuring.tile import OF_MASKS, Pixels
 
-Pixels = NDArray[np.uint8]
 Segment = Callable[[Iterable[Pixels]], Iterable[Pixels]]
-"""Gives the mask, (H, W) uint8, not 0 on a nucleus, of each normalised image, in order."""
+"""Gives the levels, (H, W) uint8, of each normalised image, in order."""
 
 ROUNDS = 2
 """How often the network is asked. Leaving nuclei out hardly moves the median of the ground, so
@@ -32,6 +32,7 @@ def fit_stain(
     segment: Segment,
     target: StainStatistic | None,
     white: White | None = None,
+    nucleus_level: int = OF_MASKS.nucleus,
 ) -> StainStatistic | None:
     """Return the stain of some images of one slide, or None if they hold too little tissue.
 
@@ -45,26 +46,25 @@ def fit_stain(
         What the network takes; without one, it is not asked, and nuclei count as ground.
     white : (int, int, int), optional
         Level of the glass in each channel; otherwise it is estimated from the images.
+    nucleus_level : int
+        Level from which a pixel is nucleus; by default `segment` gives masks.
     """
-    stain = _measure(images, None, white)
+
+    def measured(levels: Iterable[Pixels | None], glass: White | None) -> StainStatistic | None:
+        counts = colour.empty_levels()
+        for rgba, of_image in zip(images, levels, strict=True):
+            colour.add_levels(rgba, counts, of_image, nucleus_level)
+        return colour.measure(counts, glass)
+
+    stain = measured([None] * len(images), white)
     for _ in range(ROUNDS if target is not None else 0):
         if stain is None:
             return None
         table = colour.table_between(stain, target)
-        masks = segment(colour.normalise(rgba, table)[0] for rgba in images)
+        levels = segment(colour.normalise(rgba, table)[0] for rgba in images)
         # tissue that is all nucleus has no ground: what was known of it stays
-        stain = _measure(images, masks, white or stain.white) or stain
+        stain = measured(levels, white or stain.white) or stain
     return stain
-
-
-def _measure(
-    images: Sequence[Pixels], masks: Iterable[Pixels] | None, white: White | None
-) -> StainStatistic | None:
-    counts = colour.empty_levels()
-    nothing: Iterable[Pixels | None] = [None] * len(images)
-    for rgba, nuclei in zip(images, nothing if masks is None else masks, strict=True):
-        colour.add_levels(rgba, counts, nuclei)
-    return colour.measure(counts, white)
 
 
 def glass_level(overview: Pixels, tissue: NDArray[np.bool_]) -> White | None:

@@ -8,26 +8,30 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gliorun.errors import GlioError, TileReadError
 from gliorun.measuring import colour
 from gliorun.measuring.colour import White
-from gliorun.measuring.density import MIN_VALID_SHARE, Status
+from gliorun.measuring.density import MIN_VALID_SHARE, DensityMap
 from gliorun.measuring.drawn import fits_both
-from gliorun.measuring.quality import QualityLimits, judge, shrink_of
+from gliorun.measuring.quality import judge, shrink_of
 from gliorun.measuring.stain import fit_stain, glass_level
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.tissue import Tissue, check_light, find_tissue, overview_px, read_tissue
+from gliorun.measuring.tile import LeftOut, Levels, Outlines, Pixels, Status
+from gliorun.measuring.tissue import (
+    MIN_SHARE,
+    Tissue,
+    check_light,
+    find_tissue,
+    overview_px,
+    read_tissue,
+)
 from gliorun.model.card import ModelCard
 from gliorun.processors import processors
 from gliorun.reading.scale import Scale, check_scale
 from gliorun.reading.slide import Rgba, Slide, resized
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.settings import Settings
-
-Pixels = NDArray[np.uint8]
-Mask = NDArray[np.uint8]
 
 OVERVIEW_PX = 2048
 """Longest side of the overview that is kept for the outputs."""
@@ -37,12 +41,16 @@ STAIN_SAMPLES = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Survey:
-    """The tile grid of a slide, and `chosen`, the tiles with tissue in reading order.
+    """What is known of an open slide, for a model and settings, before its first tile is measured.
 
-    `tissue` is measured, `stained` was found on the overview; they differ if a mask was
-    given. `white` is the level of the glass, None where the overview shows none.
+    `chosen` are the tiles with tissue in reading order. `tissue` is measured, `stained` was found
+    on the overview; they differ if a mask was given. `white` is the level of the glass, None where
+    the overview shows none.
     """
 
+    slide: Slide
+    card: ModelCard
+    settings: Settings
     scale: Scale
     grid: TileGrid
     overview: Rgba
@@ -51,6 +59,36 @@ class Survey:
     white: White | None
     chosen: list[TileSpec]
     warnings: tuple[str, ...]
+
+    @property
+    def outlines(self) -> Outlines:
+        """The levels of the outlines of nuclei: those of the settings, or else of the model."""
+        return outlines_of(self.card, self.settings)
+
+    def empty_map(self) -> DensityMap:
+        """Return a map of the slide in which no tile is measured yet."""
+        tile_px, cell_px = self.card.tile_px, self.settings.cell_px
+        cell_px = tile_px if cell_px is None else cell_px
+        density = DensityMap(self.grid, tile_px, cell_px, self.outlines)
+        shares = self.tissue.shares(*density.cell_edges_l0)
+        if density.cells_a_tile > 1:
+            density.tissue = shares >= MIN_SHARE
+        if self.stained is not self.tissue:
+            # A hand-drawn mask may cover only part of the tissue; do not count the rest as glass.
+            shares = np.maximum(shares, self.stained.shares(*density.cell_edges_l0))
+        density.tissue_share = shares
+        return density
+
+
+def outlines_of(card: ModelCard, settings: Settings) -> Outlines:
+    """Return the levels of the outlines of nuclei: those of the settings, or else of the model.
+
+    Raises
+    ------
+    GlioError
+        Neither has any.
+    """
+    return settings.outlines or card.outlines
 
 
 def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
@@ -63,7 +101,7 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     """
     scale = slide.scale(settings.mpp)
     warnings = tuple(check_scale(slide.path, slide.properties, scale, card.mpp))
-    grid = tile_grid(slide, card, settings)
+    grid = TileGrid.over(slide.size_l0, (scale.x_mpp, scale.y_mpp), card.tile_px, card.mpp)
     _check_size(slide, grid)
     overview = slide.overview(max(OVERVIEW_PX, overview_px(slide.size_l0, scale)))
     try:
@@ -83,7 +121,9 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
-    return Survey(scale, grid, overview, tissue, stained, white, chosen, warnings)
+    return Survey(
+        slide, card, settings, scale, grid, overview, tissue, stained, white, chosen, warnings
+    )
 
 
 def _check_size(slide: Slide, grid: TileGrid) -> None:
@@ -105,63 +145,54 @@ def _shown(overview: Rgba) -> Rgba:
     return resized(overview, (max(1, round(width / shrink)), max(1, round(height / shrink))))
 
 
-def tile_grid(slide: Slide, card: ModelCard, settings: Settings) -> TileGrid:
-    """Return the tile grid of a slide at the scale of the model."""
-    scale = slide.scale(settings.mpp)
-    return TileGrid.over(slide.size_l0, (scale.x_mpp, scale.y_mpp), card.tile_px, card.mpp)
+ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | LeftOut]
+SegmentTiles = Callable[[Iterable[TileSpec], Iterable[Pixels]], Iterable[Levels]]
+"""Yields the levels of each tile, (H, W) uint8, in order."""
 
 
-ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | Status]
-SegmentTiles = Callable[[Iterable[TileSpec], Iterable[Pixels]], Iterable[Mask]]
-"""Yields the mask of each tile, (H, W) uint8, not 0 on a nucleus, in order."""
+def tile_reader(surveyed: Survey) -> ReadTile:
+    """Return a function that reads a tile as scanned, or leaves it out with the reason.
 
-
-def tile_reader(
-    slide: Slide, card: ModelCard, scale: Scale, limits: QualityLimits | None, white: White | None
-) -> ReadTile:
-    """Return a function that reads a tile as scanned, or returns why it cannot be measured.
-
-    Its second argument is the stain of the slide, without which folds are not detected. `white`
-    is the level of the glass, against which a tile is judged.
+    Its second argument is the stain of the slide, without which folds are not detected.
     """
+    slide, card, scale = surveyed.slide, surveyed.card, surveyed.scale
+    limits, white = surveyed.settings.quality, surveyed.white
     shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
 
-    def read(spec: TileSpec, stain: colour.StainStatistic | None) -> Rgba | Status:
+    def read(spec: TileSpec, stain: colour.StainStatistic | None) -> Rgba | LeftOut:
         try:
             rgba = slide.read(spec, card.tile_px)
         except TileReadError:
-            return Status.UNREADABLE
+            return LeftOut(spec, Status.UNREADABLE)
         if limits is None:
             return rgba
         reason = judge(rgba, shrink, stain, limits, white).reason
-        return rgba if reason is None else reason
+        return rgba if reason is None else LeftOut(spec, reason)
 
     return read
 
 
-def slide_stain(
-    read: ReadTile,
-    chosen: list[TileSpec],
-    segment: SegmentTiles,
-    target: colour.StainStatistic | None,
-    white: White | None,
-) -> colour.StainStatistic | None:
+def slide_stain(surveyed: Survey, segment: SegmentTiles) -> colour.StainStatistic | None:
     """Return the stain of a slide, from tiles spread evenly over its tissue.
 
     Unfit tiles are skipped here and counted when they are measured. `segment` is
     the network, on the places of tiles and their normalised pixels. While it waits for them,
     every processor reads.
     """
-    threads = processors()
+    threads, read, chosen = processors(), tile_reader(surveyed), surveyed.chosen
 
-    def sample(spec: TileSpec) -> tuple[TileSpec, Rgba | Status]:
+    def sample(spec: TileSpec) -> tuple[TileSpec, Rgba | LeftOut]:
         return spec, read(spec, None)
 
     count = min(STAIN_SAMPLES, len(chosen))
     some = [chosen[place] for place in np.linspace(0, len(chosen) - 1, count).round().astype(int)]
     with closing(map_ahead(sample, some, threads=threads, ahead=2 * threads)) as samples:
-        fit = [(spec, rgba) for spec, rgba in samples if not isinstance(rgba, Status)]
+        fit = [(spec, rgba) for spec, rgba in samples if not isinstance(rgba, LeftOut)]
     places = [spec for spec, _ in fit]
     return fit_stain(
-        [rgba for _, rgba in fit], lambda images: segment(places, images), target, white
+        [rgba for _, rgba in fit],
+        lambda images: segment(places, images),
+        surveyed.card.colour_target,
+        surveyed.white,
+        surveyed.outlines.nucleus,
     )

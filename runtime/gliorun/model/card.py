@@ -12,6 +12,7 @@ import msgspec
 
 from gliorun.errors import GlioError
 from gliorun.measuring.colour import StainStatistic
+from gliorun.measuring.tile import Outlines
 from gliorun.reading.scale import MPP_RANGE
 
 FORMAT = 3
@@ -45,6 +46,9 @@ class ModelCard:
         SHA-256 of the IR's `.bin`; empty beside a `.keras` file.
     nucleus_level : int
         Level, 0 to 255, from which a pixel counts as nucleus.
+    inner_level, outer_level : int or None
+        Levels whose outlines lie about one pixel inside and outside that of `nucleus_level`; None
+        until the model is converted, which measures them.
     precision : str
         "FP32" or "INT8" in an IR, empty beside a `.keras` file.
     parity : dict
@@ -60,6 +64,8 @@ class ModelCard:
     source_sha256: str = ""
     weights_sha256: str = ""
     nucleus_level: int = EVEN_LEVEL
+    inner_level: int | None = None
+    outer_level: int | None = None
     precision: str = ""
     parity: dict[str, Any] = field(default_factory=dict)
     intended_use: str = "Research use only; not a medical device."
@@ -71,9 +77,33 @@ class ModelCard:
             raise GlioError(
                 f"model card: nucleus_level is {self.nucleus_level}; it must lie from 1 to 255"
             )
+        if self.has_band:
+            _ = self.outlines  # checks their order
         low, high = MPP_RANGE
         if not low <= self.mpp <= high:
             raise GlioError(f"model card: mpp is {self.mpp}; it must lie from {low} to {high}")
+
+    @property
+    def has_band(self) -> bool:
+        """Whether the levels of the inner and the outer outline were measured."""
+        return self.inner_level is not None and self.outer_level is not None
+
+    @property
+    def outlines(self) -> Outlines:
+        """The levels of the outlines of nuclei.
+
+        Raises
+        ------
+        GlioError
+            They were not measured. They depend on how steeply the levels of a network rise, so
+            none can stand for them.
+        """
+        if self.inner_level is None or self.outer_level is None:
+            raise GlioError(
+                f"model card of {self.name!r}: no inner_level and outer_level, as an earlier "
+                "version made it; convert the model again with 'glioexport convert'"
+            )
+        return Outlines(self.inner_level, self.nucleus_level, self.outer_level)
 
     def to_json(self) -> str:
         """Return the card as JSON text, keys in a fixed order."""

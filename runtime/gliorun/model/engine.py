@@ -15,6 +15,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from gliorun import defaults
 from gliorun.errors import GlioError, StalledError, UsageError
 from gliorun.model.card import ModelCard, sha256_of
 from gliorun.processors import permitted, processors
@@ -29,6 +30,7 @@ POLL_MS = 500
 """Interval at which a wait checks for Ctrl-C and for its deadline."""
 
 Pixels = NDArray[np.uint8]
+Levels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 
 
@@ -65,13 +67,13 @@ class Compute:
         Seconds after which a hanging inference is given up.
     """
 
-    device: str = "CPU"
+    device: str = defaults.DEVICE
     requests: int | None = None
     streams: int | None = None
     threads: int | None = None
-    cores: str = "any"
-    precision: str = "auto"
-    timeout_s: float = 120.0
+    cores: str = defaults.CORES
+    precision: str = defaults.PRECISION
+    timeout_s: float = defaults.TIMEOUT_S
 
     def __post_init__(self) -> None:
         counts = {
@@ -122,7 +124,7 @@ EXACT = Compute(precision="f32")
 
 
 class Engine:
-    """A compiled model: takes tiles, yields (tile, mask) in order, runs several at once.
+    """A compiled model: takes tiles, yields (tile, levels) in order, runs several at once.
 
     Requests form a ring: a new tile waits for the oldest request. A failing inference therefore
     raises at its own tile, and a hanging one is given up after `timeout_s`. `compute` holds the
@@ -157,20 +159,20 @@ class Engine:
                 choices[what] = text.rpartition(".")[-1]
         return choices
 
-    def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Mask]]:
-        """Yield each tile with its mask, (tile_px, tile_px) uint8, 1 on a nucleus."""
+    def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Levels]]:
+        """Yield each tile with its levels, (tile_px, tile_px) uint8, higher on a nucleus."""
         shape = (self.card.tile_px, self.card.tile_px, 3)
         free = deque(self._ring)
         under_way: deque[tuple[T, Pixels, ov.InferRequest]] = deque()
 
-        def take_oldest() -> tuple[T, Mask]:
+        def take_oldest() -> tuple[T, Levels]:
             tile, _, request = under_way[0]
             with _named_failure():
                 self._wait(request, self._deadline())
             under_way.popleft()
             free.append(request)
-            levels = request.get_output_tensor().data[0]
-            return tile, (levels >= self.card.nucleus_level).view(np.uint8)
+            # the tensor is the request's own, which the next tile overwrites
+            return tile, request.get_output_tensor().data[0].copy()
 
         try:
             for tile in tiles:
@@ -209,11 +211,17 @@ class Engine:
                     "with a longer --timeout if the machine is that slow"
                 )
 
-    def masks(self, windows: Iterable[Pixels]) -> Generator[Mask]:
-        """Yield the masks of plain windows, in order."""
+    def levels(self, windows: Iterable[Pixels]) -> Generator[Levels]:
+        """Yield the levels of plain windows, in order."""
         with closing(self.predict(_Window(window) for window in windows)) as pairs:
-            for _, mask in pairs:
-                yield mask
+            for _, levels in pairs:
+                yield levels
+
+    def masks(self, windows: Iterable[Pixels]) -> Generator[Mask]:
+        """Yield the masks of plain windows, 1 on a nucleus by the model's card, in order."""
+        with closing(self.levels(windows)) as every:
+            for levels in every:
+                yield (levels >= self.card.nucleus_level).view(np.uint8)
 
 
 @contextmanager
@@ -251,7 +259,7 @@ def read_card(model: ov.Model, path: Path) -> ModelCard:
 
 
 def open_model(path: Path, compute: Compute | None = None) -> Engine:
-    """Read, check and compile an IR, `path` (.xml) with its `.bin` beside it; `EXACT` if not said.
+    """Read, check and compile an IR, `path` (.xml) with its `.bin` beside it.
 
     Raises
     ------
@@ -266,7 +274,7 @@ def open_model(path: Path, compute: Compute | None = None) -> Engine:
     if sha256_of(weights) != card.weights_sha256:
         raise GlioError(f"{weights}: does not match its card; convert the model again")
     _check_shape(model, card, path)
-    compute = compute or EXACT
+    compute = compute or Compute()
     compute = compute.settled(card, _able(core, compute))
     # OpenVINO counts processors but ignores limits on their time
     most_threads = processors() if processors() < permitted() else None

@@ -7,12 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gliorun import __version__
+from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard, sha256_of
 
 MODELS = Path(__file__).parents[1] / "models"
 """Folder of the models that ship with gliorun."""
-MODEL = MODELS / "student.xml"
-"""The default model."""
+DEFAULT_MODEL = MODELS / "student.xml"
+REFERENCE_MODEL = MODELS / "reference.xml"
 
 LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "simplejpeg", "numba", "numpy")
 
@@ -20,6 +21,24 @@ LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "simplejpeg", "num
 def models() -> dict[str, Path]:
     """Return the IRs of the shipped models, by name."""
     return {path.stem: path for path in sorted(MODELS.glob("*.xml"))}
+
+
+def model_path(named: Path | None) -> Path:
+    """Return the IR that `--model` names: a file, or a model that ships with gliorun.
+
+    Raises
+    ------
+    GlioError
+        No shipped model has that name, and it is not a file name.
+    """
+    if named is None:
+        return DEFAULT_MODEL
+    names = models()
+    if str(named) in names:
+        return names[str(named)]
+    if not named.suffix:
+        raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(names)}")
+    return named
 
 
 def name_of(card: ModelCard) -> str:
@@ -34,6 +53,6 @@ def _weights(name: str) -> str:
 
 def versions() -> str:
     """Return one line: gliorun's version, its model's hash, and the versions of its libraries."""
-    weights = _weights(MODEL.stem)
+    weights = _weights(DEFAULT_MODEL.stem)
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return f"gliorun {__version__} (model {MODEL.stem} {weights[:12]}, {libraries})"
+    return f"gliorun {__version__} (model {DEFAULT_MODEL.stem} {weights[:12]}, {libraries})"

@@ -48,7 +48,7 @@ def frame_of(result: Result) -> SlideFrame:
     the columns. All outputs of a slide share it. A slide whose scale was typed gets a made one:
     its own says something else.
     """
-    header, scale = result.dicom, result.measured.scale
+    header, scale = result.dicom, result.scale
     if header is not None and header.frame is not None and scale.source == "slide":
         return header.frame
     spacing_mm = (scale.x_mpp * MM_PER_UM, scale.y_mpp * MM_PER_UM)
@@ -73,7 +73,7 @@ def new_instance(result: Result, sop_class_uid: UID, modality: str, what: str) -
     Patient and study are those of the slide where its header was kept, else empty and new.
     """
     started = _started_at(result)
-    measured = hashlib.sha256(result.measured.density.nucleus_px.tobytes()).hexdigest()
+    measured = hashlib.sha256(result.density.nucleus_px.tobytes()).hexdigest()
     run = (_picture(result), result.card.weights_sha256, measured, started.isoformat())
     instance = Dataset()
     instance.file_meta = FileMetaDataset()
@@ -122,7 +122,7 @@ def save(instance: Dataset, path: Path) -> None:
 
 def remarks(result: Result) -> str:
     """Return the warnings and what the model may be used for, as one text."""
-    warnings = (f"Warning: {warning}." for warning in result.measured.warnings)
+    warnings = (f"Warning: {warning}." for warning in result.warnings)
     return " ".join([*warnings, f"Research use only. {result.card.intended_use}".strip()])
 
 
@@ -198,8 +198,8 @@ def _started_at(result: Result) -> datetime:
 
 def _picture(result: Result) -> str:
     """Return a hash of what a slide shows, the same in every run of the slide."""
-    seen = hashlib.sha256(np.ascontiguousarray(result.measured.overview).tobytes())
-    seen.update(str(result.measured.density.grid.size_l0).encode())
+    seen = hashlib.sha256(np.ascontiguousarray(result.overview).tobytes())
+    seen.update(str(result.density.grid.size_l0).encode())
     return seen.hexdigest()
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from gliorun.findings.hotspots import HotSpot
-from gliorun.measuring.density import CLASS_NAMES, Status, classify
+from gliorun.measuring.density import CLASS_NAMES, classify
+from gliorun.measuring.tile import Status
 from gliorun.reading.tiles import Box
 from gliorun.writers import palette
 from gliorun.writers.result import Result
@@ -143,9 +144,7 @@ def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT)
     origin_l0 = shown_l0[:2]
     hot_spots = (_hot_spot(spot, origin_l0, result.slide_name) for spot in result.hot_spots)
     cells = _cells(result, path_classes)
-    write_features(
-        path, chain(hot_spots, cells), origin_l0=origin_l0, warnings=result.measured.warnings
-    )
+    write_features(path, chain(hot_spots, cells), origin_l0=origin_l0, warnings=result.warnings)
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:
@@ -170,7 +169,7 @@ def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int], slide_name: str) -> Fea
 
 
 def _cells(result: Result, path_classes: list[PathClass]) -> Iterator[Feature]:
-    density, counts, shown_l0 = result.measured.density, result.counts, result.shown_l0
+    density, counts, shown_l0 = result.density, result.counts, result.shown_l0
     values, shares, status = density.density, density.valid_share, density.cell_status
     classes = classify(values)
     for row, statuses in enumerate(status):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.measuring.density import Status
+from gliorun.measuring.tile import Status
 
 PERIOD_DOTS = (4, 12)
 """Least and largest distance of two lines; small tiles have finer lines, so that all have some."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gliorun import templates
-from gliorun.findings.nuclei import compare_counts
-from gliorun.measuring.density import CLASS_NAMES, Status
+from gliorun.measuring.density import CLASS_NAMES
+from gliorun.measuring.tile import Status
 from gliorun.writers import palette, viewer
 from gliorun.writers.account import account
 from gliorun.writers.result import Result
@@ -29,7 +29,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
     palette_name : str
         One of `palette.NAMES`.
     """
-    density, colours = result.measured.density, palette.class_colours(palette_name)
+    density, colours = result.density, palette.class_colours(palette_name)
     classes = list(zip(colours, CLASS_NAMES, density.class_shares(), strict=True))[::-1]
     text = templates.render(
         "report.html",
@@ -44,7 +44,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
         hot_spots=result.hot_spots,
         counting=_counting(result),
         quality=_quality(result),
-        warnings=result.measured.warnings,
+        warnings=result.warnings,
         account=account(result.run, result.card),
         record=_record(result.run),
         scripts=viewer.scripts(result, colours),
@@ -54,24 +54,23 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
 
 def _figures(result: Result) -> list[tuple[str, str]]:
     """Return the figures at the head of the page, as (name, value)."""
-    measured = result.measured
-    mean = measured.density.mean_density()
-    x_mpp, y_mpp = measured.scale.x_mpp, measured.scale.y_mpp
-    width_l0, height_l0 = measured.density.grid.size_l0
+    mean = result.density.mean_density()
+    x_mpp, y_mpp = result.scale.x_mpp, result.scale.y_mpp
+    width_l0, height_l0 = result.density.grid.size_l0
     mpp = f"{x_mpp:.4g}" if x_mpp == y_mpp else f"{x_mpp:.4g} × {y_mpp:.4g}"
     return [
         ("mean density", "no value" if math.isnan(mean) else f"{100 * mean:.1f} %"),
-        ("tiles measured", f"{measured.density.measured_tiles():,}"),
+        ("tiles measured", f"{result.density.measured_tiles():,}"),
         ("slide", f"{width_l0 * x_mpp / 1000:.3g} × {height_l0 * y_mpp / 1000:.3g} mm"),
-        (f"µm/px ({measured.scale.source})", mpp),
+        (f"µm/px ({result.scale.source})", mpp),
     ]
 
 
 def _counting(result: Result) -> list[tuple[str, str]]:
     """Return how counting nuclei differs from measuring their area, if they were counted."""
-    if result.counts is None:
+    comparison = result.comparison
+    if comparison is None:
         return []
-    comparison = compare_counts(result.counts, result.measured.density, result.measured.scale)
 
     def share(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.1f} %"
@@ -89,8 +88,8 @@ def _counting(result: Result) -> list[tuple[str, str]]:
 
 def _quality(result: Result) -> list[tuple[str, str]]:
     """Return the share of tissue and the number of tiles of each status that occurs, as text."""
-    status = result.measured.density.status
-    share = float(result.measured.tissue.mask.mean())
+    status = result.density.status
+    share = float(result.tissue.mask.mean())
     tiles = {tile_status: int((status == tile_status).sum()) for tile_status in Status}
     return [
         ("tissue on the slide", f"{100 * share:.1f} %"),

@@ -9,10 +9,11 @@ import numpy as np
 
 from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.squares import Squares
-from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status
-from gliorun.pipeline import SlideDensity
+from gliorun.measuring.density import CLASS_NAMES, DensityMap
+from gliorun.measuring.tile import Status
 from gliorun.writers import hatching, palette
 from gliorun.writers.page import INK, Page, Pixels, Side
+from gliorun.writers.result import Result
 
 BLOCK_PT = 192.0
 """Width of every block."""
@@ -151,11 +152,9 @@ def class_blocks(
     return [ColourBar(opacity, ground), table] if continuous else [table]
 
 
-def key_figures(
-    measured: SlideDensity, drawn: DensityMap, squares: Squares, hot_spots: tuple[HotSpot, ...]
-) -> Table:
+def key_figures(result: Result, drawn: DensityMap, squares: Squares) -> Table:
     """Return the mean and the sizes of what is seen; `drawn` may be of larger cells."""
-    density, scale = measured.density, measured.scale
+    density, scale, hot_spots = result.density, result.scale, result.hot_spots
     rows = [
         ("Mean density", percent(density.mean_density())),
         ("Measured tiles", f"{density.measured_tiles():,}"),

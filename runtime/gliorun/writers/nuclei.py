@@ -29,10 +29,10 @@ def write_nuclei(path: Path, result: Result) -> None:
     """
     if result.masks is None:
         raise ValueError(f"{path}: needs the masks of the run")
-    nuclei = find_nuclei(result.masks, result.measured.scale)
+    nuclei = find_nuclei(result.masks, result.scale)
     origin_l0 = result.shown_l0[:2]
     features = (_feature(nucleus, origin_l0, result.slide_name) for nucleus in nuclei)
-    write_features(path, features, origin_l0=origin_l0, warnings=result.measured.warnings)
+    write_features(path, features, origin_l0=origin_l0, warnings=result.warnings)
 
 
 def _feature(nucleus: Nucleus, origin_l0: tuple[int, int], slide_name: str) -> Feature:

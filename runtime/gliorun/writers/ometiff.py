@@ -48,7 +48,7 @@ def write_density(path: Path, result: Result) -> None:
     in the upper left corner of the slide and has its cells' size in µm, so that viewers can lay it
     over the slide.
     """
-    density, scale = result.measured.density, result.measured.scale
+    density, scale = result.density, result.scale
     px_um = (density.cell_l0[0] * scale.x_mpp, density.cell_l0[1] * scale.y_mpp)
     levels = [
         np.stack([level.astype(np.float32), _class_levels(level)])
@@ -95,7 +95,7 @@ def write_mask(path: Path, result: Result) -> None:
     ValueError
         The run kept no masks.
     """
-    masks, scale = result.masks, result.measured.scale
+    masks, scale = result.masks, result.scale
     if masks is None:
         raise ValueError(f"{path}: needs the masks of the run")
     px_l0 = px_l0_of(masks)
@@ -219,14 +219,14 @@ def _metadata(
     result: Result, name: str, description: str, px_um: tuple[float, float]
 ) -> dict[str, Any]:
     """Return the entries of an image in OME-XML; the same measurement has the same UUID."""
-    counts = hashlib.sha256(result.measured.density.nucleus_px.tobytes()).hexdigest()
+    counts = hashlib.sha256(result.density.nucleus_px.tobytes()).hexdigest()
     identity = f"{name} {result.slide_name} {result.card.weights_sha256} {counts}"
     return {
         "axes": "YX",
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity)),
         "Creator": f"gliorun {__version__}",
         "Name": f"{name} of {result.slide_name}",
-        "Description": " Warning: ".join((description, *result.measured.warnings)),
+        "Description": " Warning: ".join((description, *result.warnings)),
         "PhysicalSizeX": px_um[0],
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": px_um[1],

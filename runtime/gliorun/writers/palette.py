@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gliorun import defaults
 from gliorun.errors import UsageError
 from gliorun.measuring.density import CLASS_EDGES, classify
 
-DEFAULT = "cold-hot"
+DEFAULT = defaults.PALETTE
 CONTINUOUS = "continuous"
 FULL_SCALE = 0.4
 """Density at the upper end of the continuous scale, fixed so that slides can be compared."""

@@ -47,7 +47,7 @@ def write_density(path: Path, result: Result) -> None:
     GlioError
         A value of the slide's header, which was to be kept, is no DICOM.
     """
-    percent = (100 * result.measured.density.density).astype(np.float32)
+    percent = (100 * result.density.density).astype(np.float32)
     instance = new_instance(result, ParametricMapStorage, "OT", "Nucleus density")
     instance.ContentQualification = "RESEARCH"
     instance.ImageType = IMAGE_TYPE
@@ -72,7 +72,7 @@ def _add_pixels(instance: Dataset, percent: NDArray[np.float32]) -> None:
 
 def _add_place(instance: Dataset, result: Result) -> None:
     """Say where the only frame lies: in the matrix of all, and on the slide."""
-    frame, (width_l0, height_l0) = frame_of(result), result.measured.density.cell_l0
+    frame, (width_l0, height_l0) = frame_of(result), result.density.cell_l0
     first = point_mm(frame, width_l0 / 2, height_l0 / 2)
     instance.ImageOrientationSlide = [*frame.along_rows, *frame.along_columns]
     origin = Dataset()
@@ -116,7 +116,7 @@ def _add_dimensions(instance: Dataset) -> None:
 
 def _shared(result: Result) -> Dataset:
     """Return what is true of all frames: size, type, meaning and grey levels of the pixels."""
-    frame, (width_l0, height_l0) = frame_of(result), result.measured.density.cell_l0
+    frame, (width_l0, height_l0) = frame_of(result), result.density.cell_l0
     measures = Dataset()
     measures.PixelSpacing = _ds((height_l0 * frame.spacing_mm[1], width_l0 * frame.spacing_mm[0]))
     measures.SliceThickness = THICKNESS_MM

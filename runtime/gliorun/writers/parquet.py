@@ -28,7 +28,7 @@ PLACE = (
 
 def write_cells(path: Path, result: Result) -> None:
     """Write the columns of density.csv, and the centre and area of each cell."""
-    cells, scale = table.cells(result), result.measured.scale
+    cells, scale = table.cells(result), result.scale
 
     def placed() -> Iterator[table.Row]:
         for row in cells.rows:
@@ -64,13 +64,12 @@ def _write(path: Path, rows_of: table.Table, result: Result) -> None:
 
 def _about(result: Result) -> dict[str, object]:
     """Return what a table hangs on; pandas ignores it, and pyarrow shows it in the schema."""
-    measured = result.measured
     return {
         "gliorun": __version__,
         "slide": result.slide_name,
-        "x_mpp": measured.scale.x_mpp,
-        "y_mpp": measured.scale.y_mpp,
-        "mpp_source": measured.scale.source,
+        "x_mpp": result.scale.x_mpp,
+        "y_mpp": result.scale.y_mpp,
+        "mpp_source": result.scale.source,
         "model_sha256": result.card.weights_sha256,
-        "warnings": measured.warnings,
+        "warnings": result.warnings,
     }

@@ -9,7 +9,6 @@ import numpy as np
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.kernels import OPAQUE
 from gliorun.model import shipped
-from gliorun.pipeline import SlideDensity
 from gliorun.writers import hatching, legend
 from gliorun.writers.layout import MAX_DOTS, Columns, Layout, height_pt, lay_out
 from gliorun.writers.page import Page, Pixels, plain_style, printable
@@ -46,7 +45,7 @@ def draw(result: Result, appearance: Appearance) -> Page:
     layout = layout_of(result, appearance)
     frame, page = layout.frame, layout.page(result.slide_name)
     panels = [Panel(page, frame, *corner) for corner in layout.corners]
-    thumbnail = thumbnail_pixels(frame, result.measured.overview)
+    thumbnail = thumbnail_pixels(frame, result.overview)
     around = thumbnail if appearance.overlay else pale(thumbnail)
     under = pale(thumbnail, SEEN_THROUGH)
     drawn = map_pixels(frame, around, under, appearance.palette, appearance.opacity)
@@ -63,21 +62,20 @@ def draw(result: Result, appearance: Appearance) -> Page:
 
 def layout_of(result: Result, appearance: Appearance) -> Layout:
     """Place the panels and the legend of a result's figure."""
-    measured = result.measured
-    drawn = _merged(measured.density)
+    drawn = _merged(result.density)
 
     def columns(frame: Frame, room_pt: float) -> Columns:
-        ground = pale(tissue_colour(measured), SEEN_THROUGH)
+        ground = pale(tissue_colour(result), SEEN_THROUGH)
         period = hatching.period(frame.tile_dots)
         classes = legend.class_blocks(
-            measured.density, appearance.palette, appearance.opacity, ground, period
+            result.density, appearance.palette, appearance.opacity, ground, period
         )
-        figures = legend.key_figures(measured, drawn, frame.squares, result.hot_spots)
+        figures = legend.key_figures(result, drawn, frame.squares)
         rows = int((room_pt - height_pt([*classes, figures])) / legend.ROW_PT) - 1
         hot_spots = legend.hot_spot_table(result.hot_spots, max(rows, MIN_HOT_SPOTS))
         return [classes, [figures], [hot_spots]]
 
-    return lay_out(drawn, measured.scale, 1 if appearance.overlay else 2, columns, _notes(result))
+    return lay_out(drawn, result.scale, 1 if appearance.overlay else 2, columns, _notes(result))
 
 
 def _merged(density: DensityMap) -> DensityMap:
@@ -90,7 +88,7 @@ def _merged(density: DensityMap) -> DensityMap:
 
 def _notes(result: Result) -> tuple[str, ...]:
     """Return the notes of the figure: scale and model, warnings, and intended use."""
-    scale, card = result.measured.scale, result.card
+    scale, card = result.scale, result.card
     mpp = f"{scale.x_mpp:.4g}"
     if scale.x_mpp != scale.y_mpp:
         mpp += f" × {scale.y_mpp:.4g}"
@@ -99,16 +97,16 @@ def _notes(result: Result) -> tuple[str, ...]:
         "tissue area. Classes are those of the method's paper, not grades of the WHO. "
         f"Scale {mpp} µm/px (from {scale.source}). "
         f"Model {printable(shipped.name_of(card))} {card.precision}.",
-        *(f"Warning: {printable(warning)}" for warning in result.measured.warnings),
+        *(f"Warning: {printable(warning)}" for warning in result.warnings),
         printable(card.intended_use),
     )
 
 
-def tissue_colour(measured: SlideDensity) -> Pixels:
+def tissue_colour(result: Result) -> Pixels:
     """Return the colour of the tissue on the overview, (3,) uint8 RGB; white if there is none."""
-    overview = measured.overview
+    overview = result.overview
     height, width = overview.shape[:2]
-    seen = tissue_pixels(measured.tissue, (width, height)) & (overview[..., 3] >= OPAQUE)
+    seen = tissue_pixels(result.tissue, (width, height)) & (overview[..., 3] >= OPAQUE)
     if not seen.any():
         return np.full(3, 255, dtype=np.uint8)
     return np.asarray(np.median(overview[seen, :3], axis=0).round(), dtype=np.uint8)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from gliorun.measuring.density import DensityMap, Status
+from gliorun.measuring.density import DensityMap
+from gliorun.measuring.tile import Status
 from gliorun.measuring.tissue import Tissue
 from gliorun.writers import hatching, palette
 from gliorun.writers.layout import Columns, Layout, lay_out
@@ -43,9 +44,9 @@ def draw(result: Result) -> Page:
     layout = layout_of(result)
     page = layout.page(result.slide_name)
     panel = Panel(page, layout.frame, *layout.corners[0])
-    slide = thumbnail_pixels(layout.frame, result.measured.overview)
+    slide = thumbnail_pixels(layout.frame, result.overview)
     pixels = _tile_pixels(layout.frame, slide)
-    pixels[_outline(result.measured.tissue, layout.frame)] = palette.rgb((OUTLINE,))[0]
+    pixels[_outline(result.tissue, layout.frame)] = palette.rgb((OUTLINE,))[0]
     panel.draw(pixels, "", "Tissue and tiles")
     panel.scale_bar()
     return page
@@ -53,17 +54,16 @@ def draw(result: Result) -> Page:
 
 def layout_of(result: Result) -> Layout:
     """Place the panel and the legend of a result's picture."""
-    measured = result.measured
-    density = measured.density
+    density = result.density
     tiles = DensityMap(density.grid, density.tile_px, density.tile_px)
     tiles.status[:] = density.status
 
     def columns(frame: Frame, room_pt: float) -> Columns:
         period = hatching.period(frame.tile_dots)
-        return [[_tile_table(tiles, tissue_colour(measured), period)], [_figures(result)]]
+        return [[_tile_table(tiles, tissue_colour(result), period)], [_figures(result)]]
 
-    notes = tuple(map(printable, (*measured.warnings, result.card.intended_use)))
-    return lay_out(tiles, measured.scale, 1, columns, notes)
+    notes = tuple(map(printable, (*result.warnings, result.card.intended_use)))
+    return lay_out(tiles, result.scale, 1, columns, notes)
 
 
 def _colour_of(tile_status: Status) -> Pixels:
@@ -120,7 +120,7 @@ def _swatch(tile_status: Status, measured: Pixels, period: int) -> Swatch:
 
 def _figures(result: Result) -> Table:
     """Return how much of the slide is tissue, and how much of that has a value."""
-    status, tissue = result.measured.density.status, result.measured.tissue
+    status, tissue = result.density.status, result.tissue
     with_tissue = int((status != Status.NO_TISSUE).sum())
     measured = int((status == Status.MEASURED).sum())
     rows = (

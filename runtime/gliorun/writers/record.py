@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from gliorun import __version__
-from gliorun.findings.hotspots import HotSpot
-from gliorun.findings.nuclei import CountComparison
-from gliorun.measuring.density import CLASS_NAMES, NO_CLASS, Status, classify
-from gliorun.model.card import ModelCard
+from gliorun.measuring.density import CLASS_NAMES, NO_CLASS, classify
+from gliorun.measuring.tile import Status
 from gliorun.model.shipped import LIBRARIES
-from gliorun.pipeline import SlideDensity
 from gliorun.reading.scale import VENDOR, objective_power
 from gliorun.settings import Settings
 from gliorun.writers.result import Result
@@ -28,18 +25,14 @@ FORMAT = 1
 
 
 def run_record(
+    result: Result,
     *,
-    slide_name: str,
     properties: Mapping[str, str],
-    measured: SlideDensity,
-    card: ModelCard,
     compute: Mapping[str, str],
     settings: Settings,
-    hot_spots: tuple[HotSpot, ...],
     started_at: datetime,
     resumed_tiles: int,
     seconds: Mapping[str, float],
-    counts: CountComparison | None = None,
 ) -> dict[str, Any]:
     """Return the record of a run as plain JSON values, in this order:
 
@@ -53,8 +46,11 @@ def run_record(
     settings : every setting of the pipeline
     tiles : number of tiles by status
     cells : side_px (model px) and number of cells by class; "no value" is tissue without one
-    density : mean (of the tissue, 0 to 1, or null) and class_shares (of the tissue, by class)
-    hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, tissue_share
+    outlines : levels of the inner, the deciding and the outer outline of nuclei
+    density : mean (of the tissue, 0 to 1, or null), mean_low and mean_high (by the inner and the
+        outer outline), and class_shares (of the tissue, by class)
+    hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, density_low,
+        density_high, tissue_share
     nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, other_class_share,
         rank_correlation; or null
     warnings : list of str
@@ -65,25 +61,22 @@ def run_record(
 
     Parameters
     ----------
-    slide_name : str
+    result : Result
+        As it is but for the record itself.
     properties : mapping of str to str
         The slide's; only the vendor and the objective power are taken, as others may name a
         patient.
-    measured : SlideDensity
-    card : ModelCard
     compute : mapping of str to str
         Device and options in use, as `Engine.choices` returns them.
     settings : Settings
-    hot_spots : tuple of HotSpot
     started_at : datetime
         With a time zone.
     resumed_tiles : int
     seconds : mapping of str to float
         Duration of each stage.
-    counts : CountComparison, optional
-        If nuclei were counted.
     """
-    density, scale = measured.density, measured.scale
+    density, card, counts = result.density, result.card, result.comparison
+    mean_low, mean_high = density.mean_band()
     width_px, height_px = density.grid.size_l0
     status = density.cell_status
     classes = classify(density.density)
@@ -94,13 +87,13 @@ def run_record(
         "started_at": _utc(started_at),
         "started_at_local": started_at.astimezone().isoformat(timespec="seconds"),
         "slide": {
-            "name": Path(slide_name).name,
+            "name": Path(result.slide_name).name,
             "width_px": width_px,
             "height_px": height_px,
             "vendor": properties.get(VENDOR),
             "objective_power": objective_power(properties),
         },
-        "scale": asdict(scale),
+        "scale": asdict(result.scale),
         "model": {
             "name": card.name,
             "precision": card.precision,
@@ -119,13 +112,16 @@ def run_record(
             **{name: int((classes == k).sum()) for k, name in enumerate(CLASS_NAMES)},
             "no value": int(tissue_without_value.sum()),
         },
+        "outlines": asdict(density.outlines),
         "density": {
             "mean": density.mean_density(),
+            "mean_low": mean_low,
+            "mean_high": mean_high,
             "class_shares": dict(zip(CLASS_NAMES, shares, strict=True)),
         },
-        "hot_spots": [asdict(spot) for spot in hot_spots],
+        "hot_spots": [asdict(spot) for spot in result.hot_spots],
         "nuclei": None if counts is None else asdict(counts),
-        "warnings": list(measured.warnings),
+        "warnings": list(result.warnings),
         "resumed_tiles": resumed_tiles,
         "seconds": {stage: round(duration, 3) for stage, duration in seconds.items()},
         "versions": {

@@ -9,7 +9,8 @@ import numpy as np
 
 from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.nuclei import Nucleus, find_nuclei
-from gliorun.measuring.density import NO_CLASS, DensityMap, Status, classify
+from gliorun.measuring.density import NO_CLASS, DensityMap, classify
+from gliorun.measuring.tile import Status
 from gliorun.writers.result import Result
 
 Value = int | float | str | None
@@ -49,6 +50,8 @@ CELL: tuple[Column, ...] = (
     Column("width", int),
     Column("height", int),
     Column("density", float, 6),
+    Column("density_low", float, 6),
+    Column("density_high", float, 6),
     Column("class", int),
     Column("valid_fraction", float, 4),
     Column("tissue_fraction", float, 4),
@@ -71,30 +74,32 @@ NUCLEUS: tuple[Column, ...] = (
 def cells(result: Result) -> Table:
     """Return every cell of every tile with tissue, row by row.
 
-    `density` is nucleus area / valid area from 0 to 1 and `class` 0 to 5; both are None where
-    there is no value. Coordinates are level-0 px as OpenSlide counts them: from the top left of the
-    whole scan area, which QuPath may crop, and clipped to it. `valid_fraction` is the share of the
-    cell that is valid, inside the slide and not transparent, `tissue_fraction` the share of that
-    which is tissue on the overview (the rest is glass), `status` says why a cell has no value, and
-    `hot_spot` is the rank of the hot spot that holds the cell's centre, if one does. If nuclei were
-    counted, a column `nuclei` holds the number of nuclei whose centre lies in the cell, None where
-    the tile was not measured. If there are warnings, the last column `warnings` holds them in every
-    line, as they are of all.
+    `density` is nucleus area / valid area from 0 to 1, `density_low` and `density_high` are the
+    same by the inner and by the outer outline of each nucleus, and `class` is 0 to 5, of `density`;
+    all are None where there is no value. Coordinates are level-0 px as OpenSlide counts them: from
+    the top left of the whole scan area, which QuPath may crop, and clipped to it. `valid_fraction`
+    is the share of the cell that is valid, inside the slide and not transparent,
+    `tissue_fraction` the share of that which is tissue on the overview (the rest is glass),
+    `status` says why a cell has no value, and `hot_spot` is the rank of the hot spot that holds the
+    cell's centre, if one does. If nuclei were counted, a column `nuclei` holds the number of nuclei
+    whose centre lies in the cell, None where the tile was not measured. If there are warnings, the
+    last column `warnings` holds them in every line, as they are of all.
     """
     columns = CELL
     if result.counts is not None:
         columns += (Column("nuclei", int),)
-    if result.measured.warnings:
+    if result.warnings:
         columns += (Column("warnings", str),)
     return Table(columns, _cell_rows(result))
 
 
 def _cell_rows(result: Result) -> Iterator[Row]:
-    density, counts = result.measured.density, result.counts
+    density, counts = result.density, result.counts
     values, shares, status = density.density, density.valid_share, density.cell_status
+    band = (values, density.density_low, density.density_high)
     tissue = density.tissue_share
     classes = classify(values)
-    doubt = ("; ".join(result.measured.warnings),) if result.measured.warnings else ()
+    doubt = ("; ".join(result.warnings),) if result.warnings else ()
     for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
         left, top, right, bottom = density.cell_box(row, column)
         if right <= left or bottom <= top:
@@ -110,7 +115,7 @@ def _cell_rows(result: Result) -> Iterator[Row]:
             top,
             right - left,
             bottom - top,
-            float(values[row, column]) if has_value else None,
+            *(float(of_map[row, column]) if has_value else None for of_map in band),
             int(classes[row, column]) if has_value else None,
             float(shares[row, column]),
             float(tissue[row, column]),
@@ -143,8 +148,8 @@ def nuclei(result: Result) -> Table:
     """
     if result.masks is None:
         raise ValueError(f"{result.slide_name}: needs the masks of the run")
-    counted = find_nuclei(result.masks, result.measured.scale)
-    return Table(NUCLEUS, _nucleus_rows(counted, result.measured.density))
+    counted = find_nuclei(result.masks, result.scale)
+    return Table(NUCLEUS, _nucleus_rows(counted, result.density))
 
 
 def _nucleus_rows(nuclei: Iterator[Nucleus], density: DensityMap) -> Iterator[Row]:

@@ -26,24 +26,24 @@ def write_thumbnail(path: Path, result: Result, palette_name: str) -> None:
     gap = np.full((len(slide), GAP_PX, 3), 255, dtype=np.uint8)
     picture = np.hstack([slide, gap, _map_over(pale(slide), result, palette_name)])
     Image.fromarray(picture).save(
-        path, format="JPEG", quality=88, comment="; ".join(result.measured.warnings)
+        path, format="JPEG", quality=88, comment="; ".join(result.warnings)
     )
 
 
 def _slide_pixels(result: Result) -> Pixels:
     """Return the slide on white, (H, W, 3) uint8, true to its shape in µm."""
-    scale, (width_l0, height_l0) = result.measured.scale, result.measured.density.grid.size_l0
+    scale, (width_l0, height_l0) = result.scale, result.density.grid.size_l0
     width_um, height_um = width_l0 * scale.x_mpp, height_l0 * scale.y_mpp
     shrink = SIDE_PX / max(width_um, height_um)
     size = max(1, round(width_um * shrink)), max(1, round(height_um * shrink))
-    slide = Image.fromarray(result.measured.overview)
+    slide = Image.fromarray(result.overview)
     on_white = Image.alpha_composite(Image.new("RGBA", slide.size, "white"), slide)
     return np.asarray(on_white.convert("RGB").resize(size, Image.Resampling.LANCZOS))
 
 
 def _map_over(ground: Pixels, result: Result, palette_name: str) -> Pixels:
     """Return the ground under the cells of the map, (H, W, 3) uint8; a dot shows one cell."""
-    density = result.measured.density
+    density = result.density
     width_l0, height_l0 = density.grid.size_l0
     cell_width_l0, cell_height_l0 = density.cell_l0
     height, width = ground.shape[:2]

@@ -34,7 +34,8 @@ from PIL import Image
 from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.nuclei import NucleusCounts
 from gliorun.findings.squares import Squares, row_name
-from gliorun.measuring.density import CLASS_NAMES, DensityMap, Status, classify
+from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
+from gliorun.measuring.tile import Status
 from gliorun.reading.scale import Scale
 from gliorun.writers import palette
 from gliorun.writers.result import Result
@@ -127,7 +128,7 @@ def scripts(result: Result, colours: tuple[str, ...]) -> list[str]:
     plot = _map(result, colours)
     roots = {"map": plot, "opacity": _slider(plot)}
     for spot in result.hot_spots:
-        roots[f"spot-{spot.rank}"] = _jump(plot, spot, result.measured.scale)
+        roots[f"spot-{spot.rank}"] = _jump(plot, spot, result.scale)
     document = Document()
     for root in roots.values():
         document.add_root(root)
@@ -143,8 +144,8 @@ def scripts(result: Result, colours: tuple[str, ...]) -> list[str]:
 
 def _map(result: Result, colours: tuple[str, ...]) -> figure:
     """Draw slide, heatmap, hatching, squares and hot spots; axes in mm from the top left corner."""
-    scale = result.measured.scale
-    width_l0, height_l0 = result.measured.density.grid.size_l0
+    scale = result.scale
+    width_l0, height_l0 = result.density.grid.size_l0
     width_mm, height_mm = width_l0 * scale.x_mpp / 1000, height_l0 * scale.y_mpp / 1000
     limits = {"min_interval": MIN_VIEW_MM, "max_interval": 4 * max(width_mm, height_mm)}
     plot = figure(
@@ -165,10 +166,10 @@ def _map(result: Result, colours: tuple[str, ...]) -> figure:
         min_border_top=26,  # room for the names of squares, also where none is in view
     )
     plot.toolbar.logo = None
-    _draw_overview(plot, result.measured.overview, width_mm, height_mm)
-    squares = Squares(result.measured.density.grid)
+    _draw_overview(plot, result.overview, width_mm, height_mm)
+    squares = Squares(result.density.grid)
     _draw_heatmap(plot, result, squares, colours)
-    _hatch(plot, result.measured.density, scale)
+    _hatch(plot, result.density, scale)
     _cover_beyond(plot, width_mm, height_mm)
     _name_squares(plot, squares, width_mm, height_mm, scale)
     _draw_hot_spots(plot, result.hot_spots, scale)
@@ -199,7 +200,7 @@ def _draw_overview(
 
 def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple[str, ...]) -> None:
     """Draw the cells as one image, clear where they have no value, with a tooltip."""
-    density, scale, counts = result.measured.density, result.measured.scale, result.counts
+    density, scale, counts = result.density, result.scale, result.counts
     shown = _coarse_enough(density)
     kinds, names = _kinds(shown)
     cell_l0 = shown.cell_l0
