@@ -78,7 +78,7 @@ def labelled_nuclei(label: NDArray[Any], mpp: float) -> tuple[int, int]:
     def large(names: NDArray[np.int32]) -> int:
         return int((np.bincount(names.ravel())[1:] >= least_px).sum())
 
-    return large(instances(label)), large(instances(label > 0))
+    return large(instances(label)), large(instances((label > 0).astype(np.uint8)))
 
 
 def count_tiles(
@@ -130,7 +130,7 @@ def summarise(model: str, counts: Iterable[TileCount]) -> list[CountErrors]:
 
 def markdown(errors: Iterable[CountErrors]) -> str:
     """Return the table of what was found."""
-    from gliobench.report import table
+    from gliorun.commandline import table
 
     head = (
         "model", "set", "tiles", "labelled nuclei", "of which the label touches another",

@@ -185,7 +185,8 @@ def _heights(mask: Mask) -> NDArray[np.int32]:
         wide = np.zeros((len(heights) + 4, heights.shape[1]))
         wide[2:-2] = heights
         heights = (wide[:-4] + wide[4:] + 4 * (wide[1:-3] + wide[3:-1]) + 6 * wide[2:-2]).T / 16
-    return np.rint(heights * LEVELS_A_PX).astype(np.int32).ravel()
+    levels: NDArray[np.int32] = np.rint(heights * LEVELS_A_PX).astype(np.int32).ravel()
+    return levels
 
 
 def _without_specks(
