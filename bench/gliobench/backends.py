@@ -116,7 +116,14 @@ def open_backend(backend: Backend, windows: list[Pixels]) -> Callable[[int, int]
     return run
 
 
+def _load_tensorflow() -> None:
+    from glioexport.quiet import load_tensorflow
+
+    load_tensorflow()
+
+
 def _run_keras(backend: Backend) -> Callable[[int], Masks]:
+    _load_tensorflow()
     from glioexport.loading import load_model
     from glioexport.reference import mask_predictor
 
@@ -126,6 +133,7 @@ def _run_keras(backend: Backend) -> Callable[[int], Masks]:
 
 def _run_xla(backend: Backend) -> Callable[[int], Masks]:
     """Return Keras compiled by XLA; where XLA fails it raises a GlioError."""
+    _load_tensorflow()
     import tensorflow as tf
 
     from glioexport.loading import load_model
@@ -190,6 +198,7 @@ def is_reference_of(keras_file: Path, card: ModelCard) -> bool:
 
 def keras_script(keras_file: Path) -> Callable[[Pixels], Pixels]:
     """Return what a plain script does: `model.predict` on one window, (H, W, 3) uint8."""
+    _load_tensorflow()
     from glioexport.loading import load_model
     from glioexport.reference import masks_of
     from glioexport.scores import ARGMAX, output_of
@@ -206,6 +215,7 @@ def keras_script(keras_file: Path) -> Callable[[Pixels], Pixels]:
 
 def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None]) -> None:
     """Convert the shipped reference into `out`."""
+    _load_tensorflow()
     from glioexport.convert import convert
     from glioexport.parity import Tolerance
 
@@ -238,16 +248,20 @@ def open_candidates(
     GlioError
         A shape has no such setting, or its values do not fit.
     """
-    from glioexport.distil import student_settings, write_candidate
+    from glioexport.student import student_settings
+
+    settings = {shape: student_settings(shape.split()) for shape in shapes}
+
+    _load_tensorflow()
+    from glioexport.distil import write_candidate
     from glioexport.loading import load_model
 
     weights = load_model(reference_model()).count_params()
     candidates = [Candidate("reference", open_model(shipped.REFERENCE_MODEL, EXACT).masks, weights)]
-    for shape in shapes:
+    for shape in settings:
         say(f"converts {shape}")
-        settings = student_settings(shape.split())
         with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
-            path, weights = write_candidate(settings, windows, Path(folder))
+            path, weights = write_candidate(settings[shape], windows, Path(folder))
             candidates.append(Candidate(shape, open_model(path, EXACT).masks, weights))
     return candidates
 
@@ -320,6 +334,7 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
 
 
 def _open_keras(path: Path) -> tuple[Masks, ModelCard]:
+    _load_tensorflow()
     from glioexport.loading import load_model
     from glioexport.reference import card_beside, mask_predictor
 

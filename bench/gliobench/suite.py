@@ -17,7 +17,7 @@ from gliobench.sidebyside import read_all, report_markdown
 from gliobench.speed import SpeedFigures, measure_speed
 from gliobench.ways import Target
 from gliorun.atomic import cannot_write
-from gliorun.errors import UsageError
+from gliorun.errors import GlioError, UsageError
 from gliorun.model.shipped import DEFAULT_MODEL
 
 Say = Callable[[str], None]
@@ -53,6 +53,8 @@ def compare_models(
     """
     if converted is None and model is not None:
         raise UsageError(f"{model}: a model of your own needs --converted")
+    if tiles is not None and not tiles.is_dir():
+        raise GlioError(f"{tiles}: no such folder of tiles; check its name")
     with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
         if converted is None:
             converted = Path(folder) / "converted"
@@ -96,8 +98,13 @@ def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effor
     Raises
     ------
     GlioError
-        The folder cannot be written, or something cannot be measured.
+        Keras is not installed, the folder cannot be written, or something cannot be measured.
     """
+    if not backends.has_keras():  # said before the first minute is spent
+        raise GlioError(
+            "all compares with Keras, which is missing; pip install 'gliorun[bench]', or run "
+            "'gliobench doctor' alone"
+        )
     try:
         out.mkdir(exist_ok=True)
     except OSError as error:

@@ -84,13 +84,24 @@ def load_check_tiles(
     )
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises
+    ------
+    GlioError
+        There is none of that name.
+    """
+    if not folder.is_dir():
+        raise GlioError(f"{folder}: no such folder of tiles; check its name")
+
+
 def _entries(folder: Path, card: ModelCard) -> tuple[list[Entry], list[list[Entry]]]:
     """Return all images of a folder, and those to calibrate and to compare on."""
     if (folder / "index.csv").is_file():
         entries = read_index(folder)
         return entries, [[e for e in entries if e.split == split] for split in ("train", "val")]
-    if not folder.is_dir():
-        raise GlioError(f"{folder}: no such folder of tiles; check its name")
+    check_folder(folder)
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     entries = [Entry("", file.stem, "", "", "", file, file, card.mpp) for file in files]
     return entries, [entries[::2], entries[1::2]]

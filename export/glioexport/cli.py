@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from glioexport.quiet import load_tensorflow
 from gliorun import commandline
 from gliorun.errors import UsageError
 
@@ -65,8 +66,8 @@ def train(
     """Train U-net+DropBlock, or HoVer-Net; called again after a kill, it goes on."""
     from dataclasses import replace
 
+    from glioexport.dataset import read_index
     from glioexport.recipe import RECIPES, TrainSettings, shape_of, varied, weights_of_sets
-    from glioexport.train import train as train_model
 
     if recipe not in RECIPES:
         raise UsageError(f"recipe is {recipe!r}; known: {', '.join(RECIPES)}")
@@ -78,6 +79,11 @@ def train(
     changes = [] if filters is None else [f"filters={filters}"]
     changes += [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())]
     settings = varied(settings, changes)
+    read_index(data)  # before TensorFlow loads, which takes seconds
+
+    load_tensorflow()
+    from glioexport.train import train as train_model
+
     model = train_model(data, out, settings, say=_say, held_out=hold_out or ())
     typer.echo(model)
 
@@ -103,12 +109,20 @@ def distil(
     vary: Changes = None,
 ) -> None:
     """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
-    from glioexport.distil import Teaching, student_settings
-    from glioexport.distil import distil as teach
-    from glioexport.shipped import REFERENCE
+    from glioexport.dataset import read_index
+    from glioexport.description import Description, check_described
+    from glioexport.student import Teaching, student_settings
 
     settings = student_settings(vary or (), epochs=epochs, precision=precision, seed=seed)
     teaching = Teaching(label_share, turns)
+    read_index(data)  # before TensorFlow loads, which takes seconds
+    if teacher is not None:
+        check_described(teacher, Description())
+
+    load_tensorflow()
+    from glioexport.distil import distil as teach
+    from glioexport.shipped import REFERENCE
+
     student = teach(
         teacher or REFERENCE, data, out, settings, teaching, say=_say, held_out=hold_out or ()
     )
@@ -173,21 +187,35 @@ def convert(
         _say(f"{time.monotonic() - started:4.0f} s  {line}")
 
     from glioexport import parity
+    from glioexport.checktiles import check_folder
+    from glioexport.description import Description, check_described
+    from gliorun.reading.scale import check_mpp
+
+    description = Description(custom, trust_h5, tuple(unet or ()), tile_px, output, pixel_range)
+    tolerance = parity.Tolerance(max_density_points, min_class_agreement)
+    check_mpp(mpp)
+    check_described(model, description)
+    if tiles is not None:
+        check_folder(tiles)
+
+    load_tensorflow()
     from glioexport.convert import convert as convert_model
-    from glioexport.loading import Description
 
     figures = convert_model(
         model,
         out,
         tiles=tiles,
         mpp=mpp,
-        tolerance=parity.Tolerance(max_density_points, min_class_agreement),
+        tolerance=tolerance,
         say=say,
-        description=Description(custom, trust_h5, tuple(unet or ()), tile_px, output, pixel_range),
+        description=description,
         any_stain=any_stain,
         in_float=tuple(in_float or ()),
     )
     typer.echo(parity.table(figures))
+    caution = parity.caution(figures)
+    if caution is not None:
+        _say(caution)
 
 
 @app.command()

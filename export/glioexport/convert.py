@@ -14,14 +14,15 @@ from glioexport import ir, onnx_model, parity
 from glioexport.band import band_of
 from glioexport.checktiles import CheckTiles as CheckTiles
 from glioexport.checktiles import load_check_tiles
-from glioexport.custom import SAVED_MODEL_INSTEAD
+from glioexport.description import SAVED_MODEL_INSTEAD, Description
 from glioexport.folder import replacing_folder
-from glioexport.loading import Description, Network, load_network
+from glioexport.loading import Network, load_network
 from glioexport.parity import Parity, Tolerance
 from glioexport.quantise import layers_in_float, quantise, quantise_with_control, quantise_within
 from glioexport.reference import card_beside, card_path, mask_predictor, predict_values
 from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
+from glioexport.worst import draw_worst
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, open_model
@@ -29,9 +30,14 @@ from gliorun.reading.scale import check_mpp
 
 ONNX = "model.onnx"
 PRECISIONS = ("FP32", "FP16", "INT8")
-REPORT = "parity.json"
+REPORT, WORST = "parity.json", "worst.png"
 FILES = frozenset(
-    {ONNX, REPORT, *(f"{name.lower()}{end}" for name in PRECISIONS for end in (".xml", ".bin"))}
+    {
+        ONNX,
+        REPORT,
+        WORST,
+        *(f"{name.lower()}{end}" for name in PRECISIONS for end in (".xml", ".bin")),
+    }
 )
 """Everything that a conversion writes."""
 STRIP_CHECKS = 4
@@ -64,9 +70,9 @@ def convert(
 ) -> dict[str, Parity]:
     """Convert `path` to ONNX and OpenVINO IR in FP32, FP16 and INT8, into the folder `out`.
 
-    `out` gets `model.onnx`, `fp32.xml`, `fp16.xml`, `int8.xml` with their `.bin`, and
-    `parity.json`, the certificate, which every card holds too; it is left as it was if anything
-    fails.
+    `out` gets `model.onnx`, `fp32.xml`, `fp16.xml`, `int8.xml` with their `.bin`,
+    `parity.json`, the certificate, which every card holds too, and `worst.png`, the tiles on which
+    INT8 strays furthest; it is left as it was if anything fails.
 
     Parameters
     ----------
@@ -245,6 +251,8 @@ def _write_all(
     inner, outer = bands["INT8"]
     say(f"outlines a pixel inside and outside: levels {inner} and {outer} of {card.nucleus_level}")
     (work / REPORT).write_text(json.dumps(certificate, indent=2), encoding="utf-8")
+    masks = list(open_model(_ir_path(work, "INT8")).masks(checks.comparison))
+    draw_worst(work / WORST, "OpenVINO INT8", checks.comparison, ready.expected, masks)
     return figures
 
 

@@ -13,12 +13,11 @@ from typing import Any
 import keras
 from keras import constraints, initializers, layers, regularizers
 
+from glioexport.description import SAVED_MODEL_INSTEAD
 from glioexport.strip import drops_by_name
 from gliorun.errors import GlioError
 
 Objects = dict[str, Any]
-
-SAVED_MODEL_INSTEAD = "export it with model.export('folder') and convert that folder"
 
 
 @dataclass(frozen=True, slots=True)

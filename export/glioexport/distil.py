@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport import ir, onnx_model
-from glioexport.augment import MATCHED
 from glioexport.dataset import MPP, LabelledTile, read_label
 from glioexport.lessons import (
     choose,
@@ -22,58 +21,23 @@ from glioexport.lessons import (
     otsu_baseline,
 )
 from glioexport.loading import load_network
-from glioexport.network import UnetShape
 from glioexport.quantise import quantise
-from glioexport.recipe import Recipe, TrainSettings, varied
+from glioexport.recipe import TrainSettings
 from glioexport.reference import card_beside, predict_values
 from glioexport.scores import output_of, probability, up_to_logits
+from glioexport.student import Teaching
 from glioexport.train import claim, move_threshold, run_epochs, save_trained, with_sparse
 from glioexport.trainee import trainee_of
 from gliorun.atomic import replacing
-from gliorun.errors import GlioError, UsageError
+from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard
 from gliorun.reading.windows import segment
 
-STUDENT = UnetShape(filters=32, levels=3, classes=1, stem=4)
-"""Shape of the student: as INT8 five times as fast as the reference; see the model card."""
-RECIPE = Recipe(
-    "adam", 3e-3, True, 0.0, True, MATCHED, crop_px=256, average=0.998, batch=8, epochs=30
-)
 ANSWERS = "teacher"
 """Folder beside the checkpoints for the teacher's answers: grey images, 255 is nucleus."""
 
 Say = Callable[[str], None]
 Pixels = NDArray[np.uint8]
-
-
-def student_settings(
-    changes: Iterable[str] = (),
-    *,
-    epochs: int | None = None,
-    precision: str = "float32",
-    seed: int = 1,
-) -> TrainSettings:
-    """Return the recipe of a student with some changed settings, each "name=value"."""
-    recipe = RECIPE if epochs is None else replace(RECIPE, epochs=epochs)
-    return varied(TrainSettings(recipe, STUDENT, precision, seed), changes)
-
-
-@dataclass(frozen=True, slots=True)
-class Teaching:
-    """How the teacher and the labels teach the student.
-
-    A pixel's target is the teacher's probability of nucleus, mixed with `label_share` of the true
-    label. The teacher sees a tile in `turns` positions a quarter turn apart; the mean is used.
-    """
-
-    label_share: float = 0.3
-    turns: int = 4
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_share <= 1:
-            raise UsageError(f"label share is {self.label_share}; it must lie from 0 to 1")
-        if not 1 <= self.turns <= 4:
-            raise UsageError(f"turns is {self.turns}; there are 1 to 4")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

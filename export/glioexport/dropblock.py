@@ -8,17 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-GAMMA_RULES = ("eq3", "eq2")
-
-
-def check_drop(rate: float, block_size: int, gamma: str) -> None:
-    """Raise ValueError unless the settings of DropBlock are valid."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate is {rate}; it must lie in [0, 1)")
-    if block_size < 1:
-        raise ValueError(f"block_size is {block_size}; it must be at least 1")
-    if gamma not in GAMMA_RULES:
-        raise ValueError(f"gamma is {gamma!r}; it must be one of {GAMMA_RULES}")
+from glioexport.shape import check_drop
 
 
 @keras.saving.register_keras_serializable(package="glioexport")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -18,51 +17,8 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from glioexport.shape import HOVER_LEARNING_RATE, HoverShape
 from gliorun.errors import GlioError
-
-STRIDE = 8
-"""Side of the image over the side of the deepest map."""
-LEARNING_RATE = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class HoverShape:
-    """What a HoVer-Net is built from.
-
-    The defaults are the published one. `width` multiplies the filters of every layer;
-    `encoder_units` are the residual units of each stage, `dense_units` those of each of a
-    branch's two dense levels.
-    """
-
-    side_px: int = 480
-    width: float = 1.0
-    encoder_units: tuple[int, ...] = (3, 4, 6, 3)
-    dense_units: tuple[int, ...] = (8, 4)
-
-    def __post_init__(self) -> None:
-        if self.side_px < STRIDE or self.side_px % STRIDE:
-            raise GlioError(f"side_px is {self.side_px}; it must be a multiple of {STRIDE}")
-        if self.width <= 0 or self.width * 8 % 1:
-            raise GlioError(f"width is {self.width}; it must be a multiple of 1/8 above 0")
-        for name, units, count in (
-            ("encoder_units", self.encoder_units, 4),
-            ("dense_units", self.dense_units, 2),
-        ):
-            if len(units) != count or min(units) < 1:
-                raise GlioError(f"{name} is {units}; it must be {count} counts of at least 1")
-
-    @property
-    def name(self) -> str:
-        """Name of the network, such as "HoVer-Net"."""
-        return "HoVer-Net" + (f", width {self.width:g}" if self.width != 1 else "")
-
-    def at(self, side_px: int) -> HoverShape:
-        """Return the same network for squares of another side."""
-        return replace(self, side_px=side_px)
-
-    def filters(self, published: int) -> int:
-        """Return the filters of a layer that has `published` filters at width 1."""
-        return int(published * self.width)
 
 
 def build_hovernet(shape: HoverShape | None = None, *, seed: int = 0) -> keras.Model:
@@ -107,7 +63,7 @@ def compile_hovernet(
     That is the glioma paper's Table 2. The publication adds a Dice loss and an error of the
     distances' gradients; the glioma paper names neither, so they are not here.
     """
-    optimizer = optimizer or keras.optimizers.Adam(LEARNING_RATE)
+    optimizer = optimizer or keras.optimizers.Adam(HOVER_LEARNING_RATE)
     optimizer.build(model.trainable_variables)  # in the first step, TensorFlow traces it twice
     model.compile(
         optimizer,

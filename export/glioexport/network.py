@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from string import ascii_lowercase
 from typing import Any
@@ -12,62 +12,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from glioexport.dropblock import DropBlock2D, check_drop
-
-
-@dataclass(frozen=True, slots=True)
-class UnetShape:
-    """What a U-net+DropBlock is built from.
-
-    The paper gives 480 x 480 x 3 input, four down- and four up-samplings, two classes, a rate of
-    10 % and blocks of 3 x 3. Filters, two convolutions a level and batch normalisation are our
-    choice.
-
-    A student (`glioexport.distil`) has a `stem` above 1: its first convolution steps that far, so
-    that no level works at full resolution, and the last one makes `stem` x `stem` px of each place.
-    With `separable`, a convolution is one over each channel, then one over each place. One class
-    is nucleus alone, by a sigmoid.
-    """
-
-    height_px: int = 480
-    width_px: int = 480
-    filters: int = 16
-    levels: int = 4
-    classes: int = 2
-    drop_rate: float = 0.1
-    drop_block: int = 3
-    drop_gamma: str = "eq3"
-    drop_normalize: bool = True
-    batch_norm: bool = True
-    stem: int = 1
-    convolutions: int = 2
-    separable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.stem < 1 or self.convolutions < 1:
-            raise ValueError("stem and convolutions must be at least 1")
-        step = self.stem * 2**self.levels
-        for side in (self.height_px, self.width_px):
-            if side < step or side % step:
-                raise ValueError(f"input side is {side} px; it must be a multiple of {step}")
-        if self.filters < 1 or self.levels < 1 or self.classes not in (1, 2):
-            raise ValueError("filters and levels must be at least 1, classes 1 or 2")
-        check_drop(self.drop_rate, self.drop_block, self.drop_gamma)
-
-    @property
-    def side_px(self) -> int:
-        """Side of a square input."""
-        return self.height_px
-
-    def at(self, side_px: int) -> UnetShape:
-        """Return the same network for squares of another side."""
-        return replace(self, height_px=side_px, width_px=side_px)
-
-    @property
-    def name(self) -> str:
-        """Name of the network, such as "U-net+DropBlock, 16 filters"."""
-        stem = f", stem {self.stem}" if self.stem > 1 else ""
-        return f"U-net{'+DropBlock' if self.drop_rate else ''}, {self.filters} filters{stem}"
+from glioexport.dropblock import DropBlock2D
+from glioexport.shape import UnetShape
 
 
 def build_unet(

@@ -20,8 +20,8 @@ Predictor = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 
 NUCLEUS_SHARE = (0.001, 0.99)
 """Bounds of the total nucleus share between which a comparison is meaningful."""
-
-
+ENOUGH_TILES = 36
+"""With so many, of which none changed, at most a tenth may change: as `convert` takes at most."""
 WAY_OUT = "pass tiles that are like your slides, or a wider limit"
 
 
@@ -110,6 +110,27 @@ def check(figures: Mapping[str, Parity], tolerance: Tolerance) -> None:
                 f"{name}: {agreed.class_agreement:.1%} of the tiles keep their density class, "
                 f"fewer than {tolerance.class_agreement:.0%}; {WAY_OUT}"
             )
+
+
+def caution(figures: Mapping[str, Parity]) -> str | None:
+    """Return what a certificate of few tiles does not rule out, or None if it has enough.
+
+    The interval is that of Clopper and Pearson (1934) for the share of tiles that change their
+    class; of all models, the one that changed most decides.
+    """
+    from scipy.stats import binomtest  # takes a second, which a wrong option need not wait for
+
+    worst = min((parity.agreement for parity in figures.values()), key=lambda a: a.class_agreement)
+    if worst.images >= ENOUGH_TILES:
+        return None
+    changed = round((1 - worst.class_agreement) * worst.images)
+    interval = binomtest(changed, worst.images).proportion_ci(confidence_level=0.95)
+    tiles = f"{worst.images} tile{'' if worst.images == 1 else 's'}"
+    return (
+        f"caution: only {tiles} compared, {changed} of them in another class: of such tiles, "
+        f"between {interval.low:.0%} and {interval.high:.0%} may change their class (95 % "
+        f"interval); {ENOUGH_TILES} tiles and more say enough"
+    )
 
 
 def table(figures: Mapping[str, Parity]) -> str:

@@ -8,16 +8,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
-import keras
-
 from glioexport.augment import MATCHED, PLAIN, Augmentation
-from glioexport.hovernet import LEARNING_RATE, HoverShape
-from glioexport.network import UnetShape
+from glioexport.shape import HOVER_LEARNING_RATE, HoverShape, UnetShape
 from gliorun.changes import named_value
 from gliorun.errors import GlioError, UsageError
 
 PRECISIONS = ("float32", "mixed_bfloat16")
-OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+OPTIMIZERS = ("sgd", "adam")
 SIDE = "side_px"
 """What the two sides of a network's square tiles are changed by."""
 
@@ -78,7 +75,7 @@ RECIPES = {
     "paper": Recipe("sgd", 1e-2, False, 0.0, False, PLAIN, sparse=0.0, balance=1.0),
     "best": Recipe("adam", 2e-3, True, 0.5, True, MATCHED, crop_px=256, average=0.998),
     "hovernet": Recipe(
-        "adam", LEARNING_RATE, False, 0.0, True, PLAIN, 256, sparse=0.0, epochs=20, steps=20
+        "adam", HOVER_LEARNING_RATE, False, 0.0, True, PLAIN, 256, sparse=0.0, epochs=20, steps=20
     ),
 }
 Shape: TypeAlias = UnetShape | HoverShape

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from glioexport.loading import WEIGHTS_SUFFIX
+from glioexport.description import WEIGHTS_SUFFIX
 from glioexport.scores import ARGMAX, nucleus, output_of
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard

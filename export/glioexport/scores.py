@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from gliorun.model.card import EVEN_LEVEL, LEVELS_A_LOGIT
 
-OUTPUTS = ("softmax", "sigmoid", "logits")
 ARGMAX = "larger of two channels"
 _MEANING = {
     activations.softmax: "softmax",

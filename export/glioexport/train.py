@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from glioexport.augment import augment
 from glioexport.curves import draw_curves
 from glioexport.dataset import MPP, LabelledTile, load_tiles, read_instances
-from glioexport.hovernet import HoverShape
 from glioexport.lessons import (
     Chosen,
     Lessons,
@@ -34,7 +33,8 @@ from glioexport.lessons import (
     otsu_baseline,
     validate,
 )
-from glioexport.recipe import OPTIMIZERS, TrainSettings
+from glioexport.recipe import TrainSettings
+from glioexport.shape import HoverShape
 from glioexport.sparse import sparse_tiles
 from glioexport.trainee import trainee_of
 from gliorun.atomic import cannot_write, remove_leftovers, replacing
@@ -42,6 +42,9 @@ from gliorun.errors import GlioError
 from gliorun.findings.agreement import Agreement
 from gliorun.measuring.streams import map_ahead
 from gliorun.model.card import ModelCard, sha256_of
+
+OPTIMIZERS = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+"""Of `recipe.OPTIMIZERS`."""
 
 SPARSE = "sparse"
 """Folder beside the checkpoints for the tiles whose nuclei were taken out."""

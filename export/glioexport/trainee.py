@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected
 
 from glioexport.hovernet import (
-    HoverShape,
     build_hovernet,
     compile_hovernet,
     nucleus_model,
     targets,
 )
 from glioexport.loss import EntropyAndDice
-from glioexport.network import UnetShape, build_unet
+from glioexport.network import build_unet
 from glioexport.recipe import Shape, TrainSettings
+from glioexport.shape import HoverShape, UnetShape
 from gliorun.errors import UsageError
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from gliobench.backends import Candidate, open_candidates
 from gliobench.candidates import SHAPES, Speed, measure, table
-from glioexport.distil import student_settings
+from glioexport.student import student_settings
 from gliorun.errors import GlioError
 
 

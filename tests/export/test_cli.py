@@ -33,12 +33,6 @@ def glioexport(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess
     )
 
 
-def own_lines(stderr: str) -> list[str]:
-    """Return what we said: TensorFlow's loader logs to the same stream."""
-    noise = ("WARNING: All log messages", "I0000", "W0000", "E0000")
-    return [line for line in stderr.splitlines() if line and not line.startswith(noise)]
-
-
 @pytest.fixture
 def type_here():
     """Run a command in this process: (exit code, stdout, lines of stderr)."""
@@ -65,7 +59,7 @@ def test_converting_a_missing_file_is_one_line_and_writes_nothing(tmp_path: Path
     done = glioexport("convert", "none.keras", "--out", "out", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert own_lines(done.stderr) == ["glioexport: none.keras: no such file; check its name"]
+    assert done.stderr.splitlines() == ["glioexport: none.keras: no such file; check its name"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -245,3 +239,53 @@ def test_a_class_of_ones_own_counts_as_nucleus_where_it_is_named(type_here, tmp_
         assert code == 0
         found.append(int(said.split()[0]))
     assert found == [len(features) - 1, len(features)]
+
+
+WRONG = """
+import contextlib, io, sys
+from glioexport import cli as export
+from gliobench import cli as bench
+def typed(command, *words):
+    sys.argv, said = ["x", *words], io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            command.run()
+        except SystemExit as left:
+            code = left.code
+    print(code, said.getvalue().count("\\n"), "tensorflow" in sys.modules)
+typed(export, "train", "--help")
+typed(export, "train", "none", "--out", "x")
+typed(export, "train", "none", "--out", "x", "--vary", "nope=1")
+typed(export, "train", "none", "--out", "x", "--precision", "f8")
+typed(export, "distil", "none", "--out", "x", "--label-share", "2")
+typed(export, "convert", "none.keras", "--out", "x")
+typed(export, "convert", "none.keras", "--out", "x", "--pixel-range", "3")
+typed(bench, "compare", "--tiles", "none")
+typed(bench, "candidates", "nope=1")
+"""
+
+
+def test_what_was_typed_wrong_is_told_before_tensorflow_loads(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert [code for code, _, _ in told] == ["0", "1", "2", "2", "2", "1", "2", "1", "2"]
+    assert {loaded for _, _, loaded in told} == {"False"}
+    assert [lines for _, lines, _ in told] == ["0"] + 8 * ["1"]
+
+
+LOADED = """
+from glioexport.quiet import load_tensorflow
+load_tensorflow()
+import keras
+keras.layers.Conv2D(2, 3)(keras.ops.zeros((1, 8, 8, 3)))
+import os
+os.write(2, b"heard")
+"""
+
+
+def test_tensorflow_loads_without_a_word() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True)
+    assert done.stderr == b"heard"

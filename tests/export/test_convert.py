@@ -16,6 +16,7 @@ import onnx
 import openvino as ov
 import pytest
 from keras import layers
+from PIL import Image
 
 import glioexport
 from glioexport import ir, onnx_model, parity
@@ -62,8 +63,10 @@ def hashes(folder: Path) -> dict[str, str]:
 def test_writes_every_file_and_leaves_no_other(converted: Converted) -> None:
     assert {file.name for file in converted.out.iterdir()} == FILES == {
         "model.onnx", "fp32.xml", "fp32.bin", "fp16.xml", "fp16.bin", "int8.xml", "int8.bin",
-        "parity.json",
+        "parity.json", "worst.png",
     }  # fmt: skip
+    with Image.open(converted.out / "worst.png") as picture:
+        assert min(picture.size) > 400
     assert [file.name for file in converted.out.parent.iterdir()] == ["out"]
 
 

@@ -12,19 +12,12 @@ import pytest
 
 from glioexport.convert import convert
 from glioexport.dataset import LabelledTile, load_tiles, read_index, stain_statistics
-from glioexport.distil import (
-    ANSWERS,
-    RECIPE,
-    STUDENT,
-    Teaching,
-    ask,
-    distil,
-    open_teacher,
-)
+from glioexport.distil import ANSWERS, ask, distil, open_teacher
 from glioexport.loss import EntropyAndDice
 from glioexport.network import build_unet
 from glioexport.parity import Tolerance
 from glioexport.recipe import TrainSettings
+from glioexport.student import RECIPE, STUDENT, Teaching
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard, sha256_of
 

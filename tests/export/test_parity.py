@@ -93,3 +93,15 @@ def test_the_values_are_the_figures_and_the_tiles_near_an_edge() -> None:
     values = parity.values({"A": of([9], [8])})["A"]
     assert values["density_worst_points"] == pytest.approx(1)
     assert values["tiles_near_class_edge"] == 1
+
+
+def test_a_certificate_of_few_tiles_says_what_it_does_not_rule_out() -> None:
+    said = parity.caution({"ONNX": of([10, 10], [10, 10]), "INT8": of([10, 12], [10, 10])})
+    assert said is not None
+    assert "only 2 tiles compared, 0 of them in another class" in said
+    assert "between 0% and 84% may change" in said  # 1 - 0.025 ** (1 / 2)
+    changed = parity.caution({"INT8": of([12, 7, 7], [12, 7, 12])})
+    assert changed is not None
+    assert "1 of them in another class" in changed
+    enough = [10] * parity.ENOUGH_TILES
+    assert parity.caution({"INT8": of(enough, enough)}) is None

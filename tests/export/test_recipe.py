@@ -7,7 +7,8 @@ import pytest
 
 from glioexport.augment import PLAIN, augment
 from glioexport.network import UnetShape
-from glioexport.recipe import OPTIMIZERS, RECIPES, TrainSettings, varied
+from glioexport.recipe import RECIPES, TrainSettings, varied
+from glioexport.train import OPTIMIZERS
 from gliorun.errors import GlioError
 
 SETTINGS = TrainSettings(RECIPES["best"], UnetShape(64, 64, 4, 2))
