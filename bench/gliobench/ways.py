@@ -20,7 +20,7 @@ from gliorun.measuring.survey import Survey, survey
 from gliorun.measuring.tile import Levels, Measured, Tile
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Engine, open_model
-from gliorun.pipeline import Waits, load_tiles, measured_tiles, stain_of
+from gliorun.pipeline import Waits, load_tiles, measured_tiles, scene_of
 from gliorun.reading.scale import check_mpp
 from gliorun.reading.slide import Rgba, Slide
 from gliorun.reading.tiles import TileSpec
@@ -138,7 +138,7 @@ def open_job(target: Target) -> Callable[..., Run]:
         with middle.open(tiles) if tiles else Slide(target.slide) as slide:
             surveyed = survey(slide, card, settings)
             density = surveyed.empty_map()
-            stain = stain_of(surveyed, engine.predict)
+            stain = scene_of(surveyed, engine.predict).stain
             first, first_cpu = time.perf_counter(), time.process_time()
             network_of = engine.predict if network else _unsegmented
 
@@ -262,7 +262,7 @@ def sample_of(middle: Middle, engine: Engine, count: int) -> Sample:
     """Return tiles in the middle of a slide, found as the job finds them."""
     with middle.open(count) as slide:
         surveyed = survey(slide, engine.card, Settings(mpp=middle.target.mpp))
-        stain = stain_of(surveyed, engine.predict)
+        stain = scene_of(surveyed, engine.predict).stain
         with closing(load_tiles(surveyed, stain, surveyed.chosen)) as loaded:
             fit = (tile for tile in loaded if isinstance(tile, Tile))
             tiles = list(islice(fit, count))

@@ -248,7 +248,7 @@ class SlideRun:
         count = _Count(total - len(todo), total, tell)
         kept = [keeper for keeper in (self.masks, density, self.checkpoint) if keeper is not None]
         try:
-            stain = pipeline.measure(
+            scene = pipeline.measure(
                 surveyed, self.engine.predict, todo, [*kept, count], self.watch.waits
             )
         except DamagedSlideError:
@@ -257,7 +257,7 @@ class SlideRun:
             if self.checkpoint is not None:
                 self.checkpoint.save()
             raise
-        warnings = pipeline.doubts(surveyed, density, stain)
+        warnings = pipeline.doubts(surveyed, density, scene)
         self.watch.lap("measure")
         if self.checkpoint is not None:
             self.checkpoint.save()  # a disk that is full now costs no tile

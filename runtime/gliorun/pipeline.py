@@ -20,7 +20,7 @@ from gliorun.measuring import colour
 from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.survey import Survey, slide_stain, tile_reader
+from gliorun.measuring.survey import Scene, Survey, sample_tiles, tile_reader
 from gliorun.measuring.tile import LeftOut, Levels, Measured, Status, Tile
 from gliorun.reading.tiles import TileSpec
 
@@ -74,8 +74,8 @@ def measure(
     todo: Sequence[TileSpec],
     accumulators: Sequence[Accumulator],
     waits: Waits | None = None,
-) -> StainStatistic | None:
-    """Measure some tiles of a slide, feed the accumulators with each, and return the stain.
+) -> Scene:
+    """Measure some tiles of a slide, feed the accumulators with each, and return the sample.
 
     An accumulator may rely on those before it to know a tile already.
 
@@ -84,19 +84,19 @@ def measure(
     DamagedSlideError
         Too many tiles cannot be read.
     """
-    stain = stain_of(surveyed, predict)
-    with closing(measured_tiles(surveyed, stain, predict, todo, waits or Waits())) as tiles:
+    scene = scene_of(surveyed, predict)
+    with closing(measured_tiles(surveyed, scene.stain, predict, todo, waits or Waits())) as tiles:
         for tile in tiles:
             for accumulator in accumulators:
                 accumulator.feed(tile)
-    return stain
+    return scene
 
 
-def stain_of(surveyed: Survey, predict: Predict) -> StainStatistic | None:
-    """Return the stain of a slide, or None if nothing needs it or too little tissue shows it."""
+def scene_of(surveyed: Survey, predict: Predict) -> Scene:
+    """Return what some tiles of a slide show; nothing, if nothing needs it."""
     card = surveyed.card
     if card.colour_target is None and surveyed.settings.quality is None:
-        return None
+        return Scene()
     inside = np.ones((card.tile_px, card.tile_px), dtype=np.uint8)
 
     def segment(
@@ -107,7 +107,7 @@ def stain_of(surveyed: Survey, predict: Predict) -> StainStatistic | None:
             for _, levels in predictions:
                 yield levels
 
-    return slide_stain(surveyed, segment)
+    return sample_tiles(surveyed, segment)
 
 
 def measured_tiles(
@@ -205,7 +205,7 @@ def _check_bad_tiles(surveyed: Survey, unreadable: int, most: float) -> None:
         )
 
 
-def doubts(surveyed: Survey, density: DensityMap, stain: StainStatistic | None) -> tuple[str, ...]:
+def doubts(surveyed: Survey, density: DensityMap, scene: Scene) -> tuple[str, ...]:
     """Return what is doubtful about the map of a slide whose tiles are all measured or left out.
 
     Raises
@@ -221,7 +221,8 @@ def doubts(surveyed: Survey, density: DensityMap, stain: StainStatistic | None) 
         )
     return (
         *surveyed.warnings,
-        *_without_colour(surveyed, stain),
+        *_without_colour(surveyed, scene.stain),
+        *scene.warnings,
         *_without_value(left_out, tiles),
     )
 

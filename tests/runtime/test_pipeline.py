@@ -18,7 +18,7 @@ from gliorun.measuring import colour, stain
 from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.quality import QualityLimits
-from gliorun.measuring.survey import slide_stain, survey
+from gliorun.measuring.survey import sample_tiles, survey
 from gliorun.measuring.tile import LeftOut, Measured, Status, Tile
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import BURST, measure
@@ -461,7 +461,7 @@ def test_the_stain_of_a_slide_is_measured_on_fit_tiles_alone(spoiled):
             if limits is None and name == "sound":
                 chosen = [s for s in chosen if (s.column, s.row) not in {(1, 0), (2, 1)}]
             surveyed = replace(surveyed, chosen=chosen, white=None)
-            stains.append(slide_stain(surveyed, lambda places, images: ()))
+            stains.append(sample_tiles(surveyed, lambda places, images: ()).stain)
     sound, fit, all_tiles = stains
     # ink and blur are gone, but for what JPEG carries over the borders of tiles
     np.testing.assert_allclose(fit.ground, sound.ground, atol=0.01)
@@ -508,3 +508,21 @@ def test_a_slide_whose_colour_cannot_be_matched_says_so(tmp_path, strength, targ
     card = replace(CARD, colour_target=target)
     warnings = run(tmp_path / "a.svs", card=card, settings=Settings(threads=1)).warnings
     assert len([w for w in warnings if w.startswith("colour not matched")]) == number
+
+
+def test_a_slide_in_another_stain_or_without_nuclei_is_told(tmp_path):
+    target = colour.StainStatistic((0.2, 0.5, 0.2))
+    tissue = slides.all_tissue(960, 960)
+    demo.write_slide(tmp_path / "yellow.svs", tissue[..., [0, 2, 1]], levels=1)
+    demo.write_slide(tmp_path / "sound.svs", tissue, levels=1)
+
+    def blind(tiles):
+        for tile in tiles:
+            yield tile, np.zeros(tile.pixels.shape[:2], dtype=np.uint8)
+
+    matched = replace(CARD, colour_target=target)
+    assert run(tmp_path / "sound.svs", card=matched).warnings == ()
+    (stained,) = run(tmp_path / "yellow.svs", card=matched).warnings
+    assert "colours that H&E does not have" in stained
+    (empty,) = run(tmp_path / "sound.svs", card=matched, predict=blind).warnings
+    assert empty.startswith("hardly any nucleus found in the sampled tiles (0.00 %")

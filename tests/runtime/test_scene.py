@@ -33,7 +33,7 @@ def tile(ground: np.ndarray, nuclei: np.ndarray, share: float = 0.25) -> np.ndar
 def test_haematoxylin_and_eosin_pass() -> None:
     assert foreign_share([tile(EOSIN, HAEMATOXYLIN)], WHITE) < 0.01
     assert foreign_share([tile(HAEMATOXYLIN, HAEMATOXYLIN)], WHITE) < 0.01
-    assert not list(warnings_of_scene([tile(EOSIN, HAEMATOXYLIN)], STAIN, 9))
+    assert not list(warnings_of_scene([tile(EOSIN, HAEMATOXYLIN)], STAIN, 9_000))
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_haematoxylin_and_eosin_pass() -> None:
     ids=["brown ground", "brown nuclei", "green ground"],
 )
 def test_another_stain_is_told(image: np.ndarray) -> None:
-    (warning,) = warnings_of_scene([image], STAIN, 9)
+    (warning,) = warnings_of_scene([image], STAIN, 9_000)
     assert "H&E does not have" in warning
 
 
 def test_a_slide_without_any_nucleus_is_told() -> None:
     (warning,) = warnings_of_scene([tile(EOSIN, EOSIN)] * 3, STAIN, 0)
-    assert warning.startswith("no nucleus found in the 3 sampled tiles")
+    assert warning.startswith("hardly any nucleus found in the sampled tiles (0.00 %")
     assert not list(warnings_of_scene([tile(EOSIN, EOSIN)] * 3, STAIN, None))
 
 

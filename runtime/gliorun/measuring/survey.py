@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from gliorun.errors import GlioError, TileReadError
-from gliorun.measuring import colour
-from gliorun.measuring.colour import White
+from gliorun.measuring.colour import StainStatistic, White
 from gliorun.measuring.density import MIN_VALID_SHARE, DensityMap
 from gliorun.measuring.drawn import fits_both
 from gliorun.measuring.quality import judge, shrink_of
+from gliorun.measuring.scene import warnings_of_scene
 from gliorun.measuring.stain import fit_stain, glass_level
 from gliorun.measuring.streams import map_ahead
 from gliorun.measuring.tile import LeftOut, Levels, Outlines, Pixels, Status
@@ -145,7 +145,18 @@ def _shown(overview: Rgba) -> Rgba:
     return resized(overview, (max(1, round(width / shrink)), max(1, round(height / shrink))))
 
 
-ReadTile = Callable[[TileSpec, colour.StainStatistic | None], Rgba | LeftOut]
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What some tiles, spread over the tissue of a slide, show before all are measured.
+
+    `stain` is None where nothing needs it or too little tissue shows it.
+    """
+
+    stain: StainStatistic | None = None
+    warnings: tuple[str, ...] = ()
+
+
+ReadTile = Callable[[TileSpec, StainStatistic | None], Rgba | LeftOut]
 SegmentTiles = Callable[[Iterable[TileSpec], Iterable[Pixels]], Iterable[Levels]]
 """Yields the levels of each tile, (H, W) uint8, in order."""
 
@@ -159,7 +170,7 @@ def tile_reader(surveyed: Survey) -> ReadTile:
     limits, white = surveyed.settings.quality, surveyed.white
     shrink = shrink_of(card.mpp, max(scale.x_mpp, scale.y_mpp))
 
-    def read(spec: TileSpec, stain: colour.StainStatistic | None) -> Rgba | LeftOut:
+    def read(spec: TileSpec, stain: StainStatistic | None) -> Rgba | LeftOut:
         try:
             rgba = slide.read(spec, card.tile_px)
         except TileReadError:
@@ -172,12 +183,36 @@ def tile_reader(surveyed: Survey) -> ReadTile:
     return read
 
 
-def slide_stain(surveyed: Survey, segment: SegmentTiles) -> colour.StainStatistic | None:
-    """Return the stain of a slide, from tiles spread evenly over its tissue.
+def sample_tiles(surveyed: Survey, segment: SegmentTiles) -> Scene:
+    """Measure the stain of a slide on tiles spread evenly over its tissue, and judge the scene.
 
-    Unfit tiles are skipped here and counted when they are measured. `segment` is
-    the network, on the places of tiles and their normalised pixels. While it waits for them,
-    every processor reads.
+    `segment` is the network, on the places of tiles and their normalised pixels.
+    """
+    tiles = _read_sample(surveyed)
+    places, images = [spec for spec, _ in tiles], [rgba for _, rgba in tiles]
+    nucleus_px: list[int] = []
+
+    def levels_of(normalised: Iterable[Pixels]) -> Generator[Levels]:
+        nucleus_px.clear()
+        for levels in segment(places, normalised):
+            nucleus_px.append(int(np.count_nonzero(levels >= surveyed.outlines.nucleus)))
+            yield levels
+
+    stain = fit_stain(
+        images,
+        levels_of,
+        surveyed.card.colour_target,
+        surveyed.white,
+        surveyed.outlines.nucleus,
+    )
+    seen_px = sum(nucleus_px) if nucleus_px else None
+    return Scene(stain, tuple(warnings_of_scene(images, stain, seen_px)))
+
+
+def _read_sample(surveyed: Survey) -> list[tuple[TileSpec, Rgba]]:
+    """Read the sampled tiles that are fit; the others are counted when they are measured.
+
+    Nothing else runs meanwhile, so that every processor reads.
     """
     threads, read, chosen = processors(), tile_reader(surveyed), surveyed.chosen
 
@@ -187,12 +222,4 @@ def slide_stain(surveyed: Survey, segment: SegmentTiles) -> colour.StainStatisti
     count = min(STAIN_SAMPLES, len(chosen))
     some = [chosen[place] for place in np.linspace(0, len(chosen) - 1, count).round().astype(int)]
     with closing(map_ahead(sample, some, threads=threads, ahead=2 * threads)) as samples:
-        fit = [(spec, rgba) for spec, rgba in samples if not isinstance(rgba, LeftOut)]
-    places = [spec for spec, _ in fit]
-    return fit_stain(
-        [rgba for _, rgba in fit],
-        lambda images: segment(places, images),
-        surveyed.card.colour_target,
-        surveyed.white,
-        surveyed.outlines.nucleus,
-    )
+        return [(spec, rgba) for spec, rgba in samples if not isinstance(rgba, LeftOut)]
