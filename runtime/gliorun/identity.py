@@ -56,10 +56,18 @@ def of_map(model: Path, compute: Compute, settings: Settings) -> Values:
 
 
 def of_outputs(
-    map_values: Values, appearance: Appearance, hot_spots: int, hot_spot_mm2: float
+    map_values: Values,
+    appearance: Appearance,
+    hot_spots: int,
+    hot_spot_mm2: float,
+    keep_patient: bool = False,
 ) -> Values:
     """Return everything besides the slide that the outputs depend on."""
-    shown = {"look": asdict(appearance), "hot_spots": [hot_spots, hot_spot_mm2]}
+    shown = {
+        "look": asdict(appearance),
+        "hot_spots": [hot_spots, hot_spot_mm2],
+        "keep_patient": keep_patient,
+    }
     return map_values | _plain(shown)
 
 

@@ -28,6 +28,7 @@ from gliorun.measuring.tile import LeftOut, Measured
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine, compute_here, open_model
 from gliorun.progress import Lines, RunProgress, plain, tiles, warnings_in_words
+from gliorun.reading.dicomheader import dicom_header
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
@@ -39,7 +40,8 @@ class Plan:
 
     Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. A checkpoint is saved every
     `checkpoint_s` seconds, or never if that is 0. It is deleted once the outputs are in place,
-    unless `keeps_checkpoint` is set because the caller still has to move them.
+    unless `keeps_checkpoint` is set because the caller still has to move them. With `keep_patient`
+    DICOM outputs name the patient and the study of a DICOM slide.
     """
 
     outputs: list[Path]
@@ -51,6 +53,7 @@ class Plan:
     hot_spot_mm2: float = HOT_SPOT_MM2
     checkpoint_s: float = CHECKPOINT_S
     keeps_checkpoint: bool = False
+    keep_patient: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self.hot_spots, self.hot_spot_mm2)
@@ -98,7 +101,9 @@ def made_with(plan: Plan) -> identity.Values:
         The model cannot be read.
     """
     of_map = identity.of_map(plan.model, settled(plan).compute, plan.settings)
-    return identity.of_outputs(of_map, plan.appearance, plan.hot_spots, plan.hot_spot_mm2)
+    return identity.of_outputs(
+        of_map, plan.appearance, plan.hot_spots, plan.hot_spot_mm2, plan.keep_patient
+    )
 
 
 def open_engine(plan: Plan) -> Engine:
@@ -264,9 +269,17 @@ class SlideRun:
         return warnings
 
     def result(
-        self, warnings: tuple[str, ...], hot_spots: tuple[HotSpot, ...], *, counts_nuclei: bool
+        self,
+        warnings: tuple[str, ...],
+        hot_spots: tuple[HotSpot, ...],
+        *,
+        counts_nuclei: bool,
+        keep_patient: bool = False,
     ) -> writers.Result:
-        """Return what the writers need; count the nuclei if asked and if their masks are kept."""
+        """Return what the writers need; count the nuclei if asked and if their masks are kept.
+
+        With `keep_patient` they learn the patient and the study of a DICOM slide.
+        """
         surveyed, density = self.surveyed, self.density
         counts, comparison = None, None
         if self.masks is not None and counts_nuclei:
@@ -286,6 +299,7 @@ class SlideRun:
             counts=counts,
             comparison=comparison,
             bounds_l0=surveyed.slide.bounds_l0,
+            dicom=dicom_header(surveyed.slide.properties, keep_patient=keep_patient),
         )
         self.watch.lap("summarise")
         record = run_record(
@@ -327,7 +341,12 @@ def measure(
         warnings = slide_run.measure(lambda done, total: tiles_done(done, total, waits.bottleneck))
         density, scale = slide_run.density, slide_run.surveyed.scale
         spots = find_hot_spots(density, scale, area_mm2=plan.hot_spot_mm2, count=plan.hot_spots)
-        result = slide_run.result(warnings, spots, counts_nuclei=plan.counts_nuclei)
+        result = slide_run.result(
+            warnings,
+            spots,
+            counts_nuclei=plan.counts_nuclei,
+            keep_patient=plan.keep_patient,
+        )
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
         writers.write(plan.outputs, result, plan.appearance)
         if checkpoint is not None:

@@ -210,14 +210,14 @@ def test_nan_is_refused_rather_than_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_features(
             tmp_path / "a.geojson",
-            [Feature(object_id("a"), "tile", [SQUARE], RED, {"a": float("nan")})],
+            [Feature(object_id("a"), "tile", [[SQUARE]], RED, {"a": float("nan")})],
             origin_l0=(0, 0),
         )
 
 
 def test_a_name_with_quotes_and_umlauts_comes_back(tmp_path):
     name = 'a "b" \\ ü\n'
-    features = [Feature(object_id("a"), "annotation", [SQUARE], RED, {}, name)]
+    features = [Feature(object_id("a"), "annotation", [[SQUARE]], RED, {}, name)]
     write_features(tmp_path / "a.geojson", features, origin_l0=(0, 0))
     (feature,) = objects(tmp_path / "a.geojson")
     assert feature["properties"]["name"] == name
@@ -229,7 +229,7 @@ def test_a_feature_is_a_line_and_is_written_before_the_next_is_made(tmp_path):
 
     def watched():
         for number in range(3_000):
-            yield Feature(object_id(number), "tile", [SQUARE], RED, {"n": number})
+            yield Feature(object_id(number), "tile", [[SQUARE]], RED, {"n": number})
             if number == 2_999:
                 assert path.stat().st_size > 400_000
 

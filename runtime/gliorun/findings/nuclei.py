@@ -236,6 +236,11 @@ def find_shapes(masks: MaskStore, scale: Scale) -> Iterator[Nucleus]:
         yield from _nucleus(shape, px_l0, px_um2)
 
 
+def shapes_in(mask: Mask) -> list[Runs]:
+    """Return the 4-connected shapes of a whole mask, (H, W) uint8, not 0 inside."""
+    return _shapes_of(_runs_of(mask, 0))
+
+
 def px_l0_of(masks: MaskStore) -> tuple[float, float]:
     """Return the width and height of a mask's px in level-0 px."""
     width, height = masks.grid.tile_l0

@@ -6,7 +6,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from gliorun.findings.nuclei import Nucleus
+from gliorun.findings.nuclei import Nucleus, shapes_in
+from gliorun.reading.tiles import Box
 
 TOLERANCE_PX = 0.5
 """How far, in model px, a corner may lie from the line that replaces it."""
@@ -34,6 +35,26 @@ def simple_outlines_l0(nucleus: Nucleus) -> list[Ring]:
     ]
     is_sound = shapely.Polygon(rings_l0[0], rings_l0[1:]).is_valid
     return rings_l0 if is_sound else exact_l0
+
+
+def areas_l0(
+    mask: NDArray[np.bool_], px_l0: tuple[float, float], shown_l0: Box, *, simplify: bool
+) -> list[list[Ring]]:
+    """Return the outlines of every part of a mask, (H, W): of each its outer ring, then its holes.
+
+    They are cut at a part of the slide and count from its corner. Parts that meet once they are
+    simplified become one, so that together they are a valid area.
+    """
+    shapes = shapes_in(np.ascontiguousarray(mask, dtype=np.uint8))
+    parts = [Nucleus(runs, px_l0, area_um2=0.0, centroid_l0=(0.0, 0.0)) for runs in shapes]
+    rings = [simple_outlines_l0(part) if simplify else part.outlines_l0() for part in parts]
+    union = shapely.union_all([shapely.Polygon(outer, holes) for outer, *holes in rings])
+    shown = shapely.intersection(union, shapely.box(*shown_l0))
+    polygons = [part for part in shapely.get_parts(shown) if part.area > 0]
+    return [
+        [np.asarray(ring.coords) - shown_l0[:2] for ring in (polygon.exterior, *polygon.interiors)]
+        for polygon in shapely.orient_polygons(polygons)
+    ]
 
 
 def _simple(stairs: Ring) -> Ring:

@@ -9,7 +9,7 @@ from pathlib import Path
 from gliorun.atomic import cannot_write, replacing, replacing_all
 from gliorun.errors import GlioError, UsageError
 from gliorun.reading.files import is_folder
-from gliorun.writers import csv, geojson, nuclei, ometiff, record
+from gliorun.writers import areas, csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Appearance
 from gliorun.writers.result import Result
 
@@ -87,6 +87,7 @@ WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     ".geojson": lambda path, result, appearance: geojson.write_tiles(
         path, result, appearance.palette
     ),
+    ".tissue.geojson": lambda path, result, appearance: areas.write_areas(path, result),
     NUCLEI: lambda path, result, appearance: nuclei.write_nuclei(path, result),
     ".ome.tif": lambda path, result, appearance: ometiff.write_density(path, result),
     ".mask.ome.tif": lambda path, result, appearance: ometiff.write_mask(path, result),

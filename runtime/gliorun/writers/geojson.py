@@ -14,8 +14,10 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gliorun.findings.hotspots import HotSpot
+from gliorun.findings.outline import DECIMALS
 from gliorun.measuring.density import CLASS_NAMES, classify
 from gliorun.measuring.tile import Status
 from gliorun.reading.tiles import Box
@@ -52,8 +54,8 @@ class Feature:
         A UUID, as `object_id` gives it, by which programs know the object again.
     object_type : str
         "tile", "annotation" or "detection".
-    rings : list of rings
-        The outer ring, then holes.
+    polygons : list of list of rings
+        Of each polygon the outer ring, then its holes.
     path_class : PathClass
     measurements : dict of str to float
     name : str
@@ -64,7 +66,7 @@ class Feature:
 
     object_id: str
     object_type: str
-    rings: list[Ring]
+    polygons: list[list[Ring]]
     path_class: PathClass
     measurements: dict[str, float] = field(default_factory=dict)
     name: str = ""
@@ -83,10 +85,13 @@ class Feature:
             **({"isLocked": True} if self.locked else {}),
             "measurements": self.measurements,
         }
+        geometry: dict[str, object] = {"type": "MultiPolygon", "coordinates": self.polygons}
+        if len(self.polygons) == 1:
+            geometry = {"type": "Polygon", "coordinates": self.polygons[0]}
         feature = {
             "type": "Feature",
             "id": self.object_id,
-            "geometry": {"type": "Polygon", "coordinates": self.rings},
+            "geometry": geometry,
             "properties": properties,
         }
         return json.dumps(feature, allow_nan=False, separators=(",", ":"))
@@ -152,12 +157,20 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:
     return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
 
 
+def plain_ring(ring: NDArray[np.float64]) -> Ring:
+    """Return a ring as short numbers: to a tenth of a px, whole ones without a point."""
+    return [
+        [int(value) if value.is_integer() else value for value in corner]
+        for corner in ring.round(DECIMALS).tolist()
+    ]
+
+
 def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int], slide_name: str) -> Feature:
     left, top = spot.minx - origin_l0[0], spot.miny - origin_l0[1]
     return Feature(
         object_id(slide_name, "hot spot", spot.minx, spot.miny, spot.width, spot.height),
         "annotation",
-        [rectangle(left, top, left + spot.width, top + spot.height)],
+        [[rectangle(left, top, left + spot.width, top + spot.height)]],
         HOT_SPOT,
         {
             "Nucleus density %": round(100 * spot.density, 4),
@@ -190,11 +203,11 @@ def _cells(result: Result, path_classes: list[PathClass]) -> Iterator[Feature]:
             value = float(values[row, column])
             if np.isnan(value):
                 why = _reason(cell_status)
-                yield Feature(identity, "tile", [ring], NO_VALUE, measurements, why)
+                yield Feature(identity, "tile", [[ring]], NO_VALUE, measurements, why)
             else:
                 measurements = {"Nucleus density %": round(100 * value, 4), **measurements}
                 path_class = path_classes[classes[row, column]]
-                yield Feature(identity, "tile", [ring], path_class, measurements)
+                yield Feature(identity, "tile", [[ring]], path_class, measurements)
 
 
 def _within(box: Box, shown_l0: Box) -> Box:

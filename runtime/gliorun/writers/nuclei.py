@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gliorun.findings.nuclei import Nucleus, find_nuclei
-from gliorun.findings.outline import DECIMALS, simple_outlines_l0
-from gliorun.writers.geojson import Feature, PathClass, Ring, object_id, write_features
+from gliorun.findings.outline import simple_outlines_l0
+from gliorun.writers.geojson import Feature, PathClass, object_id, plain_ring, write_features
 from gliorun.writers.result import Result
 
 NUCLEUS = PathClass("Nucleus", "#c80000")
@@ -41,22 +37,11 @@ def _feature(nucleus: Nucleus, origin_l0: tuple[int, int], slide_name: str) -> F
     return Feature(
         object_id(slide_name, "nucleus", first_row, first_column),
         "detection",
-        [_plain(ring - origin_l0) for ring in simple_outlines_l0(nucleus)],
+        [[plain_ring(ring - origin_l0) for ring in simple_outlines_l0(nucleus)]],
         NUCLEUS,
         {
             "Area µm^2": round(nucleus.area_um2, 3),
             "Centre x px": round(x, 2),
             "Centre y px": round(y, 2),
         },
-    )
-
-
-def _plain(ring: NDArray[np.float64]) -> Ring:
-    """Return a ring as short numbers; whole ones as ints."""
-    return cast(
-        Ring,
-        [
-            [int(value) if value.is_integer() else value for value in corner]
-            for corner in ring.round(DECIMALS).tolist()
-        ],
     )
