@@ -23,7 +23,15 @@ from gliorun.measuring.quality import QualityLimits
 from gliorun.progress import JsonLines, RunProgress
 from guides import ROOT
 
-OUTPUTS = ("a.csv", "a.json", "a.geojson", "a.nuclei.geojson", "a.parquet", "a.nuclei.parquet")
+OUTPUTS = (
+    "a.csv",
+    "a.json",
+    "a.geojson",
+    "a.nuclei.geojson",
+    "a.tissue.geojson",
+    "a.parquet",
+    "a.nuclei.parquet",
+)
 RECORDS = [
     Record(
         "a", "/x/a.svs", None, "", {}, "done", 1, "2026-01-01T00:00:00+00:00",
@@ -112,11 +120,11 @@ def test_the_keys_and_properties_of_geojson(written):
         for kind, file, path_class, measurements in of_objects
     }
     found, properties = set(), set()
-    for file in (".geojson", ".nuclei.geojson"):
+    for file in (".geojson", ".nuclei.geojson", ".tissue.geojson"):
         collection = read(written / f"a{file}")
         assert list(collection) == [name for row in of_collection for name in names(row[0])]
         for feature in collection["features"]:
-            assert feature["geometry"]["type"] == "Polygon"
+            assert feature["geometry"]["type"] in ("Polygon", "MultiPolygon")
             told = feature["properties"]
             properties |= set(told)
             assert set(told["classification"]) == {"name", "color"}

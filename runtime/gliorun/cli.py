@@ -34,7 +34,8 @@ FORMATS = "png,csv,html"
 SETTLE_S = 30.0
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
-    ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .ome.tif density, "
+    ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .tissue.geojson tissue and areas "
+    "without a value, .ome.tif density, "
     ".mask.ome.tif nucleus mask, .dcm and .nuclei.dcm DICOM, .parquet and .nuclei.parquet "
     "tables, .thumb.jpg both small, .json run record."
 )
@@ -140,10 +141,18 @@ def main(
         Path | None,
         typer.Option(
             readable=False,
-            help="Image above 0 on tissue, in the shape of the slide or of what QuPath "
-            "shows of it; replaces the tissue that gliorun finds.",
+            help="Tissue drawn by hand, which replaces what gliorun finds: annotations of QuPath "
+            "(.geojson), or an image above 0 on tissue, in the shape of the slide or of what "
+            "QuPath shows of it.",
         ),
     ] = None,
+    keep_patient: Annotated[
+        bool,
+        typer.Option(
+            "--keep-patient",
+            help="Name patient and study of a DICOM slide in DICOM outputs; else they stay out.",
+        ),
+    ] = False,
     any_quality: Annotated[
         bool,
         typer.Option("--any-quality", help="Also measure blurred, folded and inked tiles."),
@@ -274,6 +283,7 @@ def main(
         hot_spots,
         hot_spot_mm2,
         checkpoint,
+        keep_patient=keep_patient,
     )
     try:
         if out_dir is not None and slides:

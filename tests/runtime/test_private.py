@@ -23,6 +23,7 @@ from gliorun.settings import Settings
 OUTPUTS = (
     "a.png", "a.qc.png", "a.html", "a.csv", "a.geojson", "a.nuclei.geojson", "a.ome.tif",
     "a.mask.ome.tif", "a.json", "a.parquet", "a.nuclei.parquet", "a.dcm", "a.nuclei.dcm",
+    "a.tissue.geojson",
 )  # fmt: skip
 SECRET = "Doe^Jane"
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +24,9 @@ from gliorun.measuring.tissue import (
     Tissue,
     check_light,
     find_tissue,
+    is_outlined,
     overview_px,
+    read_outlined,
     read_tissue,
 )
 from gliorun.model.card import ModelCard
@@ -112,17 +115,27 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     white = glass_level(overview, stained.mask)
     overview = _shown(overview)
     if settings.tissue_mask is not None:
-        tissue = read_tissue(settings.tissue_mask, slide.size_l0, slide.bounds_l0).on(stained)
-        if fits_both(slide.size_l0, slide.bounds_l0):
-            warnings += (
-                "the tissue mask may be of the whole scan area or of the part that QuPath shows, "
-                "which have the same shape; see in x.qc.png that it lies where it should",
-            )
+        drawn, doubts = _drawn(settings.tissue_mask, slide)
+        tissue = drawn.on(stained)
+        warnings += doubts
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
     return Survey(
         slide, card, settings, scale, grid, overview, tissue, stained, white, chosen, warnings
+    )
+
+
+def _drawn(path: Path, slide: Slide) -> tuple[Tissue, tuple[str, ...]]:
+    """Return tissue that was drawn by hand, and what is doubtful about it."""
+    if is_outlined(path):
+        return read_outlined(path, slide.size_l0, slide.bounds_l0)
+    tissue = read_tissue(path, slide.size_l0, slide.bounds_l0)
+    if not fits_both(slide.size_l0, slide.bounds_l0):
+        return tissue, ()
+    return tissue, (
+        "the tissue mask may be of the whole scan area or of the part that QuPath shows, "
+        "which have the same shape; see in x.qc.png that it lies where it should",
     )
 
 

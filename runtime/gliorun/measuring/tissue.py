@@ -17,7 +17,9 @@ from gliorun.errors import GlioError
 from gliorun.measuring.colour import DENSITY_OF_LEVEL
 from gliorun.measuring.drawn import on_whole, place_of
 from gliorun.measuring.kernels import OPAQUE
+from gliorun.measuring.within import in_window, pixels_within
 from gliorun.reading.images import NO_IMAGE, read_mask
+from gliorun.reading.regions import read_regions, union_of
 from gliorun.reading.scale import Scale
 from gliorun.reading.slide import UNREAD, Rgba, resized
 from gliorun.reading.tiles import Box, TileSpec
@@ -293,6 +295,50 @@ def check_light(overview: NDArray[np.uint8]) -> None:
     coloured = colourfulness(pixels) >= COLOUR_RANGE[0]
     if dark.mean() > MIN_SHARE and not (dark & coloured).any():
         raise GlioError("a grey-level image; the model needs haematoxylin and eosin in colour")
+
+
+NO_VALUE_CLASS = "No value"
+"""Class of the areas of a `.tissue.geojson` that are no tissue but tiles without a value."""
+OUTLINED = (".geojson", ".gz", ".json", ".xml")
+"""Suffixes of files of outlines, as `reading.regions` reads them; the others are images."""
+FINEST_L0 = 4
+"""Level-0 px a pixel that outlines are turned into, at least."""
+MOST_OUTLINED_PX = 2**24
+"""Most of these pixels: on the largest slides one is 5 µm, as the tissue that is found."""
+STRIP_ROWS = 512
+
+
+def is_outlined(path: Path) -> bool:
+    """Tell whether tissue was drawn as outlines, and not as an image."""
+    return path.suffix.lower() in OUTLINED
+
+
+def read_outlined(
+    path: Path, size_l0: tuple[int, int], bounds_l0: Box | None = None
+) -> tuple[Tissue, tuple[str, ...]]:
+    """Read tissue from outlines, and what is doubtful about them.
+
+    All areas are tissue, but for those of the class `NO_VALUE_CLASS`; those whose class ends with
+    "*", as QuPath's "Ignore*", are cut out.
+
+    Raises
+    ------
+    GlioError
+        The file cannot be used, or encloses no tissue.
+    """
+    areas = read_regions(path, size_l0, bounds_l0)
+    tissue = union_of(areas, NO_VALUE_CLASS)
+    if tissue is None:
+        raise GlioError(f"{path}: marks no tissue; draw an annotation around it")
+    shrink = max(FINEST_L0, math.sqrt(math.prod(size_l0) / MOST_OUTLINED_PX))
+    width, height = (max(1, round(side / shrink)) for side in size_l0)
+    px_l0 = size_l0[0] / width, size_l0[1] / height
+    mask = np.empty((height, width), dtype=np.bool_)
+    for top in range(0, height, STRIP_ROWS):
+        strip = mask[top : top + STRIP_ROWS]
+        edges = in_window(tissue.edges_l0, (0.0, top * px_l0[1]), px_l0)
+        strip[:] = pixels_within(edges, strip.shape)
+    return Tissue(mask, (1 / px_l0[0], 1 / px_l0[1])), areas.warnings
 
 
 def read_tissue(path: Path, size_l0: tuple[int, int], bounds_l0: Box | None = None) -> Tissue:

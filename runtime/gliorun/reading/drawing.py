@@ -18,6 +18,7 @@ FARTHEST_PX = 1e7
 """Largest coordinate that is believed; no slide is larger."""
 PLACES = 6
 """Decimal places of a coordinate that are kept."""
+PART_BYTES = 2**20
 MOST_BYTES = 400_000_000
 """A larger file, unpacked, is refused: five million corners take less."""
 
@@ -85,9 +86,11 @@ def bytes_of(path: Path, read: Any) -> bytes:
     GlioError
         It is larger than `MOST_BYTES`.
     """
-    content: bytes = read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise GlioError(
-            f"{path}: larger than {MOST_BYTES // 10**6} MB; export only the regions to measure"
-        )
-    return content
+    content = bytearray()  # a read of so many bytes at once would reserve them all
+    while part := read(PART_BYTES):
+        content += part
+        if len(content) > MOST_BYTES:
+            raise GlioError(
+                f"{path}: larger than {MOST_BYTES // 10**6} MB; export only the regions to measure"
+            )
+    return bytes(content)

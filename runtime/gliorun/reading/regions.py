@@ -101,6 +101,26 @@ class Regions:
     warnings: tuple[str, ...] = ()
 
 
+IGNORED = "*"
+"""End of the names of classes that are to be left out, as in QuPath's own "Ignore*"."""
+
+
+def union_of(areas: Regions, left_out: str) -> Region | None:
+    """Return what all areas of a file cover, less those that are to be ignored; None for nothing.
+
+    Areas of the class `left_out` are passed over: they say what a measurement found. Those whose
+    class ends with `IGNORED` are cut out of the others.
+    """
+    wanted, cut = [], []
+    for area in areas.regions:
+        if area.class_name.endswith(IGNORED):
+            cut.append(area.outline)
+        elif area.class_name != left_out:
+            wanted.append(area.outline)
+    outline = _areal(shapely.difference(shapely.union_all(wanted), shapely.union_all(cut)))
+    return None if outline.area < FEW_PX else Region("", "", outline, _edges(outline))
+
+
 def regions_file(named: Path, slide: Path) -> Path:
     """Return the file of a slide's regions: the one that was named, or of a folder the slide's.
 

@@ -20,6 +20,7 @@ from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.outline import DECIMALS
 from gliorun.measuring.density import CLASS_NAMES, classify
 from gliorun.measuring.tile import Status
+from gliorun.measuring.tissue import NO_VALUE_CLASS
 from gliorun.reading.tiles import Box
 from gliorun.writers import palette
 from gliorun.writers.result import Result
@@ -40,7 +41,7 @@ class PathClass:
     colour: str
 
 
-NO_VALUE = PathClass("No value", palette.NO_VALUE)
+NO_VALUE = PathClass(NO_VALUE_CLASS, palette.NO_VALUE)
 HOT_SPOT = PathClass("Hot spot", "#000000")
 
 
