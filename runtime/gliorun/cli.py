@@ -17,6 +17,7 @@ STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
 MANY_SLIDES = "Many slides (all options here need --out-dir)"
+METHOD = "How it is measured (compare only maps made with the same values)"
 MACHINE = "This machine (defaults are chosen for it)"
 MANY = "gliorun scans/ --out-dir maps/"
 DEMO = "gliorun --demo --out heatmap.png"
@@ -70,6 +71,9 @@ def main(
             help=f"File to write; its suffix chooses the output. May be repeated. {OUTPUTS}",
         ),
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Measure a synthetic slide that is made for this run.")
+    ] = False,
     out_dir: Annotated[
         Path | None,
         typer.Option(
@@ -120,7 +124,10 @@ def main(
         ),
     ] = None,
     cell_px: Annotated[
-        int | None, typer.Option(help="Side of a map cell in model pixels; must divide the tile.")
+        int | None,
+        typer.Option(
+            help="Side of a map cell in model pixels; must divide the tile.", rich_help_panel=METHOD
+        ),
     ] = None,
     palette: Annotated[
         str, typer.Option(help="Colours of the map: cold-hot, paper-like or continuous.")
@@ -129,13 +136,17 @@ def main(
         bool, typer.Option("--overlay", help="Draw the map over the slide, not beside it.")
     ] = False,
     hot_spots: Annotated[
-        int, typer.Option(help="Number of hot spots, the densest fields.")
+        int, typer.Option(help="Number of hot spots, the densest fields.", rich_help_panel=METHOD)
     ] = defaults.HOT_SPOTS,
     hot_spot_mm2: Annotated[
-        float, typer.Option(help="Area of a hot spot in mm².")
+        float,
+        typer.Option(help="Area of a hot spot in mm².", rich_help_panel=METHOD),
     ] = defaults.HOT_SPOT_MM2,
     max_bad_tiles: Annotated[
-        float, typer.Option(help="Share of unreadable tiles above which the slide fails.")
+        float,
+        typer.Option(
+            help="Share of unreadable tiles above which the slide fails.", rich_help_panel=METHOD
+        ),
     ] = defaults.MAX_BAD_TILES,
     tissue_mask: Annotated[
         Path | None,
@@ -155,7 +166,11 @@ def main(
     ] = False,
     any_quality: Annotated[
         bool,
-        typer.Option("--any-quality", help="Also measure blurred, folded and inked tiles."),
+        typer.Option(
+            "--any-quality",
+            help="Also measure blurred, folded and inked tiles.",
+            rich_help_panel=METHOD,
+        ),
     ] = False,
     device: Annotated[
         str,
@@ -209,9 +224,6 @@ def main(
             rich_help_panel=MACHINE,
         ),
     ] = defaults.TIMEOUT_S,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Measure a synthetic slide that is made for this run.")
-    ] = False,
     quiet: Annotated[
         bool,
         typer.Option(
