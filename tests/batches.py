@@ -85,7 +85,7 @@ def records(folder: Path) -> dict[str, Record]:
     return {
         path.stem: Record.from_json(path.read_bytes())
         for path in (folder / RECORDS).iterdir()
-        if not path.name.startswith(".")
+        if path.suffix == ".json" and not path.name.startswith(".")
     }
 
 

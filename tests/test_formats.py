@@ -18,6 +18,7 @@ from formats import DOCUMENT, columns, is_of, names, tables, types
 from gliobench import giant
 from gliorun import demo
 from gliorun.batch import summary
+from gliorun.batch.health import HEALTH, Health
 from gliorun.batch.ledger import Record
 from gliorun.measuring.quality import QualityLimits
 from gliorun.progress import JsonLines, RunProgress
@@ -167,7 +168,7 @@ def test_the_events_of_json_lines_their_keys_and_types(capsys):
     of_events, of_keys = tables("--json-lines")
     documented: dict[str, set[str]] = {}
     for event, _, keys in of_events:
-        documented.setdefault(*names(event), {"event", "time"}).update(names(keys))
+        documented.setdefault(*names(event), {"event", "time", "level"}).update(names(keys))
     known = {**types(of_keys), "event": "text", "time": "text"}
     told = events(capsys)
     assert {event["event"] for event in told} == set(documented)
@@ -175,6 +176,17 @@ def test_the_events_of_json_lines_their_keys_and_types(capsys):
         assert set(event) == documented[event["event"]], event
         assert [key for key, value in event.items() if not is_of(value, known[key])] == [], event
     assert set(known) == set().union(*documented.values())
+
+
+def test_the_keys_of_health_json_and_their_types(tmp_path):
+    health = Health(tmp_path)
+    health.stand({"/mnt/scans": "not there"})
+    for record in RECORDS:
+        health.ended(record)
+    known = types(tables("health.json")[0])
+    found = list(leaves(read(tmp_path / HEALTH), known))
+    assert {path for path, _ in found} == set(known)
+    assert [(path, value) for path, value in found if not is_of(value, known[path])] == []
 
 
 def test_the_columns_of_truth_csv(tmp_path):

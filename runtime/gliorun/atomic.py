@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gliorun.errors import GlioError
+from gliorun.errors import DiskFullError, GlioError
 
 WAYS_OUT = {
     errno.ENOENT: "make its folder first",
@@ -156,7 +156,9 @@ def _named(path: Path, way_out: str = ANOTHER_PLACE) -> Generator[None]:
 def cannot_write(path: Path, error: OSError, way_out: str = ANOTHER_PLACE) -> GlioError:
     """Return the error for an unwritable file or folder; `way_out` is the default advice."""
     way_out = WAYS_OUT.get(error.errno or 0, way_out)
-    return GlioError(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kind = DiskFullError if is_full else GlioError
+    return kind(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
 
 
 def remove_leftovers(*paths: Path) -> None:

@@ -23,5 +23,9 @@ class DamagedSlideError(GlioError):
     """A slide has too few measurable tiles, so that its run ends."""
 
 
+class DiskFullError(GlioError):
+    """A disk has no room for a file; a watch waits until it has."""
+
+
 class StalledError(GlioError):
     """An inference hangs; the process may be unable to end by itself."""

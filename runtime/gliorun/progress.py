@@ -21,6 +21,8 @@ EVENT_S = 2.0
 """Least seconds between two progress events of the same slide."""
 LINE_S = 60.0
 """Seconds between two progress lines of the same slide where no bar can be drawn."""
+INFO, WARNING, ERROR = "INFO", "WARNING", "ERROR"
+"""Levels of what is told; an error is a slide without a map."""
 SHOWN = 5
 """Most slides that are named in a list of waiting slides."""
 
@@ -217,7 +219,7 @@ class Lines:
     verbose : bool
         Report automatic choices as well.
     dated : bool
-        Begin every line with the time.
+        Begin every line with the time and the level, INFO, WARNING or ERROR.
     """
 
     def __init__(self, progress: RunProgress, *, quiet: bool, verbose: bool, dated: bool) -> None:
@@ -231,9 +233,9 @@ class Lines:
         self._task = TaskID(0)
         self._minutes = EveryMinute(progress)
 
-    def _line(self, text: str, console: Console) -> None:
+    def _line(self, text: str, console: Console, level: str = INFO) -> None:
         stamp = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} "
-        console.print(plain(f"{stamp if self._dated else ''}{text}"))
+        console.print(plain(f"{stamp}{level} {text}" if self._dated else text))
 
     def _count(self, number: int) -> str:
         slides = self._progress.slides
@@ -297,10 +299,10 @@ class Lines:
         label = f"{self._count(self._progress.ended)}{path.name}{named}"
         if record.state == "failed":
             reason = record.reason.removeprefix(f"{path}: ")
-            self._line(f"{label}: failed: {reason}", self._err)
+            self._line(f"{label}: failed: {reason}", self._err, ERROR)
             return
         for warning in record.warnings:
-            self._line(f"{label}: warning: {warning}", self._err)
+            self._line(f"{label}: warning: {warning}", self._err, WARNING)
         if self._quiet:
             return
         parts = [f"{label}: {summary}"]
@@ -317,7 +319,7 @@ class Lines:
         self._progress.skip(path)
 
     def complain(self, line: str) -> None:
-        self._line(f"gliorun: {line}", self._err)
+        self._line(f"gliorun: {line}", self._err, WARNING)
 
     def watching(self, line: str) -> None:
         if not self._quiet:
@@ -356,7 +358,8 @@ class JsonLines:
     """Writes every event as one line of JSON to stdout, for another program.
 
     `event` is "watching", "waiting", "back", "started", "choice", "tiles", "slide" (done or
-    failed), "skipped", "warning" or "total"; `time` is ISO 8601 in UTC.
+    failed), "skipped", "warning" or "total"; `time` is ISO 8601 in UTC, `level` "INFO",
+    "WARNING" or "ERROR".
     """
 
     def __init__(self, progress: RunProgress) -> None:
@@ -364,9 +367,11 @@ class JsonLines:
         self._out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._reported_s = float("-inf")
 
-    def _tell(self, event: str, **values: Any) -> None:
+    def _tell(self, event: str, *, level: str = INFO, **values: Any) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        self._out.out(json.dumps({"event": event, "time": now, **values}), highlight=False)
+        self._out.out(
+            json.dumps({"event": event, "time": now, "level": level, **values}), highlight=False
+        )
 
     def _where(self) -> dict[str, Any]:
         progress = self._progress
@@ -402,6 +407,7 @@ class JsonLines:
         self._progress.end(record)
         self._tell(
             "slide",
+            level=_level_of(record),
             slide=record.slide,
             name=record.name,
             state=record.state,
@@ -421,7 +427,7 @@ class JsonLines:
         )
 
     def complain(self, line: str) -> None:
-        self._tell("warning", text=line)
+        self._tell("warning", level=WARNING, text=line)
 
     def watching(self, line: str) -> None:
         self._tell("watching", text=line)
@@ -479,3 +485,10 @@ def duration(seconds: float) -> str:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
+
+
+def _level_of(record: Record) -> str:
+    """Return the level of a slide that has ended."""
+    if record.state == "failed":
+        return ERROR
+    return WARNING if record.warnings else INFO

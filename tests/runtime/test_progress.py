@@ -146,6 +146,8 @@ def test_a_watch_dates_its_lines_and_counts_towards_nothing(clock, capsys):
         assert line[:2] == "20"
         assert line[10] == " "
         assert "[" not in line
+    levels = [line.split(" ")[2] for line in printed.err.splitlines()]
+    assert levels == ["WARNING", "WARNING", "ERROR", "WARNING", "INFO"]
     assert printed.err.splitlines()[-1].endswith(" chosen")
 
 
@@ -173,8 +175,10 @@ def test_another_program_gets_every_event_as_json(clock, capsys):
     assert events[4]["bottleneck"] == "reading"
     assert events[4]["left_s"] == 10.0
     assert events[6]["reason"] == f"{TWO}: is\nempty"
+    assert [events[k]["level"] for k in (0, 4, 6, 8)] == ["INFO", "WARNING", "ERROR", "WARNING"]
     assert events[-1] | {"seconds": 0, "time": ""} == {
-        "event": "total", "time": "", "done": 1, "with_warnings": 1, "failed": 1, "skipped": 1,
+        "event": "total", "time": "", "level": "INFO", "done": 1, "with_warnings": 1,
+        "failed": 1, "skipped": 1,
         "tiles": 40,
         "tiles_per_s": 8.0, "bottleneck": "reading", "seconds": 0,
         "index": str(Path("/m/index.html")),
@@ -234,7 +238,7 @@ def test_a_watch_lists_what_it_waits_for_and_says_what_is_over(clock, capsys):
     lines.waiting(WAITING)
     lines.back("/mnt/scans: is there again")
     reason = "(unchanged for less than 30 s)"
-    assert [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()] == [
+    assert [line.split(" ", 3)[3] for line in capsys.readouterr().err.splitlines()] == [
         "waiting for 1 slide: one.svs (does not open yet: damaged)",
         f"waiting for 7 slides: a.svs {reason}, b.svs {reason}, c.svs {reason}, d.svs {reason}, "
         f"e.svs {reason} and 2 more",

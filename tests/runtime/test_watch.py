@@ -430,7 +430,7 @@ def test_the_command_watches_tells_a_line_a_slide_and_stops_well(tmp_path, incom
     of_slides = [line for line in lines if ".svs" in line]
     assert len([line for line in of_slides if " waiting for " not in line]) == 2
     assert " waiting for " in of_slides[0]
-    assert lines[-1].split(" ", 2)[2].startswith("1 done, 1 failed")
+    assert lines[-1].split(" ", 3)[3].startswith("1 done, 1 failed")
     assert {name: record.state for name, record in batches.records(watching.maps).items()} == {
         "a": "done", "b": "failed",
     }  # fmt: skip

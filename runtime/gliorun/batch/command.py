@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliorun import job
-from gliorun.batch import loop
+from gliorun.batch import loop, summary
 from gliorun.batch import watch as watching
-from gliorun.errors import GlioError, UsageError
+from gliorun.batch.health import FULL, Health
+from gliorun.batch.ledger import Ledger
+from gliorun.errors import DiskFullError, GlioError, UsageError
 from gliorun.progress import JsonLines, Lines, Reporter, RunProgress
 from gliorun.reading.files import absolute, find_slides, stamp_of
+
+ROOM_EVERY_S = 30.0
+"""Time between two looks whether a full disk has room again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,46 @@ def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
         _work(request, plan, reporter) as work,
     ):
         reporter.watching(f"{', '.join(request.names)}; results go to {folder}")
-        feed = watching.arriving(
-            request.names, folder, request.settle_s, ledger.due_again, reporter
-        )
-        loop.run(feed, ledger, plan, work, reporter, retry=False)
+        with _health(folder) as health:
+            while True:
+                health.reserve()
+                feed = watching.arriving(
+                    request.names, folder, request.settle_s, ledger.due_again, reporter,
+                    health.stand,
+                )  # fmt: skip
+                try:
+                    loop.run(feed, ledger, plan, work, reporter, retry=False, health=health)
+                except DiskFullError as error:
+                    _wait_for_room(error, health, ledger, reporter)
+
+
+@contextmanager
+def _health(folder: Path) -> Iterator[Health]:
+    """Yield the health of a watch, whose file tells in the end that it is stopped."""
+    health = Health(folder)
+    try:
+        yield health
+    finally:
+        health.write(state="stopped")
+        health.free()
+
+
+def _wait_for_room(
+    error: DiskFullError, health: Health, ledger: Ledger, reporter: Reporter
+) -> None:
+    """Tell on the screen, in the health file and in the index that the disk is full, and wait."""
+    reporter.complain(f"{error}; waiting")
+    health.free()
+    health.stand({str(ledger.folder): FULL})
+    with suppress(GlioError):
+        summary.write(ledger.folder, list(ledger), faults=health.faults)
+    while True:
+        watching.sleep(ROOM_EVERY_S)  # once at least: a quota does not show as a lack of room
+        if health.has_room():
+            break
+        health.stand({str(ledger.folder): FULL})
+    health.stand({})
+    reporter.back(f"{ledger.folder}: has room again")
 
 
 @contextmanager

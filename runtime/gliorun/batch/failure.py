@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gliorun.batch.ledger import RECORDS
-from gliorun.errors import GlioError, StalledError
+from gliorun.errors import DiskFullError, GlioError, StalledError
 
 T = TypeVar("T")
 
@@ -22,6 +22,16 @@ class Failure:
     trace: str = ""
     vanished: bool = False
     stalled: bool = False
+    disk_full: bool = False
+
+
+def of_error(error: GlioError) -> Failure:
+    """Return the failure that an error of one slide is."""
+    return Failure(
+        str(error),
+        stalled=isinstance(error, StalledError),
+        disk_full=isinstance(error, DiskFullError),
+    )
 
 
 def of_one_slide(path: Path, action: Callable[[], T]) -> T | Failure:
@@ -33,7 +43,7 @@ def of_one_slide(path: Path, action: Callable[[], T]) -> T | Failure:
     try:
         return action()
     except GlioError as error:
-        return Failure(str(error), stalled=isinstance(error, StalledError))
+        return of_error(error)
     except Exception as error:  # a bug: the record keeps its traceback
         error_line = " ".join(f"{type(error).__name__}: {error}".split())
         reason = f"{path}: {error_line}; this is a bug, and its traceback is in {RECORDS}"

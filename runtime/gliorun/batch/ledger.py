@@ -22,6 +22,7 @@ from gliorun.reading.files import (
     fingerprint_of,
     is_there,
     same_content,
+    sha256_of_file,
     stamp_of,
     title,
 )
@@ -29,6 +30,8 @@ from gliorun.reading.files import (
 FORMAT = 1
 RECORDS = "records"
 """Subfolder of the output folder; it holds one record per slide."""
+CHECKSUMS = ".sha256"
+"""Suffix of the file beside a record that holds the hash of every output."""
 MAX_INTERRUPTED = 5
 """A slide is given up after so many interrupted runs in turn: it may be what kills them."""
 TRY_AGAIN_S = (600.0, 3600.0, 86400.0)
@@ -362,13 +365,19 @@ class Ledger:
     def publish(self, record: Record) -> None:
         """Move the complete outputs of a slide to their final places: all of them, or none.
 
+        Their hashes are kept beside the record, as `sha256sum -c records/NAME.sha256` takes them in
+        the output folder.
+
         Raises
         ------
         GlioError
             An earlier output cannot be replaced: it may be open in a program.
         """
         made = self.made_at(record)
+        sums = "".join(f"{sha256_of_file(file)}  {file.name}\n" for file in made)
         move_all(made, [self.folder / file.name for file in made])
+        with replacing(self.folder / RECORDS / f"{record.name}{CHECKSUMS}") as partial:
+            partial.write_text(sums, encoding="utf-8", newline="\n")
 
     def _free_name(self, slide: Path, fingerprint: str) -> str:
         plain = name = _file_name(title(slide))

@@ -15,9 +15,10 @@ from filelock import FileLock, Timeout
 from gliorun import job, writers
 from gliorun.atomic import cannot_write, remove_leftovers
 from gliorun.batch import summary
-from gliorun.batch.failure import Failure, of_one_slide
+from gliorun.batch.failure import Failure, of_error, of_one_slide
+from gliorun.batch.health import Health
 from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger, Record
-from gliorun.errors import GlioError, StalledError, UsageError
+from gliorun.errors import DiskFullError, GlioError, StalledError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.progress import Reporter
 from gliorun.reading.files import stamp_of
@@ -109,19 +110,29 @@ def opened(
 
 
 def run(
-    feed: Feed, ledger: Ledger, plan: job.Plan, work: Work, reporter: Reporter, *, retry: bool
+    feed: Feed,
+    ledger: Ledger,
+    plan: job.Plan,
+    work: Work,
+    reporter: Reporter,
+    *,
+    retry: bool,
+    health: Health | None = None,
 ) -> Tally:
     """Measure the slides of a feed that are due, and keep the tables in the folder up to date.
 
-    With `retry`, slides that failed before are measured again at once. If an
+    With `retry`, slides that failed before are measured again at once. A watch has `health`, whose
+    faults stand in the index. If an
     exception stops the run, the slide under way keeps its previous record.
 
     Raises
     ------
     GlioError
         The folder cannot be written, or the model cannot be used; no slide is a cause.
+    DiskFullError
+        Without `retry`, an output has no room; its slide is due again.
     """
-    return _Batch(ledger, plan, reporter, retry).run(feed, work)
+    return _Batch(ledger, plan, reporter, retry, health).run(feed, work)
 
 
 @dataclass(slots=True)
@@ -132,11 +143,13 @@ class _Batch:
     plan: job.Plan
     reporter: Reporter
     retry: bool
+    health: Health | None = None
     tally: Tally = field(default_factory=Tally)
     under_way: dict[str, Task] = field(default_factory=dict)
     stalled: str = ""
     summary_due: bool = True
     summary_at: float = 0.0
+    shown_faults: dict[str, str] = field(default_factory=dict)
 
     def run(self, feed: Feed, work: Work) -> Tally:
         self.ledger.forget_vanished()
@@ -206,11 +219,13 @@ class _Batch:
             try:
                 self.ledger.publish(task.record)
             except GlioError as error:
-                outcome = Failure(str(error))
+                outcome = of_error(error)
         if isinstance(outcome, Failure) and outcome.vanished and not self.retry:
             self._take_back(task)  # the user can do nothing about it
             self.reporter.complain(f"{outcome.reason}; it is tried again when it is there")
             return
+        if isinstance(outcome, Failure) and outcome.disk_full and not self.retry:
+            raise DiskFullError(outcome.reason)  # the slide is no cause, and is taken back
         if isinstance(outcome, Failure):
             self.stalled = outcome.reason if outcome.stalled else self.stalled
             record = self.ledger.failed(task.record, outcome.reason, outcome.trace)
@@ -222,6 +237,8 @@ class _Batch:
             self.tally.done += 1
         self.under_way.pop(record.name, None)
         self.summary_due = True
+        if self.health is not None:
+            self.health.ended(record)
         self.reporter.ended(record, outcome.summary if isinstance(outcome, job.Outcome) else "")
 
     def _refresh_summary(self) -> None:
@@ -232,9 +249,10 @@ class _Batch:
 
     def _write_summary(self) -> None:
         self.summary_at = time.monotonic()
-        if self.summary_due:
-            summary.write(self.ledger.folder, list(self.ledger))
-            self.summary_due = False
+        faults = {} if self.health is None else self.health.faults
+        if self.summary_due or faults != self.shown_faults:
+            summary.write(self.ledger.folder, list(self.ledger), faults=faults)
+            self.summary_due, self.shown_faults = False, dict(faults)
 
 
 def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | Failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,26 @@ Row = dict[str, Any]
 """The values of one slide in the table, by column."""
 
 
-def write(folder: Path, records: list[Record], again: Again | None = None) -> None:
-    """Write both tables, each atomically; `again` tells how a slide is tried again."""
+def write(
+    folder: Path,
+    records: list[Record],
+    again: Again | None = None,
+    faults: Mapping[str, str] | None = None,
+) -> None:
+    """Write both tables, each atomically.
+
+    Parameters
+    ----------
+    folder : Path
+    records : list of Record
+    again : Again, optional
+        How a slide is tried again.
+    faults : mapping of str to str, optional
+        What a watch lacks now, such as a share, and since when (ISO 8601).
+    """
     rows = [(record, _row(record)) for record in records]
     with replacing(folder / INDEX) as partial:
-        _write_index(partial, rows, again or Again())
+        _write_index(partial, rows, again or Again(), faults or {})
     with replacing(folder / TABLE) as partial:  # last, because a spreadsheet may hold it open
         _write_table(partial, [row for _, row in rows])
 
@@ -144,7 +160,9 @@ class _Shown:
     hint: str
 
 
-def _write_index(path: Path, rows: list[tuple[Record, Row]], again: Again) -> None:
+def _write_index(
+    path: Path, rows: list[tuple[Record, Row]], again: Again, faults: Mapping[str, str]
+) -> None:
     trouble = sorted(
         (row for _, row in rows if row["state"] in TROUBLE),
         key=lambda row: TROUBLE.index(row["state"]),
@@ -153,6 +171,7 @@ def _write_index(path: Path, rows: list[tuple[Record, Row]], again: Again) -> No
     text = templates.render(
         "index.html",
         library=data_tables(),
+        faults=[(plain(text), since) for text, since in faults.items()],
         trouble=[(row, again.command([row["slide"]])) for row in trouble],
         command=again.command(failed) if 1 < len(failed) <= MOST_IN_A_COMMAND else "",
         done=[_shown(record, row) for record, row in rows if record.state == "done"],

@@ -37,6 +37,7 @@ def arriving(
     settle_s: float,
     again: Callable[[Path], bool],
     reporter: Reporter,
+    stand: Callable[[dict[str, str]], object] = lambda faults: None,
 ) -> Generator[Path | None]:
     """Yield slides for ever, each one once it is unchanged for `settle_s` and opens.
 
@@ -55,6 +56,8 @@ def arriving(
         Returns whether a slide that was yielded should be yielded again.
     reporter : Reporter
         Receives faults, their end, and the slides that the watch waits for.
+    stand : callable, optional
+        Called at every poll with the faults of now by the name that has each.
     """
     seen: dict[Path, _Seen] = {}
     faults: dict[str, str] = {}
@@ -64,6 +67,7 @@ def arriving(
         before, faults = faults, {}
         seen = _poll(names, leave_out, seen, faults.__setitem__)
         _report_faults(before, faults, reporter)
+        stand(faults)
         poll_s = time.monotonic() - started_s
         waiting: dict[Path, str] = {}
         for path, seen_slide in seen.items():
@@ -78,7 +82,7 @@ def arriving(
                 yield path
         waiting_list.report(waiting)
         yield None
-        _sleep(max(settle_s / POLLS, poll_s))  # do not poll a slow share without pause
+        sleep(max(settle_s / POLLS, poll_s))  # do not poll a slow share without pause
 
 
 class _WaitingList:
@@ -155,7 +159,7 @@ def _open(path: Path) -> None:
         pass
 
 
-def _sleep(seconds: float) -> None:
+def sleep(seconds: float) -> None:
     """Sleep in short naps, because on Windows a long sleep cannot be interrupted."""
     until_s = time.monotonic() + seconds
     while (left_s := until_s - time.monotonic()) > 0:

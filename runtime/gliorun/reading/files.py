@@ -38,6 +38,7 @@ FILES_BESIDE = (".vms", ".vmu")
 CLOCK_NS = 2_000_000_000
 """File systems keep times to within two seconds (FAT); a copy may differ by so much."""
 SAMPLES, SAMPLE_BYTES = 16, 16_384
+HASH_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +283,21 @@ def fingerprint_of(path: Path) -> str:
                 digest.update(stream.read(SAMPLE_BYTES))
                 if size <= SAMPLE_BYTES:
                     break
+    return digest.hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file of any size, in hexadecimal.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(HASH_BLOCK_BYTES):
+            digest.update(block)
     return digest.hexdigest()
 
 
