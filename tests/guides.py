@@ -31,7 +31,8 @@ def blocks(document: str) -> Iterator[Block]:
     text = (ROOT / document).read_text(encoding="utf-8")
     for mark, lines in re.findall(r"(?:<!-- ([a-z ]+) -->\n)?```sh\n(.*?)```", text, re.S):
         whole = lines.replace("\\\n", " ").splitlines()
-        yield Block(mark, tuple(re.sub(r"\s+# .*", "", line) for line in whole))
+        commands = (re.sub(r"(^|\s+)# .*", "", line) for line in whole)
+        yield Block(mark, tuple(command for command in commands if command))
 
 
 def python_examples(document: str) -> list[str]:

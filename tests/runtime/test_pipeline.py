@@ -126,7 +126,7 @@ def test_the_mean_is_of_the_tissue_also_where_a_part_of_it_is_marked(small_slide
     assert density.mean_density() == pytest.approx(density.density[measured].mean(), rel=0.05)
 
 
-@pytest.mark.parametrize("side_mm", [0.7, 3, 25])
+@pytest.mark.parametrize("side_mm", [0.7, 3, pytest.param(25, marks=pytest.mark.release)])
 def test_the_mean_does_not_depend_on_the_size_of_the_glass(tmp_path, side_mm):
     """A round hole of 25 µm was two px of the overview of a large slide, and filled as a pore."""
     section, holes = slides.section_with_holes()
