@@ -22,10 +22,12 @@ from gliorun.batch.health import HEALTH, Health
 from gliorun.batch.ledger import Record
 from gliorun.measuring.quality import QualityLimits
 from gliorun.progress import JsonLines, RunProgress
+from gliorun.reading.slide import Slide
 from guides import ROOT
 
 OUTPUTS = (
     "a.csv",
+    "a.regions.csv",
     "a.json",
     "a.geojson",
     "a.nuclei.geojson",
@@ -48,14 +50,24 @@ def written(small_slide, tmp_path_factory) -> Path:
     """The outputs of a slide with a warning, hot spots, nuclei and cells without a value."""
     folder = tmp_path_factory.mktemp("written")
     damaged = slides.with_bad_jpeg(folder / "a.svs", small_slide.path, [(2, 2)])
-    settings = gliorun.Settings(max_bad_tiles=1.0)
+    with Slide(damaged) as opened:
+        width, height = opened.size_l0
+    boxes = [(0, width // 2), (width // 2, width)]
+    drawn = [
+        {"type": "Feature", "properties": {}, "geometry": {
+            "type": "Polygon", "coordinates": [[[a, 0], [b, 0], [b, height], [a, height]]],
+        }}
+        for a, b in boxes
+    ]  # fmt: skip
+    (folder / "drawn.geojson").write_text(json.dumps(drawn))
+    settings = gliorun.Settings(max_bad_tiles=1.0, regions=folder / "drawn.geojson")
     with gliorun.measure(damaged, None, settings, nuclei=True, hot_spot_mm2=0.01) as slide_map:
         slide_map.write(*(folder / name for name in OUTPUTS))
     return folder
 
 
 def header(table: Path) -> list[str]:
-    with table.open(newline="", encoding="utf-8") as lines:
+    with table.open(newline="", encoding="utf-8-sig") as lines:
         return next(csv.reader(lines))
 
 
@@ -70,6 +82,10 @@ def test_lines_are_short():
 
 def test_the_columns_of_density_csv(written):
     assert header(written / "a.csv") == columns("density.csv")
+
+
+def test_the_columns_of_regions_csv(written):
+    assert header(written / "a.regions.csv") == columns("regions.csv")
 
 
 def test_the_columns_and_metadata_of_parquet(written):

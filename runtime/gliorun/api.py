@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from gliorun.reading.scale import Scale
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers import Appearance
+
+if TYPE_CHECKING:
+    from gliorun.findings.regions import RegionDifference, RegionResult
 
 __all__ = [
     "CLASS_EDGES",
@@ -159,6 +162,16 @@ class SlideMap:
         return self._result.hot_spots
 
     @property
+    def regions(self) -> tuple[RegionResult, ...]:
+        """What was measured in each region, if `Settings.regions` names some."""
+        return self._result.regions
+
+    @property
+    def region_differences(self) -> tuple[RegionDifference, ...]:
+        """How regions that do not overlap differ in density, pair by pair."""
+        return self._result.differences
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What is doubtful about this map; do not read it without."""
         return self._result.warnings
@@ -194,6 +207,9 @@ class SlideMap:
         paths = [Path(output) for output in outputs]
         job.check_sources_stay(paths, self._sources)
         writers.check_outputs(paths)
+        for path in paths:
+            if writers.suffix_of(path) == writers.REGIONS and not self._result.regions:
+                raise UsageError(f"{path}: is of regions; measure with Settings(regions=FILE)")
         if self._result.masks is None:
             for path in paths:
                 if writers.suffix_of(path) in writers.MASK_SUFFIXES:
@@ -246,7 +262,7 @@ def measure(
     model : Engine, optional
         As `open_model` gives it; the default model is opened for this slide alone.
     settings : Settings, optional
-        Scale, side of a cell, tissue mask, quality, threads, memory.
+        Scale, side of a cell, tissue mask, regions, quality, threads, memory.
     nuclei : bool
         Whether nuclei are counted, and their masks kept for `.nuclei.geojson`, `.mask.ome.tif`.
     hot_spots, hot_spot_mm2 : int, float
@@ -268,10 +284,12 @@ def measure(
         watch.lap("open")
         surveyed = survey(opened, model.card, settings)
         masks = held.enter_context(job.mask_store(surveyed)) if nuclei else None
-        slide_run = job.SlideRun(surveyed, model, surveyed.empty_map(), masks, None, watch)
+        density = surveyed.empty_map()
+        regions = job.in_regions(surveyed, density)
+        slide_run = job.SlideRun(surveyed, model, density, masks, None, watch, regions)
         warnings = slide_run.measure(progress)
         spots = find_hot_spots(
             slide_run.density, surveyed.scale, area_mm2=hot_spot_mm2, count=hot_spots
         )
-        result = slide_run.result(warnings, spots, counts_nuclei=nuclei)
+        result = slide_run.result(warnings, spots, counts_nuclei=nuclei, hot_spot_mm2=hot_spot_mm2)
         return SlideMap(result, job.sources_of(path, settings), held.pop_all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +36,8 @@ FORMATS = "png,csv,html"
 SETTLE_S = 30.0
 OUTPUTS = (
     ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
-    ".geojson tiles for QuPath, .nuclei.geojson every nucleus, .tissue.geojson tissue and areas "
-    "without a value, .ome.tif density, "
+    ".regions.csv regions, .geojson tiles for QuPath, .nuclei.geojson every nucleus, "
+    ".tissue.geojson tissue and areas without a value, .ome.tif density, "
     ".mask.ome.tif nucleus mask, .dcm and .nuclei.dcm DICOM, .parquet and .nuclei.parquet "
     "tables, .thumb.jpg both small, .json run record."
 )
@@ -164,6 +165,19 @@ def main(
             help="Name patient and study of a DICOM slide in DICOM outputs; else they stay out.",
         ),
     ] = False,
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="FILE|FOLDER",
+            help="Regions drawn in QuPath (GeoJSON), ImageScope or ASAP (XML): only what lies in "
+            "one is measured, each by itself. Of a folder, the file called as the slide.",
+        ),
+    ] = None,
+    count: Annotated[
+        bool,
+        typer.Option("--count", help="Also count nuclei, a mm² of tissue, whatever is written."),
+    ] = False,
     any_quality: Annotated[
         bool,
         typer.Option(
@@ -265,6 +279,8 @@ def main(
         "--json-lines": json_lines,
     }
     _check_many(out_dir, many, tissue_mask)
+    if out_dir is not None and regions is not None:
+        raise UsageError("--regions is of one slide; with --out-dir there are many")
     if settle_s is not None and not watch:
         raise UsageError(f"--settle-s goes with --watch. Example: {MANY} --watch")
 
@@ -277,6 +293,11 @@ def main(
 
     limits = None if any_quality else QualityLimits()
     settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits, tissue_mask, memory)
+    if regions is not None:
+        from gliorun.reading.regionfile import regions_file
+
+        one = Path(slides[0] if slides else "demo.svs")
+        settings = replace(settings, regions=regions_file(regions, one))
     compute = Compute(
         device=device,
         requests=requests,
@@ -296,6 +317,7 @@ def main(
         hot_spot_mm2,
         checkpoint,
         keep_patient=keep_patient,
+        counts=count,
     )
     try:
         if out_dir is not None and slides:

@@ -37,13 +37,15 @@ def of_map(model: Path, compute: Compute, settings: Settings) -> Values:
     Raises
     ------
     GlioError
-        The model or the tissue mask cannot be read.
+        The model, the tissue mask or the file of regions cannot be read.
     """
     chosen = asdict(settings)
     for name in ("threads", "memory_mb"):
         del chosen[name]
     if settings.tissue_mask is not None:
         chosen["tissue_mask"] = _sha256(settings.tissue_mask)
+    if settings.regions is not None:
+        chosen["regions"] = _sha256(settings.regions)
     weights, graph = _sha256(model.with_suffix(".bin")), _sha256(model)
     return _plain(
         {
@@ -61,12 +63,15 @@ def of_outputs(
     hot_spots: int,
     hot_spot_mm2: float,
     keep_patient: bool = False,
+    *,
+    counts: bool = False,
 ) -> Values:
     """Return everything besides the slide that the outputs depend on."""
     shown = {
         "look": asdict(appearance),
         "hot_spots": [hot_spots, hot_spot_mm2],
         "keep_patient": keep_patient,
+        "count": counts,
     }
     return map_values | _plain(shown)
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -19,7 +19,7 @@ from gliorun.atomic import remove_leftovers
 from gliorun.defaults import CHECKPOINT_S, HOT_SPOT_MM2, HOT_SPOTS
 from gliorun.errors import DamagedSlideError, GlioError, UsageError
 from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
-from gliorun.findings.nuclei import compare_counts, find_nuclei, nuclei_per_cell
+from gliorun.findings.nuclei import compare_counts, nuclei_per_cell
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
 from gliorun.measuring.density import DensityMap, check_cells
 from gliorun.measuring.masks import MaskStore
@@ -33,6 +33,9 @@ from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers.record import run_record
 
+if TYPE_CHECKING:
+    from gliorun.measuring.regions import InRegions
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -41,7 +44,8 @@ class Plan:
     Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. A checkpoint is saved every
     `checkpoint_s` seconds, or never if that is 0. It is deleted once the outputs are in place,
     unless `keeps_checkpoint` is set because the caller still has to move them. With `keep_patient`
-    DICOM outputs name the patient and the study of a DICOM slide.
+    DICOM outputs name the patient and the study of a DICOM slide. With `counts`, nuclei are
+    counted whatever the outputs are.
     """
 
     outputs: list[Path]
@@ -54,6 +58,7 @@ class Plan:
     checkpoint_s: float = CHECKPOINT_S
     keeps_checkpoint: bool = False
     keep_patient: bool = False
+    counts: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self.hot_spots, self.hot_spot_mm2)
@@ -63,12 +68,16 @@ class Plan:
     @property
     def keeps_masks(self) -> bool:
         """Whether an output needs the masks of the whole slide."""
-        return any(writers.suffix_of(output) in writers.MASK_SUFFIXES for output in self.outputs)
+        return self.counts or any(
+            writers.suffix_of(output) in writers.MASK_SUFFIXES for output in self.outputs
+        )
 
     @property
     def counts_nuclei(self) -> bool:
-        """Whether an output needs the nuclei counted."""
-        return any(writers.suffix_of(out) in writers.COUNTING_SUFFIXES for out in self.outputs)
+        """Whether nuclei are counted: if that was asked for, or if an output needs it."""
+        return self.counts or any(
+            writers.suffix_of(output) in writers.COUNTING_SUFFIXES for output in self.outputs
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,12 @@ def made_with(plan: Plan) -> identity.Values:
     """
     of_map = identity.of_map(plan.model, settled(plan).compute, plan.settings)
     return identity.of_outputs(
-        of_map, plan.appearance, plan.hot_spots, plan.hot_spot_mm2, plan.keep_patient
+        of_map,
+        plan.appearance,
+        plan.hot_spots,
+        plan.hot_spot_mm2,
+        plan.keep_patient,
+        counts=plan.counts,
     )
 
 
@@ -227,7 +241,7 @@ class _Count:
 class SlideRun:
     """One slide that is surveyed, a model that is compiled, and what is kept of each tile.
 
-    `checkpoint` holds `density` and `masks`, if there are any.
+    `checkpoint` holds `density`, `masks` and `in_regions`, if there are any.
     """
 
     surveyed: Survey
@@ -236,6 +250,7 @@ class SlideRun:
     masks: MaskStore | None
     checkpoint: Checkpoint | None
     watch: Stopwatch
+    in_regions: InRegions | None = None
 
     def measure(self, tell: Callable[[int, int], None]) -> tuple[str, ...]:
         """Measure the tiles that no checkpoint knows, and return what is doubtful.
@@ -251,7 +266,8 @@ class SlideRun:
         todo = density.missing(surveyed.chosen)
         total = len(surveyed.chosen)
         count = _Count(total - len(todo), total, tell)
-        kept = [keeper for keeper in (self.masks, density, self.checkpoint) if keeper is not None]
+        keepers = self.masks, self.in_regions or density, self.checkpoint
+        kept = [keeper for keeper in keepers if keeper is not None]
         try:
             scene = pipeline.measure(
                 surveyed, self.engine.predict, todo, [*kept, count], self.watch.waits
@@ -275,16 +291,13 @@ class SlideRun:
         *,
         counts_nuclei: bool,
         keep_patient: bool = False,
+        hot_spot_mm2: float = HOT_SPOT_MM2,
     ) -> writers.Result:
         """Return what the writers need; count the nuclei if asked and if their masks are kept.
 
         With `keep_patient` they learn the patient and the study of a DICOM slide.
         """
         surveyed, density = self.surveyed, self.density
-        counts, comparison = None, None
-        if self.masks is not None and counts_nuclei:
-            counts = nuclei_per_cell(find_nuclei(self.masks, surveyed.scale), density)
-            comparison = compare_counts(counts, density, surveyed.scale)
         result = writers.Result(
             # else no text, in another encoding than the system's
             slide_name=plain(surveyed.slide.path.name),
@@ -296,11 +309,26 @@ class SlideRun:
             hot_spots=hot_spots,
             warnings=warnings,
             masks=self.masks,
-            counts=counts,
-            comparison=comparison,
             bounds_l0=surveyed.slide.bounds_l0,
             dicom=dicom_header(surveyed.slide.properties, keep_patient=keep_patient),
+            drawn_regions=surveyed.regions,
         )
+        counts_nuclei = counts_nuclei and self.masks is not None
+        if counts_nuclei:
+            counts = nuclei_per_cell(result.nuclei(), density)
+            comparison = compare_counts(counts, density, surveyed.scale)
+            result = replace(result, counts=counts, comparison=comparison)
+        if self.in_regions is not None:
+            from gliorun.findings.regions import results_of
+
+            regions, differences = results_of(
+                self.in_regions,
+                surveyed.tissue,
+                surveyed.scale,
+                hot_spot_mm2=hot_spot_mm2,
+                nuclei=result.nuclei() if counts_nuclei else None,
+            )
+            result = replace(result, regions=regions, differences=differences)
         self.watch.lap("summarise")
         record = run_record(
             result,
@@ -330,6 +358,7 @@ def measure(
     """
     check_sources_stay(plan.outputs, sources_of(path, plan.settings))
     writers.check_outputs(plan.outputs)
+    check_regions(plan.outputs, plan.settings)
     watch = Stopwatch()
     with ExitStack() as held:
         slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
@@ -346,6 +375,7 @@ def measure(
             spots,
             counts_nuclei=plan.counts_nuclei,
             keep_patient=plan.keep_patient,
+            hot_spot_mm2=plan.hot_spot_mm2,
         )
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
         writers.write(plan.outputs, result, plan.appearance)
@@ -368,9 +398,19 @@ def _slide_run(
         remove_leftovers(*plan.outputs)
     if plan.keeps_masks:
         masks = held.enter_context(mask_store(surveyed, checkpoint))
+    regions = in_regions(surveyed, density)
     if checkpoint is not None:
-        checkpoint.restore(density, masks)
-    return SlideRun(surveyed, engine, density, masks, checkpoint, watch)
+        checkpoint.restore(density, masks, regions)
+    return SlideRun(surveyed, engine, density, masks, checkpoint, watch, regions)
+
+
+def in_regions(surveyed: Survey, density: DensityMap) -> InRegions | None:
+    """Return what feeds a map with the regions of a slide; None if all of it is measured."""
+    if not surveyed.regions:
+        return None
+    from gliorun.measuring.regions import InRegions
+
+    return InRegions(surveyed.regions, density, surveyed.chosen)
 
 
 def mask_store(surveyed: Survey, checkpoint: Checkpoint | None = None) -> MaskStore:
@@ -381,7 +421,8 @@ def mask_store(surveyed: Survey, checkpoint: Checkpoint | None = None) -> MaskSt
 
 def sources_of(path: Path, settings: Settings) -> list[Path]:
     """Return the files that a run reads."""
-    return [path] if settings.tissue_mask is None else [path, settings.tissue_mask]
+    given = settings.tissue_mask, settings.regions
+    return [path, *(file for file in given if file is not None)]
 
 
 def check_sources_stay(outputs: list[Path], sources: list[Path]) -> None:
@@ -400,6 +441,19 @@ def check_sources_stay(outputs: list[Path], sources: list[Path]) -> None:
                 continue
             if is_same:
                 raise UsageError(f"{output}: is read by this run; name another file to write")
+
+
+def check_regions(outputs: list[Path], settings: Settings) -> None:
+    """Refuse a table of regions where none are given.
+
+    Raises
+    ------
+    UsageError
+        None are.
+    """
+    for output in outputs:
+        if writers.suffix_of(output) == writers.REGIONS and settings.regions is None:
+            raise UsageError(f"{output}: is of regions; pass --regions, or name another output")
 
 
 def _checkpoint(

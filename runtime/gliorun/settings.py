@@ -41,6 +41,8 @@ class Settings:
         Bound on the buffers: half for decoded parts of the file, half for tiles in the pipeline.
     outlines : Outlines, optional
         Levels of the outlines of nuclei; by default those of the model's card.
+    regions : Path, optional
+        File of regions, of QuPath, ImageScope or ASAP; only what lies in one is measured.
     """
 
     mpp: float | None = None
@@ -51,6 +53,7 @@ class Settings:
     tissue_mask: Path | None = None
     memory_mb: float = defaults.MEMORY_MB
     outlines: Outlines | None = None
+    regions: Path | None = None
 
     def __post_init__(self) -> None:
         check_mpp(self.mpp)
@@ -60,6 +63,8 @@ class Settings:
             raise UsageError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
         if self.tissue_mask is not None:
             check_file(self.tissue_mask, "tissue mask", "check its name")
+        if self.regions is not None:
+            check_file(self.regions, "file of regions", "check its name")
         if not LEAST_MEMORY_MB <= self.memory_mb < math.inf:
             raise UsageError(
                 f"memory is {self.memory_mb:g} MB; it must be {LEAST_MEMORY_MB} or more"

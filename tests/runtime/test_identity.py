@@ -122,6 +122,7 @@ CHANGES = {
     "quality": QualityLimits(max_pen=0.5),
     "tissue_mask": "mask.png",
     "outlines": Outlines(150, 130, 110),
+    "regions": "regions.geojson",
 }
 
 
@@ -134,6 +135,8 @@ def test_a_setting_that_changes_a_result_changes_key_and_record(tmp_path, name):
     value = CHANGES[name]
     if name == "tissue_mask":
         Image.new("L", (10, 10), 255).save(value := tmp_path / "mask.png")
+    if name == "regions":
+        (value := tmp_path / "regions.geojson").write_text("[]")
     changed = replace(PLAN, settings=replace(PLAN.settings, **{name: value}))
     assert all(one != other for one, other in zip(keys(PLAN), keys(changed), strict=True))
 
@@ -144,7 +147,9 @@ def test_a_setting_that_changes_no_byte_changes_neither(name):
     assert keys(PLAN) == keys(changed)
 
 
-@pytest.mark.parametrize("change", [{"appearance": Appearance(overlay=True)}, {"hot_spots": 2}])
+@pytest.mark.parametrize(
+    "change", [{"appearance": Appearance(overlay=True)}, {"hot_spots": 2}, {"counts": True}]
+)
 def test_what_is_shown_of_a_map_changes_the_record_and_not_the_key(change):
     (key, record), (same_key, other_record) = keys(PLAN), keys(replace(PLAN, **change))
     assert key == same_key

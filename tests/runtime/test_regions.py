@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from gliorun.errors import GlioError
 from gliorun.measuring.within import in_window, pixels_within
-from gliorun.reading.regions import MOST_REGIONS, read_regions, regions_file
+from gliorun.reading.regionfile import regions_file
+from gliorun.reading.regions import MOST_REGIONS, read_regions
 from gliorun.reading.tiles import TileSpec
 
 SIZE = (1000, 800)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means over images, drawn by patient."""
+"""Bootstrap intervals: of means over images, drawn by patient; of regions, drawn in blocks."""
 
 from __future__ import annotations
 
@@ -53,3 +53,27 @@ def intervals_of_means(
     means = (times @ (member @ values)) / (times @ member.sum(axis=1))[:, None]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def interval_of_difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
+    """Return the bootstrap interval of the difference of two ratios of sums.
+
+    Of each side whole rows are drawn with replacement, by itself. A row is a block of neighbours,
+    which are alike: drawn singly they would make the interval too narrow (block bootstrap, Hall
+    1985). The interval holds the middle `LEVEL` of the differences; the fewer rows, the more it is
+    too narrow. Seeded: the same rows give the same interval.
+
+    Parameters
+    ----------
+    ours, theirs : (N, 2) and (M, 2)
+        Numerator and denominator of each row, the denominator above 0.
+    """
+    random = np.random.default_rng(SEED)
+
+    def ratios(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        times = random.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES)
+        above, below = (times @ rows).T
+        return np.asarray(above / below)
+
+    low, high = np.quantile(ratios(ours) - ratios(theirs), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -272,6 +272,7 @@ def compare_counts(counts: NucleusCounts, density: DensityMap, scale: Scale) -> 
     valid = density.valid_px[has_value]
     cell_width, cell_height = density.cell_l0
     px_mm2 = cell_width * scale.x_mpp * cell_height * scale.y_mpp / density.cell_px**2 / 1e6
+    tissue_mm2 = float(density.tissue_px.sum()) * px_mm2
     total, total_area = int(counts.per_cell.sum()), int(area.sum())
     displaced, other_class = None, None
     if count.any() and total_area:
@@ -282,7 +283,7 @@ def compare_counts(counts: NucleusCounts, density: DensityMap, scale: Scale) -> 
     return CountComparison(
         nuclei=total,
         crossing_share=counts.crossing / total if total else 0.0,
-        nuclei_per_mm2=float(count.sum() / (valid.sum() * px_mm2)) if valid.any() else 0.0,
+        nuclei_per_mm2=float(count.sum() / tissue_mm2) if tissue_mm2 else 0.0,
         displaced_share=displaced,
         other_class_share=other_class,
         rank_correlation=_rank_correlation(count / valid, area / valid),

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -20,6 +21,9 @@ from gliorun.errors import DamagedSlideError, GlioError
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.tile import LeftOut, Measured, Status
+
+if TYPE_CHECKING:
+    from gliorun.measuring.regions import InRegions
 
 FOLDER = ".gliorun"
 SUFFIXES = (".npz", ".masks", ".lock")
@@ -48,28 +52,42 @@ class Checkpoint:
         self._due = time.monotonic() + every_s
         self._density: DensityMap | None = None
         self._masks: MaskStore | None = None
+        self._in_regions: InRegions | None = None
 
     @property
     def masks_path(self) -> Path:
         """Where the masks belong that a later run can resume."""
         return self._path.with_suffix(".masks")
 
-    def hold(self, density: DensityMap, masks: MaskStore | None = None) -> None:
-        """Save this map and its masks from now on."""
-        self._density, self._masks = density, masks
+    def hold(
+        self,
+        density: DensityMap,
+        masks: MaskStore | None = None,
+        in_regions: InRegions | None = None,
+    ) -> None:
+        """Save this map, its masks and the sums of its regions from now on."""
+        self._density, self._masks, self._in_regions = density, masks, in_regions
 
-    def restore(self, density: DensityMap, masks: MaskStore | None = None) -> None:
-        """Fill an empty map and its masks from the checkpoint if it is usable, and hold both.
+    def restore(
+        self,
+        density: DensityMap,
+        masks: MaskStore | None = None,
+        in_regions: InRegions | None = None,
+    ) -> None:
+        """Fill all of it, which is empty, from the checkpoint if that is usable, and hold it.
 
         Unreadable tiles are not restored, so that they are tried again.
         """
-        self.hold(density, masks)
+        self.hold(density, masks, in_regions)
         try:
             with np.load(self._path) as kept:
                 outlined_px, valid_px = kept["outlined_px"], kept["valid_px"]
                 status, places = kept["status"], kept["places"]
+                sums_of_regions = kept["region_places"], kept["region_sums"]
             if outlined_px.shape != density.outlined_px.shape:
                 raise ValueError("of another grid")
+            if in_regions is not None:
+                in_regions.restore(*sums_of_regions)
             if masks is not None:
                 masks.restore(places)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -92,12 +110,19 @@ class Checkpoint:
         with suppress(GlioError), replacing(self._path) as partial:
             # Sync the masks before writing the archive that points into them.
             places = np.empty((0, 4), np.int64) if self._masks is None else self._masks.places()
+            region_places, region_sums = (
+                (np.empty((0, 3), np.int64), np.empty(0, np.int64))
+                if self._in_regions is None
+                else self._in_regions.kept()
+            )
             np.savez(
                 partial,
                 outlined_px=density.outlined_px,
                 valid_px=density.valid_px,
                 status=density.status,
                 places=places,
+                region_places=region_places,
+                region_sums=region_sums,
             )
         took = time.monotonic() - started
         self._due = time.monotonic() + max(self._every_s, took / MOST_SHARE)

@@ -90,6 +90,8 @@ class DensityMap:
         """Cells that hold tissue; the others of a measured tile are glass and have no value."""
         self.tissue_share = np.ones(shape)
         """Share of each cell's valid area that is tissue, 0 to 1; the rest of it is glass."""
+        self.least_valid_share = MIN_VALID_SHARE
+        """Share of a cell that must be valid for it to have a value; of a region any is enough."""
 
     @property
     def nucleus_px(self) -> NDArray[np.int64]:
@@ -143,7 +145,7 @@ class DensityMap:
     @property
     def trusted(self) -> NDArray[np.bool_]:
         """Cells that have a value, (rows, columns)."""
-        return (self.valid_share >= MIN_VALID_SHARE) & self.tissue
+        return (self.valid_share >= self.least_valid_share) & (self.valid_px > 0) & self.tissue
 
     @property
     def density(self) -> NDArray[np.float64]:

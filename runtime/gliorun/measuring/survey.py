@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,6 +37,9 @@ from gliorun.reading.slide import Rgba, Slide, resized
 from gliorun.reading.tiles import TileGrid, TileSpec, in_strips
 from gliorun.settings import Settings
 
+if TYPE_CHECKING:
+    from gliorun.reading.regions import Region
+
 OVERVIEW_PX = 2048
 """Longest side of the overview that is kept for the outputs."""
 STAIN_SAMPLES = 32
@@ -47,8 +51,10 @@ class Survey:
     """What is known of an open slide, for a model and settings, before its first tile is measured.
 
     `chosen` are the tiles with tissue in reading order. `tissue` is measured, `stained` was found
-    on the overview; they differ if a mask was given. `white` is the level of the glass, None where
-    the overview shows none.
+    on the overview; they differ if a mask was given. If there are `regions`, both are of what lies
+    in one, and the tiles touch one; `stained_tiles` are those of the whole slide, of which some
+    tell the stain, so that a region has the value that it has on the map of the slide. `white` is
+    the level of the glass, None where the overview shows none.
     """
 
     slide: Slide
@@ -62,6 +68,8 @@ class Survey:
     white: White | None
     chosen: list[TileSpec]
     warnings: tuple[str, ...]
+    stained_tiles: list[TileSpec]
+    regions: tuple[Region, ...] = ()
 
     @property
     def outlines(self) -> Outlines:
@@ -121,8 +129,35 @@ def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
     chosen = in_strips(spec for spec in grid if tissue.touches(spec))
     if not chosen:
         raise GlioError(f"{slide.path}: no tissue found; --tissue-mask takes one of your own")
-    return Survey(
-        slide, card, settings, scale, grid, overview, tissue, stained, white, chosen, warnings
+    surveyed = Survey(
+        slide, card, settings, scale, grid, overview, tissue, stained, white, chosen, warnings,
+        stained_tiles=chosen,
+    )  # fmt: skip
+    return surveyed if settings.regions is None else _in_regions(surveyed, settings.regions)
+
+
+def _in_regions(surveyed: Survey, path: Path) -> Survey:
+    """Return a survey of what lies in the regions of a file."""
+    # shapely takes a moment to import, and most runs need none
+    from gliorun.measuring.regions import within_regions
+    from gliorun.reading.regions import read_regions
+
+    slide, chosen = surveyed.slide, surveyed.chosen
+    read = read_regions(path, slide.size_l0, slide.bounds_l0)
+    touched = np.any([region.touches(chosen) for region in read.regions], axis=0)
+    if not touched.any():
+        raise GlioError(
+            f"{slide.path}: no tissue found in the regions of {path}; are they of this slide?"
+        )
+    tissue = within_regions(surveyed.tissue, read.regions)
+    is_found = surveyed.stained is surveyed.tissue
+    return replace(
+        surveyed,
+        tissue=tissue,
+        stained=tissue if is_found else within_regions(surveyed.stained, read.regions),
+        chosen=[spec for spec, is_touched in zip(chosen, touched, strict=True) if is_touched],
+        warnings=(*surveyed.warnings, *read.warnings),
+        regions=read.regions,
     )
 
 
@@ -227,7 +262,7 @@ def _read_sample(surveyed: Survey) -> list[tuple[TileSpec, Rgba]]:
 
     Nothing else runs meanwhile, so that every processor reads.
     """
-    threads, read, chosen = processors(), tile_reader(surveyed), surveyed.chosen
+    threads, read, chosen = processors(), tile_reader(surveyed), surveyed.stained_tiles
 
     def sample(spec: TileSpec) -> tuple[TileSpec, Rgba | LeftOut]:
         return spec, read(spec, None)

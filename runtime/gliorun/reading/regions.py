@@ -17,11 +17,9 @@ from gliorun.errors import GlioError
 from gliorun.progress import plain
 from gliorun.reading import annotationxml, asap, imagescope, qupath
 from gliorun.reading.drawing import Drawing, Drawings, Ring
-from gliorun.reading.files import check_file, title
+from gliorun.reading.files import check_file
 from gliorun.reading.tiles import Box, TileSpec
 
-SUFFIXES = (".geojson", ".geojson.gz", ".json", ".xml")
-"""Endings of the files in a folder of regions, in the order in which they are tried."""
 MOST_REGIONS = 200
 MOST_CORNERS = 5_000_000
 MOST_CROSSINGS = 1000
@@ -119,34 +117,6 @@ def union_of(areas: Regions, left_out: str) -> Region | None:
             wanted.append(area.outline)
     outline = _areal(shapely.difference(shapely.union_all(wanted), shapely.union_all(cut)))
     return None if outline.area < FEW_PX else Region("", "", outline, _edges(outline))
-
-
-def regions_file(named: Path, slide: Path) -> Path:
-    """Return the file of a slide's regions: the one that was named, or of a folder the slide's.
-
-    In a folder it is called as the slide, with or without the slide's suffix.
-
-    Raises
-    ------
-    GlioError
-        It is not there, or several are.
-    """
-    if not named.is_dir():
-        check_file(named, "file of regions", "check its name, and that its disk is there")
-        return named
-    names = dict.fromkeys((title(slide), slide.name))
-    wanted = [f"{name}{suffix}" for name in names for suffix in SUFFIXES]
-    there = [named / name for name in wanted if (named / name).is_file()]
-    if not there:
-        raise GlioError(
-            f"{slide}: {named} holds no regions of it; name them {wanted[0]} or {wanted[3]}"
-        )
-    if len(there) > 1:
-        raise GlioError(
-            f"{slide}: {named} holds several files of its regions "
-            f"({', '.join(file.name for file in there)}); leave one"
-        )
-    return there[0]
 
 
 def read_regions(path: Path, size_l0: tuple[int, int], bounds_l0: Box | None = None) -> Regions:

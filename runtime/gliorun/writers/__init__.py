@@ -17,6 +17,7 @@ __all__ = [
     "COUNTING_SUFFIXES",
     "MASK_SUFFIXES",
     "NUCLEI",
+    "REGIONS",
     "THUMBNAIL",
     "WRITERS",
     "Appearance",
@@ -39,6 +40,12 @@ def _write_quality(path: Path, result: Result, appearance: Appearance) -> None:
     from gliorun.writers import qc
 
     qc.write_quality(path, result)
+
+
+def _write_regions(path: Path, result: Result, appearance: Appearance) -> None:
+    from gliorun.writers import regions
+
+    regions.write_regions(path, result)
 
 
 def _write_thumbnail(path: Path, result: Result, appearance: Appearance) -> None:
@@ -78,11 +85,13 @@ def _write_annotations(path: Path, result: Result, appearance: Appearance) -> No
 
 
 NUCLEI = ".nuclei.geojson"
+REGIONS = ".regions.csv"
 THUMBNAIL = ".thumb.jpg"
 WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     ".png": _write_heatmap,
     ".qc.png": _write_quality,
     ".html": _write_report,
+    REGIONS: _write_regions,
     ".csv": lambda path, result, appearance: csv.write_density(path, result),
     ".geojson": lambda path, result, appearance: geojson.write_tiles(
         path, result, appearance.palette

@@ -11,7 +11,6 @@ from pydicom.uid import MicroscopyBulkSimpleAnnotationsStorage
 
 from gliorun import __version__
 from gliorun.errors import GlioError
-from gliorun.findings.nuclei import find_nuclei
 from gliorun.findings.outline import simple_outlines_l0
 from gliorun.writers.dicom import (
     Code,
@@ -97,7 +96,7 @@ def _nuclei(
     corner = point_mm(frame, 0, 0)
     per_px = np.stack([point_mm(frame, 1, 0) - corner, point_mm(frame, 0, 1) - corner])[:, :2]
     outlines, areas = [np.empty((0, 2), np.float32)], []
-    for nucleus in find_nuclei(result.masks, result.scale):
+    for nucleus in result.nuclei():
         outer_l0, *_ = simple_outlines_l0(nucleus)
         outlines.append((outer_l0[:-1] @ per_px + corner[:2]).astype(np.float32))
         areas.append(nucleus.area_um2)

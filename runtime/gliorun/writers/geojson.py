@@ -7,11 +7,13 @@ coordinates in GeoJSON; those in every other output are of the whole scan area.
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,9 @@ from gliorun.measuring.tissue import NO_VALUE_CLASS
 from gliorun.reading.tiles import Box
 from gliorun.writers import palette
 from gliorun.writers.result import Result
+
+if TYPE_CHECKING:
+    from gliorun.findings.regions import RegionResult
 
 Ring = list[list[float]]
 """Corners x, y in level-0 px from the corner of what QuPath shows; the last is the first."""
@@ -42,6 +47,7 @@ class PathClass:
 
 
 NO_VALUE = PathClass(NO_VALUE_CLASS, palette.NO_VALUE)
+REGION = PathClass("Region", palette.REGION)
 HOT_SPOT = PathClass("Hot spot", "#000000")
 
 
@@ -130,11 +136,11 @@ def write_features(
 
 
 def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT) -> None:
-    """Write the hot spots as annotations and every cell of every tile with tissue as a tile.
+    """Write regions and hot spots as annotations, every cell of every tile with tissue as a tile.
 
-    Hot spots are locked, so that no slip of the mouse moves them. Cells are clipped to what QuPath
-    shows, and have the number of their nuclei if they were counted. One without a value has the
-    class "No value", no density, and a name that says why.
+    Annotations are locked, so that no slip of the mouse moves them. Cells are clipped to what
+    QuPath shows, and have the number of their nuclei if they were counted. One without a value has
+    the class "No value", no density, and a name that says why.
 
     Raises
     ------
@@ -148,9 +154,12 @@ def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT)
     ]
     shown_l0 = result.shown_l0
     origin_l0 = shown_l0[:2]
+    regions = (_region(of, origin_l0, result.slide_name) for of in result.regions)
     hot_spots = (_hot_spot(spot, origin_l0, result.slide_name) for spot in result.hot_spots)
     cells = _cells(result, path_classes)
-    write_features(path, chain(hot_spots, cells), origin_l0=origin_l0, warnings=result.warnings)
+    write_features(
+        path, chain(regions, hot_spots, cells), origin_l0=origin_l0, warnings=result.warnings
+    )
 
 
 def rectangle(left: float, top: float, right: float, bottom: float) -> Ring:
@@ -164,6 +173,26 @@ def plain_ring(ring: NDArray[np.float64]) -> Ring:
         [int(value) if value.is_integer() else value for value in corner]
         for corner in ring.round(DECIMALS).tolist()
     ]
+
+
+def _region(of: RegionResult, origin_l0: tuple[int, int], slide_name: str) -> Feature:
+    polygons: list[list[Ring]] = [
+        [(ring - origin_l0).tolist() for ring in rings] for rings in of.region.rings_l0()
+    ]
+    numbers = {
+        "Nucleus density %": 100 * of.density,
+        "Tissue mm^2": of.tissue_mm2,
+        "Nuclei per mm^2": math.nan if of.nuclei_per_mm2 is None else of.nuclei_per_mm2,
+    }
+    return Feature(
+        object_id(slide_name, "region", of.region.name),
+        "annotation",
+        polygons,
+        PathClass(of.region.class_name, palette.REGION) if of.region.class_name else REGION,
+        {name: round(value, 4) for name, value in numbers.items() if not math.isnan(value)},
+        of.region.name,
+        locked=True,
+    )
 
 
 def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int], slide_name: str) -> Feature:

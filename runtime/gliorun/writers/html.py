@@ -42,6 +42,8 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
         classes=classes,
         some_lack_value=bool(viewer.lacks_value(density.status).any()),
         hot_spots=result.hot_spots,
+        regions=_regions(result),
+        differences=[(pair.first, pair.second, pair.in_points) for pair in result.differences],
         counting=_counting(result),
         quality=_quality(result),
         warnings=result.warnings,
@@ -66,6 +68,27 @@ def _figures(result: Result) -> list[tuple[str, str]]:
     ]
 
 
+def _regions(result: Result) -> list[tuple[str, str, str, tuple[str, str], str, str]]:
+    """Return name, class, tissue, density with its band, nuclei/mm² and hot spot of each region."""
+
+    def share(value: float) -> str:
+        return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+    return [
+        (
+            of.region.name,
+            of.region.class_name,
+            f"{of.tissue_mm2:.3g} of {of.area_mm2:.3g}",
+            (f"{share(of.density)} %", f"{share(of.density_low)}–{share(of.density_high)}"),
+            "" if of.nuclei_per_mm2 is None else f"{of.nuclei_per_mm2:,.0f}",
+            "–"
+            if of.hot_spot is None
+            else f"{share(of.hot_spot.density)} % in {of.hot_spot.square}",
+        )
+        for of in result.regions
+    ]
+
+
 def _counting(result: Result) -> list[tuple[str, str]]:
     """Return how counting nuclei differs from measuring their area, if they were counted."""
     comparison = result.comparison
@@ -77,12 +100,18 @@ def _counting(result: Result) -> list[tuple[str, str]]:
 
     correlation = comparison.rank_correlation
     return [
-        ("nuclei", f"{comparison.nuclei:,}"),
-        ("nuclei a mm² of tissue", f"{comparison.nuclei_per_mm2:,.0f}"),
-        ("cut by the border of a cell", share(comparison.crossing_share)),
-        ("in another cell than their share of the area", share(comparison.displaced_share)),
-        ("tissue that would have another class", share(comparison.other_class_share)),
-        ("rank correlation with the area", "–" if correlation is None else f"{correlation:.3f}"),
+        ("nuclei, each once", f"{comparison.nuclei:,}"),
+        ("nuclei/mm² of tissue", f"{comparison.nuclei_per_mm2:,.0f}"),
+        ("of them across the border of two cells", share(comparison.crossing_share)),
+        (
+            "nuclei too many or too few for the area of their cell",
+            share(comparison.displaced_share),
+        ),
+        ("tissue whose class would differ by count", share(comparison.other_class_share)),
+        (
+            "same order of cells by count as by area (1 is the same)",
+            "–" if correlation is None else f"{correlation:.3f}",
+        ),
     ]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +14,16 @@ from gliorun.findings.squares import Squares
 from gliorun.measuring.density import CLASS_NAMES, DensityMap
 from gliorun.measuring.tile import Status
 from gliorun.writers import hatching, palette
-from gliorun.writers.page import INK, Page, Pixels, Side
+from gliorun.writers.page import INK, Page, Pixels, Side, printable
 from gliorun.writers.result import Result
+
+if TYPE_CHECKING:
+    from gliorun.findings.regions import RegionDifference, RegionResult
 
 BLOCK_PT = 192.0
 """Width of every block."""
+LONGEST_NAME = 18
+"""Longest name of a region that is not cut short, as numbers stand beside it."""
 TEXT_PT, TICK_PT, ROW_PT = 9.0, 8.0, 14.0
 SWATCH_PT = 18.0
 RULE = "#888888"
@@ -186,6 +193,48 @@ def hot_spot_table(hot_spots: tuple[HotSpot, ...], room: int) -> Table:
     if not rows:
         rows = [("none found", "", "", "")]
     return Table(columns, tuple(rows), (None,) * len(rows))
+
+
+def region_tables(
+    regions: Sequence[RegionResult], differences: Sequence[RegionDifference], room: int
+) -> list[Table]:
+    """Return the regions and how they differ, in tables of up to `room` rows; none without."""
+    if not regions:
+        return []
+    rows = [
+        (
+            cut_short(printable(result.region.name)),
+            f"{result.tissue_mm2:.3g}",
+            percent(result.density),
+        )
+        for result in regions[:room]
+    ]
+    columns = (
+        Column("Region", 0), Column("Tissue, mm²", 140, "right"),
+        Column("Density", BLOCK_PT, "right"),
+    )  # fmt: skip
+    if len(regions) > room:
+        rows.append((f"and {len(regions) - room} more", "", ""))
+    tables = [Table(columns, tuple(rows), (None,) * len(rows))]
+    if differences:
+        lines = [
+            row
+            for pair in differences[: room // 2]
+            for row in (
+                (f"{cut_short(printable(pair.first))} − {cut_short(printable(pair.second))}", ""),
+                ("", pair.in_points),
+            )
+        ]
+        if len(differences) > room // 2:
+            lines.append((f"and {len(differences) - room // 2} more", ""))
+        heads = (Column("Difference, points (95 %)", 0), Column("", BLOCK_PT, "right"))
+        tables.append(Table(heads, tuple(lines), (None,) * len(lines)))
+    return tables
+
+
+def cut_short(text: str) -> str:
+    """Return a name that fits beside two numbers."""
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 
 def percent(share: float) -> str:

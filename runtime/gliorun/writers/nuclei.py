@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gliorun.findings.nuclei import Nucleus, find_nuclei
+from gliorun.findings.nuclei import Nucleus
 from gliorun.findings.outline import simple_outlines_l0
 from gliorun.writers.geojson import Feature, PathClass, object_id, plain_ring, write_features
 from gliorun.writers.result import Result
@@ -25,7 +25,7 @@ def write_nuclei(path: Path, result: Result) -> None:
     """
     if result.masks is None:
         raise ValueError(f"{path}: needs the masks of the run")
-    nuclei = find_nuclei(result.masks, result.scale)
+    nuclei = result.nuclei()
     origin_l0 = result.shown_l0[:2]
     features = (_feature(nucleus, origin_l0, result.slide_name) for nucleus in nuclei)
     write_features(path, features, origin_l0=origin_l0, warnings=result.warnings)

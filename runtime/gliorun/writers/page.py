@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -85,10 +86,8 @@ class Page:
             )
         )
 
-    def line(
-        self, xs: tuple[float, float], ys: tuple[float, float], points: float, colour: str
-    ) -> None:
-        """Draw a line between two places."""
+    def line(self, xs: Sequence[float], ys: Sequence[float], points: float, colour: str) -> None:
+        """Draw a line through two or more places."""
         places = self._down.transform(np.column_stack([xs, ys]))
         self._add(Line2D(*places.T, color=colour, linewidth=points, solid_capstyle="butt"))
 

@@ -15,6 +15,8 @@ DEFAULT = defaults.PALETTE
 CONTINUOUS = "continuous"
 FULL_SCALE = 0.4
 """Density at the upper end of the continuous scale, fixed so that slides can be compared."""
+REGION = "#6a00a8"
+"""Colour of the outlines of regions: no palette has it, and it is no stain of the slide."""
 NO_VALUE, HATCHING = "#c8c8c8", "#555555"
 """Tiles without a value: their ground and the lines on it."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,10 @@ from gliorun.measuring.tissue import Tissue
 from gliorun.reading.scale import Scale
 from gliorun.writers import hatching, palette
 from gliorun.writers.legend import length
-from gliorun.writers.page import INK, Box, Page, Pixels, text_width
+from gliorun.writers.page import INK, Box, Page, Pixels, printable, text_width
+
+if TYPE_CHECKING:
+    from gliorun.reading.regions import Region
 
 CAPTION_PT, LABEL_PT = 9.5, 8.0
 HEAD_PT, LETTERS_PT, BAR_PT = 29.0, 13.0, 30.0
@@ -115,6 +119,32 @@ class Panel:
         right, y = self.left + bar_mm * dots_a_mm, self.top + height + 8 * dot
         self.page.box((self.left, y, right, y + 3 * dot), 0, INK, INK)
         self.page.text(right + 5 * dot, y + 4.5 * dot, length(bar_mm), LABEL_PT)
+
+    def outline(self, regions: Sequence[Region]) -> None:
+        """Outline and name the regions; a name that finds no room is left out."""
+        dot = self.page.dots_a_point
+        rings = [ring for region in regions for rings in region.rings_l0() for ring in rings]
+        for points, colour in ((3.0, HALO), (1.2, palette.REGION)):
+            for ring in rings:
+                x, y = (ring / self.frame.density.cell_l0 * self.frame.cell_dots).T.tolist()
+                self.page.line(
+                    [self.left + at for at in x], [self.top + at for at in y], points, colour
+                )
+        width, height = self.frame.size
+        taken: list[Box] = []
+        for region in regions:
+            wide = text_width(printable(region.name), LABEL_PT, self.page.dpi) + 6 * dot
+            x, y = self.frame.dots_from_l0(*region.label_l0())
+            left = self.left + min(max(x - wide / 2, 0), width - wide)
+            top = self.top + min(max(y - 6 * dot, 0), height - 12 * dot)
+            tag = left, top, left + wide, top + 12 * dot
+            if wide <= width and not any(_overlap(tag, other) for other in taken):
+                taken.append(tag)
+                self.page.box(tag, 0, HALO, HALO)
+                base = tag[3] - 3.4 * dot
+                name = printable(region.name)
+                self.page.text((tag[0] + tag[2]) / 2, base, name, LABEL_PT, colour=palette.REGION,
+                               align="center")  # fmt: skip
 
     def mark(self, hot_spots: tuple[HotSpot, ...]) -> None:
         """Outline and number the hot spots; a number that finds no room is left out."""

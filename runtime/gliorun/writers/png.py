@@ -24,6 +24,8 @@ from gliorun.writers.panel import (
 )
 from gliorun.writers.result import Result
 
+MOST_REGIONS = 8
+"""Rows of regions, and of their differences, that the figure has; the rest is in the tables."""
 MIN_HOT_SPOTS = 6
 """Rows that the table of hot spots has at least room for."""
 
@@ -56,6 +58,7 @@ def draw(result: Result, appearance: Appearance) -> Page:
         panels[1].draw(drawn, "b", "Nucleus density")
     panels[-1].scale_bar()
     for panel in panels:
+        panel.outline(result.drawn_regions)
         panel.mark(result.hot_spots)
     return page
 
@@ -73,7 +76,8 @@ def layout_of(result: Result, appearance: Appearance) -> Layout:
         figures = legend.key_figures(result, drawn, frame.squares)
         rows = int((room_pt - height_pt([*classes, figures])) / legend.ROW_PT) - 1
         hot_spots = legend.hot_spot_table(result.hot_spots, max(rows, MIN_HOT_SPOTS))
-        return [classes, [figures], [hot_spots]]
+        regions = legend.region_tables(result.regions, result.differences, MOST_REGIONS)
+        return [classes, [figures, *regions], [hot_spots]]
 
     return lay_out(drawn, result.scale, 1 if appearance.overlay else 2, columns, _notes(result))
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gliorun import __version__
 from gliorun.measuring.density import CLASS_NAMES, NO_CLASS, classify
@@ -20,6 +20,9 @@ from gliorun.model.shipped import LIBRARIES
 from gliorun.reading.scale import VENDOR, objective_power
 from gliorun.settings import Settings
 from gliorun.writers.result import Result
+
+if TYPE_CHECKING:
+    from gliorun.findings.regions import RegionResult
 
 FORMAT = 1
 
@@ -51,6 +54,9 @@ def run_record(
         outer outline), and class_shares (of the tissue, by class)
     hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, density_low,
         density_high, tissue_share
+    regions : list of name, class, area_mm2, tissue_mm2, density, density_low, density_high,
+        class_shares, nuclei, nuclei_per_mm2, hot_spot (as in hot_spots, or null)
+    region_differences : list of first, second, difference, interval (low and high, or null)
     nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, other_class_share,
         rank_correlation; or null
     warnings : list of str
@@ -120,6 +126,8 @@ def run_record(
             "class_shares": dict(zip(CLASS_NAMES, shares, strict=True)),
         },
         "hot_spots": [asdict(spot) for spot in result.hot_spots],
+        "regions": [_region(of) for of in result.regions],
+        "region_differences": [asdict(pair) for pair in result.differences],
         "nuclei": None if counts is None else asdict(counts),
         "warnings": list(result.warnings),
         "resumed_tiles": resumed_tiles,
@@ -132,6 +140,22 @@ def run_record(
         "machine": {"system": _system(), "processors": os.cpu_count()},
     }
     return cast(dict[str, Any], _plain(record))
+
+
+def _region(of: RegionResult) -> dict[str, Any]:
+    return {
+        "name": of.region.name,
+        "class": of.region.class_name,
+        "area_mm2": of.area_mm2,
+        "tissue_mm2": of.tissue_mm2,
+        "density": of.density,
+        "density_low": of.density_low,
+        "density_high": of.density_high,
+        "class_shares": dict(zip(CLASS_NAMES, of.class_shares.tolist(), strict=True)),
+        "nuclei": of.nuclei,
+        "nuclei_per_mm2": of.nuclei_per_mm2,
+        "hot_spot": None if of.hot_spot is None else asdict(of.hot_spot),
+    }
 
 
 def write_record(path: Path, result: Result) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gliorun.findings.hotspots import HotSpot
-from gliorun.findings.nuclei import CountComparison, NucleusCounts
+from gliorun.findings.nuclei import CountComparison, Nucleus, NucleusCounts, find_nuclei
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.tissue import Tissue
@@ -16,6 +17,10 @@ from gliorun.reading.scale import Scale
 from gliorun.reading.slide import Rgba
 from gliorun.reading.tiles import Box
 
+if TYPE_CHECKING:
+    from gliorun.findings.regions import RegionDifference, RegionResult
+    from gliorun.reading.regions import Region
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
@@ -24,8 +29,9 @@ class Result:
     `warnings` are what is doubtful about the map, `run` the run record as plain JSON values
     (versions, hashes, settings, counts, seconds). `masks` holds the nucleus masks of the tiles if
     an output asked for them; `counts` the nuclei of each cell, and `comparison` what counting them
-    says beside their area, if they were counted. `bounds_l0` is the part of the slide that QuPath
-    shows; None for all of it. `dicom` is the header of a DICOM slide; None for any other.
+    says beside their area, if they were counted. Of `drawn_regions` `regions` and `differences` say
+    what was measured. `bounds_l0` is the part of the slide that QuPath shows; None for all of it.
+    `dicom` is the header of a DICOM slide; None for any other.
     """
 
     slide_name: str
@@ -42,6 +48,26 @@ class Result:
     comparison: CountComparison | None = None
     bounds_l0: Box | None = None
     dicom: DicomHeader | None = None
+    drawn_regions: tuple[Region, ...] = ()
+    regions: tuple[RegionResult, ...] = ()
+    differences: tuple[RegionDifference, ...] = ()
+
+    def nuclei(self) -> Iterator[Nucleus]:
+        """Yield the nuclei of the masks, of regions those that have their centre in one.
+
+        Raises
+        ------
+        ValueError
+            The run kept no masks.
+        """
+        if self.masks is None:
+            raise ValueError(f"{self.slide_name}: nuclei need the masks of the run")
+        nuclei = find_nuclei(self.masks, self.scale)
+        if not self.drawn_regions:
+            return nuclei
+        from gliorun.findings.regions import nuclei_within
+
+        return nuclei_within(self.drawn_regions, nuclei)
 
     @property
     def shown_l0(self) -> Box:

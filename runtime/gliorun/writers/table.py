@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gliorun.findings.hotspots import HotSpot
-from gliorun.findings.nuclei import Nucleus, find_nuclei
+from gliorun.findings.nuclei import Nucleus
 from gliorun.measuring.density import NO_CLASS, DensityMap, classify
 from gliorun.measuring.tile import Status
 from gliorun.writers.result import Result
@@ -148,8 +148,7 @@ def nuclei(result: Result) -> Table:
     """
     if result.masks is None:
         raise ValueError(f"{result.slide_name}: needs the masks of the run")
-    counted = find_nuclei(result.masks, result.scale)
-    return Table(NUCLEUS, _nucleus_rows(counted, result.density))
+    return Table(NUCLEUS, _nucleus_rows(result.nuclei(), result.density))
 
 
 def _nucleus_rows(nuclei: Iterator[Nucleus], density: DensityMap) -> Iterator[Row]:

@@ -9,6 +9,8 @@ import base64
 import io
 import json
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from bokeh.core.properties import value
@@ -39,6 +41,9 @@ from gliorun.measuring.tile import Status
 from gliorun.reading.scale import Scale
 from gliorun.writers import palette
 from gliorun.writers.result import Result
+
+if TYPE_CHECKING:
+    from gliorun.reading.regions import Region
 
 MAX_CELLS = 1_000_000
 """A finer map is shown tile by tile, so that the file stays small."""
@@ -172,6 +177,7 @@ def _map(result: Result, colours: tuple[str, ...]) -> figure:
     _hatch(plot, result.density, scale)
     _cover_beyond(plot, width_mm, height_mm)
     _name_squares(plot, squares, width_mm, height_mm, scale)
+    _draw_regions(plot, result.drawn_regions, scale)
     _draw_hot_spots(plot, result.hot_spots, scale)
     bar = ScaleBar(
         unit="mm", location="bottom_left", label_text_font=FONT, label_location="right", margin=0,
@@ -356,6 +362,31 @@ def _name_squares(
         y0=[0] * len(across) + down, y1=[height] * len(across) + down,
         line_color=INK, line_alpha=0.3,
     )  # fmt: skip
+
+
+def _draw_regions(plot: figure, regions: Sequence[Region], scale: Scale) -> None:
+    """Outline and name the regions."""
+    if not regions:
+        return
+    mm = np.array([scale.x_mpp, scale.y_mpp]) / 1000
+    rings = [ring * mm for region in regions for rings in region.rings_l0() for ring in rings]
+    xs, ys = ([ring[:, axis].tolist() for ring in rings] for axis in (0, 1))
+    plot.multi_line(xs=xs, ys=ys, line_color="white", line_width=4)
+    plot.multi_line(xs=xs, ys=ys, line_color=palette.REGION, line_width=2)
+    x, y = (np.array([region.label_l0() for region in regions]) * mm).T
+    plot.text(
+        x=x,
+        y=y,
+        text=[region.name for region in regions],
+        text_font=value(FONT),
+        text_font_size="12px",
+        text_color=palette.REGION,
+        text_align="center",
+        text_baseline="middle",
+        background_fill_color="white",
+        background_fill_alpha=0.85,
+        padding=3,
+    )
 
 
 def _draw_hot_spots(plot: figure, hot_spots: tuple[HotSpot, ...], scale: Scale) -> None:
