@@ -29,6 +29,9 @@ DOCUMENTS = (
     "runtime/ARCHITECTURE.md",
     "runtime/CHANGES.md",
     "runtime/FORMATS.md",
+    "runtime/OPERATIONS.md",
+    "runtime/MODEL_FACTS.md",
+    ".github/SECURITY.md",
     "export/EXPERIMENTS.md",
     "export/glioexport/weights/MODEL_CARD.md",
 )
