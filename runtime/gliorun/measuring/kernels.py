@@ -141,21 +141,25 @@ def count_nuclei(
     """
     height, width = levels.shape
     first, second, third = np.uint8(outlines[0]), np.uint8(outlines[1]), np.uint8(outlines[2])
-    for row in range(valid_px.shape[0]):
+    nucleus_px[:] = 0
+    valid_px[:] = 0
+    for i in range(height):
+        row = i // cell_px
         for column in range(valid_px.shape[1]):
+            left, right = column * cell_px, min((column + 1) * cell_px, width)
+            # one-dimensional, without indices that might be negative: the compiler makes vectors
+            levels_there, valid_there = levels[i][left:right], valid[i][left:right]
             within_first = within_second = within_third = inside = np.int32(0)
-            right = min((column + 1) * cell_px, width)
-            for i in range(row * cell_px, min((row + 1) * cell_px, height)):
-                for j in range(column * cell_px, right):
-                    of_slide = valid[i, j] != 0
-                    inside += of_slide
-                    within_first += of_slide & (levels[i, j] >= first)
-                    within_second += of_slide & (levels[i, j] >= second)
-                    within_third += of_slide & (levels[i, j] >= third)
-            nucleus_px[0, row, column] = within_first
-            nucleus_px[1, row, column] = within_second
-            nucleus_px[2, row, column] = within_third
-            valid_px[row, column] = inside
+            for j in range(levels_there.shape[0]):
+                of_slide = np.int32(valid_there[j] != 0)
+                inside += of_slide
+                within_first += of_slide * np.int32(levels_there[j] >= first)
+                within_second += of_slide * np.int32(levels_there[j] >= second)
+                within_third += of_slide * np.int32(levels_there[j] >= third)
+            nucleus_px[0, row, column] += within_first
+            nucleus_px[1, row, column] += within_second
+            nucleus_px[2, row, column] += within_third
+            valid_px[row, column] += inside
 
 
 @kernel
