@@ -134,6 +134,7 @@ def test_the_card_travels_in_the_ir_and_the_engine_opens_it(
     assert card.precision == precision.upper()
     assert card.source_sha256 == sha256_of(converted.source)
     assert card.weights_sha256 == sha256_of(converted.out / f"{precision}.bin")
+    assert card.outlines.inner > card.nucleus_level > card.outlines.outer
     assert set(card.parity) == {
         "tiles", "source", "stripped", "ONNX", "OpenVINO FP32", "OpenVINO FP16", "OpenVINO INT8"
     }  # fmt: skip
