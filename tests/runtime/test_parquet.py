@@ -17,11 +17,14 @@ from gliorun.findings.nuclei import find_nuclei, nuclei_per_cell
 from gliorun.measuring.density import classify
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.tile import LeftOut, Status
+from gliorun.reading.regions import read_regions
 from gliorun.settings import Settings
 from gliorun.writers import Result, table
 from guides import python_examples
 
 pq = pytest.importorskip("pyarrow.parquet")
+
+from gliorun.writers import parquet  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,12 @@ def folder(result, tmp_path_factory) -> Path:
     names = ("a.parquet", "a.nuclei.parquet", "a.csv", "a.nuclei.geojson")
     writers.write([folder / name for name in names], result, writers.Appearance())
     return folder
+
+
+def strip(name: str, left: int, right: int) -> dict:
+    corners = [[left, 0], [right, 0], [right, 1300], [left, 1300], [left, 0]]
+    geometry = {"type": "Polygon", "coordinates": [corners]}
+    return {"type": "Feature", "geometry": geometry, "properties": {"name": name}}
 
 
 def test_cells_are_those_of_the_csv_unrounded_and_with_their_types(folder, result):
@@ -101,11 +110,27 @@ def test_the_file_says_what_its_numbers_hang_on(folder):
         assert about["warnings"] == ["a", "b"]
 
 
+def test_cells_and_nuclei_say_in_which_regions_they_lie(tmp_path, result):
+    edges = {"left": (0, 900), "middle": (500, 1300)}
+    drawn_file = tmp_path / "a.geojson"
+    drawn_file.write_text(json.dumps([strip(name, *sides) for name, sides in edges.items()]))
+    regions = read_regions(drawn_file, (1800, 1300)).regions
+    drawn = dataclasses.replace(result, drawn_regions=regions)
+    parquet.write_cells(tmp_path / "a.parquet", drawn)
+    parquet.write_nuclei(tmp_path / "b.parquet", drawn)
+    assert set(pq.read_table(tmp_path / "b.parquet")["region"].to_pylist()) <= {
+        "left", "left; middle", "middle",
+    }  # fmt: skip
+    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert {row["region"] for row in rows} == {"left", "left; middle", "middle", None}
+    for row in rows:
+        wanted = [name for name, (left, right) in edges.items() if left <= row["x"] < right]
+        assert row["region"] == ("; ".join(wanted) or None)
+
+
 def test_a_table_of_many_batches_is_whole_and_an_empty_one_has_its_columns(
     tmp_path, result, monkeypatch
 ):
-    from gliorun.writers import parquet
-
     monkeypatch.setattr(parquet, "BATCH_ROWS", 7)
     parquet.write_cells(tmp_path / "a.parquet", result)
     batched = pq.read_table(tmp_path / "a.parquet")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import compress, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow.parquet import ParquetWriter
 
 from gliorun import __version__
 from gliorun.writers import table
 from gliorun.writers.result import Result
+
+if TYPE_CHECKING:
+    from gliorun.reading.regions import Region
 
 BATCH_ROWS = 2**16
 """Rows in memory at a time; each batch is a row group of the file."""
@@ -51,15 +57,31 @@ def write_nuclei(path: Path, result: Result) -> None:
 
 
 def _write(path: Path, rows_of: table.Table, result: Result) -> None:
+    """Write a table whose first columns are `x` and `y`; the last is `region` where there are any.
+
+    That holds the names of the regions in which the place lies, joined by "; ", null for none.
+    """
+    regions = result.drawn_regions
     fields = [pa.field(column.name, TYPES[column.value_type]) for column in rows_of.columns]
+    if regions:
+        fields.append(pa.field("region", pa.string()))
     schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(_about(result)).encode()})
     with ParquetWriter(path, schema, compression="zstd") as writer:
         while rows := list(islice(rows_of.rows, BATCH_ROWS)):
-            columns = zip(*rows, strict=True)
+            columns: list[Sequence[table.Value]] = list(zip(*rows, strict=True))
+            if regions:
+                columns.append(_names_at(regions, np.array(columns[:2], dtype=np.float64)))
             arrays = [
                 pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)
             ]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def _names_at(regions: Sequence[Region], places_l0: NDArray[np.float64]) -> list[str | None]:
+    """Return the names of the regions at each of some places, (2, N): x, y."""
+    held = np.array([region.holds(*places_l0) for region in regions]).T
+    names = [region.name for region in regions]
+    return ["; ".join(compress(names, here)) or None for here in held.tolist()]
 
 
 def _about(result: Result) -> dict[str, object]:
