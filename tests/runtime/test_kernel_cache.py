@@ -15,8 +15,9 @@ from guides import ROOT
 PROGRAM = """
 import numpy as np
 from gliorun.measuring import kernels
-ones, nucleus_px, valid_px = np.ones((4, 6), np.uint8), *np.zeros((2, 2, 3), np.int64)
-kernels.count_nuclei(ones, ones, 2, nucleus_px, valid_px)
+ones, counts = np.ones((4, 6), np.uint8), np.zeros((4, 2, 3), np.int64)
+nucleus_px, valid_px = counts[:3], counts[3]
+kernels.count_nuclei(ones, ones, (1, 1, 1), 2, nucleus_px, valid_px)
 assert (nucleus_px == 4).all()
 print("kept" if kernels.count_nuclei.stats.cache_hits else "compiled")
 """
