@@ -91,7 +91,7 @@ def records(folder: Path) -> dict[str, Record]:
 
 def summary(folder: Path) -> dict[str, dict[str, str]]:
     """Return the rows of the table by name."""
-    with (folder / "summary.csv").open(newline="", encoding="utf-8") as stream:
+    with (folder / "summary.csv").open(newline="", encoding="utf-8-sig") as stream:
         return {row["name"]: row for row in csv.DictReader(stream)}
 
 

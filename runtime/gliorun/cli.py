@@ -60,8 +60,8 @@ def main(
         list[str] | None,
         typer.Argument(
             help="Whole-slide image in any format OpenSlide reads, or a field of one as PNG, JPEG, "
-            "BMP or TIFF; with --out-dir also many, folders, and patterns such as "
-            "'scans/**/*.svs'."
+            "BMP or TIFF; with --out-dir also many, folders, patterns such as 'scans/**/*.svs', "
+            "and a list (.csv) with the columns slide, name, mpp, tissue_mask, regions."
         ),
     ] = None,
     # `readable=False` keeps typer from checking the path; we report a bad one in one line
@@ -279,8 +279,6 @@ def main(
         "--json-lines": json_lines,
     }
     _check_many(out_dir, many, tissue_mask)
-    if out_dir is not None and regions is not None:
-        raise UsageError("--regions is of one slide; with --out-dir there are many")
     if settle_s is not None and not watch:
         raise UsageError(f"--settle-s goes with --watch. Example: {MANY} --watch")
 
@@ -293,7 +291,7 @@ def main(
 
     limits = None if any_quality else QualityLimits()
     settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits, tissue_mask, memory)
-    if regions is not None:
+    if regions is not None and out_dir is None:
         from gliorun.reading.regionfile import regions_file
 
         one = Path(slides[0] if slides else "demo.svs")
@@ -324,7 +322,9 @@ def main(
             from gliorun.batch import command
 
             settle_s = SETTLE_S if settle_s is None else settle_s
-            request = command.Request(slides, out_dir, formats or FORMATS, settle_s, cluster)
+            request = command.Request(
+                slides, out_dir, formats or FORMATS, settle_s, cluster, regions
+            )
             output_mode = command.OutputMode(quiet, json_lines, verbose)
             if watch:
                 command.watch(request, plan, output_mode)

@@ -233,9 +233,9 @@ def test_counted_nuclei_are_set_beside_their_area(tmp_path, result):
     counts = NucleusCounts(per_cell, crossing=per_cell.sum() // 4)
     comparison = compare_counts(counts, density, SCALE)
     page = read(tmp_path, replace(result, counts=counts, comparison=comparison))
-    assert page.after("nuclei") == f"{per_cell.sum():,}"
-    assert page.after("cut by the border of a cell") == "25.0 %"
-    other = page.after("tissue that would have another class")
+    assert page.after("nuclei, each once") == f"{per_cell.sum():,}"
+    assert page.after("of them across the border of two cells") == "25.0 %"
+    other = page.after("tissue whose class would differ by count")
     assert other == f"{100 * comparison.other_class_share:.1f} %" != "0.0 %"
     nuclei = drawn(page)["nuclei"]
     wanted = np.where(np.isnan(density.density), -1, per_cell)
@@ -244,7 +244,7 @@ def test_counted_nuclei_are_set_beside_their_area(tmp_path, result):
 
 def test_nuclei_that_were_not_counted_are_not_mentioned(tmp_path, result):
     page = read(tmp_path, result)
-    assert not any("Counting" in word for word in page.words)
+    assert not any("Nuclei counted" in word for word in page.words)
     assert (drawn(page)["nuclei"] == -1).all()
 
 

@@ -61,18 +61,15 @@ def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterato
             "and name it as tcp://HOST:8786"
         ) from error
     with client:
-        yield _Workers(client, address, plan, complain).work
+        yield _Workers(client, address, complain).work
 
 
 class _Workers:
     """The workers of a scheduler, and the slides that they are measuring."""
 
-    def __init__(
-        self, client: Client, address: str, plan: job.Plan, complain: Callable[[str], None]
-    ) -> None:
+    def __init__(self, client: Client, address: str, complain: Callable[[str], None]) -> None:
         self._client = client
         self._address = address
-        self._wanted = job.made_with(plan)
         self._complain = complain
         self._in_hand: dict[Future, Task] = {}
         self._alone = False
@@ -116,7 +113,7 @@ class _Workers:
         plan = task.plan
         own_model = None if plan.model == shipped.DEFAULT_MODEL else plan.model
         future = self._client.submit(
-            measure_there, task.path, plan, own_model, self._wanted, pure=False
+            measure_there, task.path, plan, own_model, task.record.made_with, pure=False
         )
         future.add_done_callback(lambda ended: self._woken.set())
         self._in_hand[future] = task

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gliorun import job
-from gliorun.batch import loop, summary
+from gliorun.batch import loop, slidelist, summary
 from gliorun.batch import watch as watching
 from gliorun.batch.health import FULL, Health
 from gliorun.batch.ledger import Ledger
+from gliorun.batch.slidelist import Row
 from gliorun.errors import DiskFullError, GlioError, UsageError
 from gliorun.progress import JsonLines, Lines, Reporter, RunProgress
-from gliorun.reading.files import absolute, find_slides, stamp_of
+from gliorun.reading.files import absolute, find_slides, is_folder, stamp_of
+from gliorun.reading.regionfile import regions_file
 
 ROOM_EVERY_S = 30.0
 """Time between two looks whether a full disk has room again."""
@@ -25,7 +28,8 @@ ROOM_EVERY_S = 30.0
 class Request:
     """The slides to measure, the folder and formats of the outputs, and the cluster if any.
 
-    A watch takes a file for complete once it has not changed for `settle_s` seconds.
+    A watch takes a file for complete once it has not changed for `settle_s` seconds. `regions` is a
+    folder with the regions of each slide. A list of slides (.csv) is named alone.
     """
 
     names: list[str]
@@ -33,11 +37,19 @@ class Request:
     formats: str
     settle_s: float
     cluster: str | None = None
+    regions: Path | None = None
 
     def __post_init__(self) -> None:
         loop.suffixes_of(self.formats)  # raises on an unknown format
         if not self.settle_s > 0:
             raise UsageError(f"--settle-s is {self.settle_s:g}; it must be above 0")
+        if len(self.names) > 1 and any(map(slidelist.is_list, self.names)):
+            raise UsageError("a list of slides (.csv) is named alone; write all slides into it")
+        if self.regions is not None and not is_folder(self.regions):
+            raise UsageError(
+                f"--regions {self.regions} is no folder; with --out-dir it is one, with a file for "
+                "each slide, called as it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +77,17 @@ def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
     GlioError
         No slide was found, or no slide can be measured, or the folder cannot be written.
     """
+    listed, complaints = _listed(request)
+    if listed:
+        request = replace(request, names=[str(path) for path in listed])
     folder, plan = _folder_of(request), job.settled(plan)
     faults: dict[str, str] = {}
-    slides = list(find_slides(request.names, folder, faults.__setitem__))
+    if listed:
+        slides = list(listed)
+    else:
+        slides = list(find_slides(request.names, folder, faults.__setitem__))
     reporter = output_mode.reporter(RunProgress({path: _size(path) for path in slides}))
-    lines = [f"{name}: {fault}" for name, fault in faults.items()]
+    lines = [*complaints, *(f"{name}: {fault}" for name, fault in faults.items())]
     if not slides:
         raise GlioError(f"{'; '.join(lines)}; name a slide, or a folder that holds some")
     for line in lines:
@@ -79,7 +97,10 @@ def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
         loop.opened(folder, suffixes, plan, reporter.complain) as ledger,
         _work(request, plan, reporter) as work,
     ):
-        tally = loop.run(slides, ledger, plan, work, reporter, retry=True)
+        tally = loop.run(
+            slides, ledger, plan, work, reporter, retry=True,
+            order_of=_orders(plan, listed, request.regions),
+        )  # fmt: skip
     return not tally.failed
 
 
@@ -91,6 +112,8 @@ def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
     GlioError
         No slide can be measured, or the folder cannot be written.
     """
+    if any(map(slidelist.is_list, request.names)):
+        raise UsageError("--watch waits for slides in folders; a list (.csv) is run without it")
     folder, plan = _folder_of(request), job.settled(plan)
     reporter = output_mode.reporter(RunProgress({}), dated=True)
     suffixes = loop.suffixes_of(request.formats)
@@ -108,9 +131,44 @@ def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
                     health.stand,
                 )  # fmt: skip
                 try:
-                    loop.run(feed, ledger, plan, work, reporter, retry=False, health=health)
+                    loop.run(
+                        feed, ledger, plan, work, reporter, retry=False, health=health,
+                        order_of=_orders(plan, {}, request.regions),
+                    )  # fmt: skip
                 except DiskFullError as error:
                     _wait_for_room(error, health, ledger, reporter)
+
+
+def _listed(request: Request) -> tuple[dict[Path, Row], tuple[str, ...]]:
+    """Return the rows of the list that a request names, by slide, and what is amiss with it."""
+    if not any(map(slidelist.is_list, request.names)):
+        return {}, ()
+    read = slidelist.read_list(Path(request.names[0]))
+    return read.rows, read.complaints
+
+
+def _orders(
+    plan: job.Plan, listed: Mapping[Path, Row], regions: Path | None
+) -> Callable[[Path], loop.Order]:
+    """Return what gives the order of each slide: the plan, with what its row or folder adds."""
+
+    def order_of(path: Path) -> loop.Order:
+        row = listed.get(path, Row(path))
+        if row.fault:
+            return loop.Order(plan, row.name, row.fault)
+        changes: dict[str, Any] = {"mpp": row.mpp, "tissue_mask": row.tissue_mask}
+        try:
+            named = row.regions or regions
+            changes["regions"] = None if named is None else regions_file(named, path)
+            changes = {name: value for name, value in changes.items() if value is not None}
+            if not changes:
+                return loop.Order(plan, row.name)
+            settings = replace(plan.settings, **changes)
+        except GlioError as error:
+            return loop.Order(plan, row.name, str(error))
+        return loop.Order(replace(plan, settings=settings), row.name)
+
+    return order_of
 
 
 @contextmanager

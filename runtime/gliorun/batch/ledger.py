@@ -232,9 +232,17 @@ class Ledger:
         return None if name is None else self._records[name]
 
     def settled(
-        self, slide: Path, *, retry: bool, under_way: Collection[str] = ()
+        self,
+        slide: Path,
+        *,
+        retry: bool,
+        under_way: Collection[str] = (),
+        made_with: dict[str, Any] | None = None,
+        name: str = "",
     ) -> Record | None:
         """Return the record of a slide that need not be measured now, or None.
+
+        `made_with` and `name` are those of this slide, where it has its own.
 
         With `retry` every failed slide is due again at once, otherwise only after a while.
         A slide that was moved but kept its file name is still the same slide.
@@ -250,7 +258,8 @@ class Ledger:
                 record = self._same_slide(slide, stamp, fingerprint_of(slide))
         except OSError:
             return None  # its run will report the reason
-        if record is None or record.made_with != self.made_with:
+        wanted = self.made_with if made_with is None else made_with
+        if record is None or record.made_with != wanted or not _is_called(record, name):
             return None
         if record.state == "done":
             return record if self._has_outputs(record) else None
@@ -298,16 +307,28 @@ class Ledger:
         record = self.of(slide)
         return record.tries if record is not None and record.state == "started" else 0
 
-    def start(self, slide: Path) -> tuple[Record, Record | None]:
-        """Record that a slide is being measured; return its new record and any previous one."""
-        before = self.of(slide)
+    def start(
+        self, slide: Path, made_with: dict[str, Any] | None = None, name: str = ""
+    ) -> tuple[Record, Record | None]:
+        """Record that a slide is being measured; return its new record and any previous one.
+
+        `made_with` and `name` are those of this slide, where it has its own. The outputs of a
+        slide that is called otherwise from now on stay, but are no longer listed.
+        """
+        wanted_name, before = name, self.of(slide)
         try:
             stamp, fingerprint = stamp_of(slide), fingerprint_of(slide)
         except OSError:
             stamp, fingerprint = None, ""
         if before is None and stamp is not None:
             before = self._same_slide(slide, stamp, fingerprint)
-        name = before.name if before is not None else self._free_name(slide, fingerprint)
+        if before is not None and not _is_called(before, wanted_name):
+            self._delete(before)
+            before = None
+        if before is not None:
+            name = before.name
+        else:
+            name = self._free_name(wanted_name or title(slide), slide, fingerprint)
         unchanged = before is not None and before.fingerprint == fingerprint
         tries = before.tries if before is not None and unchanged and before.state != "done" else 0
         alike = [n for n in self._by_fingerprint.get(fingerprint, ()) if n != name]
@@ -321,7 +342,7 @@ class Ledger:
             str(slide),
             stamp,
             fingerprint,
-            self.made_with,
+            self.made_with if made_with is None else made_with,
             "started",
             tries + 1,
             _stamped(),
@@ -379,8 +400,8 @@ class Ledger:
         with replacing(self.folder / RECORDS / f"{record.name}{CHECKSUMS}") as partial:
             partial.write_text(sums, encoding="utf-8", newline="\n")
 
-    def _free_name(self, slide: Path, fingerprint: str) -> str:
-        plain = name = _file_name(title(slide))
+    def _free_name(self, wanted: str, slide: Path, fingerprint: str) -> str:
+        plain = name = _file_name(wanted)
         content = hashlib.sha256(f"{fingerprint} {slide}".encode(errors="replace")).hexdigest()
         taken = {*TAKEN, *(other.lower() for other in self._records)}
         digits = 6
@@ -441,9 +462,17 @@ class Ledger:
         if before is not None:
             self._write(before)
             return
+        self._delete(record)
+
+    def _delete(self, record: Record) -> None:
         self._forget(record)
-        with suppress(OSError):  # it stays "started", as after a kill
+        with suppress(OSError):  # it stays as it is, as after a kill
             self._path(record.name).unlink(missing_ok=True)
+
+
+def _is_called(record: Record, name: str) -> bool:
+    """Tell whether a record has a wanted name, or that with a suffix as the name was taken."""
+    return not name or _file_name(name) in (record.name, record.name.rpartition("-")[0])
 
 
 def _file_name(title: str) -> str:

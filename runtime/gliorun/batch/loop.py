@@ -38,6 +38,19 @@ class Task:
     before: Record | None
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for one slide.
+
+    `name` is what its outputs are called; empty for the slide's own. `fault` says why it cannot be
+    measured so; empty if it can.
+    """
+
+    plan: job.Plan
+    name: str = ""
+    fault: str = ""
+
+
 Feed = Iterable[Path | None]
 """Yields slides to measure, and None when there is none at the moment."""
 Ended = tuple[Task, job.Outcome | Failure] | None
@@ -118,12 +131,13 @@ def run(
     *,
     retry: bool,
     health: Health | None = None,
+    order_of: Callable[[Path], Order] | None = None,
 ) -> Tally:
     """Measure the slides of a feed that are due, and keep the tables in the folder up to date.
 
     With `retry`, slides that failed before are measured again at once. A watch has `health`, whose
-    faults stand in the index. If an
-    exception stops the run, the slide under way keeps its previous record.
+    faults stand in the index. `order_of` gives what was asked for each slide, by default the plan.
+    If an exception stops the run, the slide under way keeps its previous record.
 
     Raises
     ------
@@ -132,7 +146,9 @@ def run(
     DiskFullError
         Without `retry`, an output has no room; its slide is due again.
     """
-    return _Batch(ledger, plan, reporter, retry, health).run(feed, work)
+    if order_of is None:
+        order_of = lambda path: Order(plan)  # noqa: E731
+    return _Batch(ledger, plan, reporter, retry, order_of, health).run(feed, work)
 
 
 @dataclass(slots=True)
@@ -143,6 +159,7 @@ class _Batch:
     plan: job.Plan
     reporter: Reporter
     retry: bool
+    order_of: Callable[[Path], Order]
     health: Health | None = None
     tally: Tally = field(default_factory=Tally)
     under_way: dict[str, Task] = field(default_factory=dict)
@@ -186,13 +203,21 @@ class _Batch:
             yield from self._task(path)
 
     def _task(self, path: Path) -> Generator[Task]:
-        settled = self.ledger.settled(path, retry=self.retry, under_way=self.under_way.keys())
-        if settled is not None:
+        order = self.order_of(path)
+        order, made_with = self._made_with(order)
+        settled = self.ledger.settled(
+            path, retry=self.retry, under_way=self.under_way.keys(), made_with=made_with,
+            name=order.name,
+        )  # fmt: skip
+        if settled is not None and not order.fault:
             self.tally.skipped += 1
             self.reporter.skipped(path, settled)
             return
         interrupted = self.ledger.interrupted_runs(path)
-        record, before = self.ledger.start(path)
+        record, before = self.ledger.start(path, made_with, order.name)
+        if order.fault:
+            self._end(Task(path, order.plan, record, before), Failure(order.fault))
+            return
         if interrupted >= MAX_INTERRUPTED and not self.retry:
             reason = (
                 f"{path}: {MAX_INTERRUPTED} runs in turn were cut off while it was measured; "
@@ -202,11 +227,20 @@ class _Batch:
             return
         # the ledger deletes the checkpoint once the outputs are published
         made = self.ledger.made_at(record)
-        plan = replace(self.plan, outputs=made, keeps_checkpoint=True)
+        plan = replace(order.plan, outputs=made, keeps_checkpoint=True)
         task = Task(path, plan, record, before)
         self.under_way[record.name] = task
         self.reporter.started(path)
         yield task
+
+    def _made_with(self, order: Order) -> tuple[Order, dict[str, Any]]:
+        """Return an order, with its fault, and what its result depends on besides the slide."""
+        if order.plan is self.plan:
+            return order, self.ledger.made_with
+        try:
+            return order, job.made_with(order.plan)
+        except GlioError as error:
+            return replace(order, fault=order.fault or str(error)), self.ledger.made_with
 
     def _take_back(self, task: Task) -> None:
         self.ledger.take_back(task.record, task.before)
@@ -274,8 +308,10 @@ def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | F
 def figures_of(run: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a run record that the tables show; `--format json` writes all of it."""
     shown = ("density", "tiles", "scale", "seconds", "resumed_tiles")
+    counted = run.get("nuclei") or {}
     return {
         **{name: run.get(name) for name in shown},
+        "nuclei": {"nuclei_per_mm2": counted.get("nuclei_per_mm2")},
         "hot_spots": run.get("hot_spots", [])[:1],
         "model": {"weights_sha256": run.get("model", {}).get("weights_sha256")},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliorun.errors import GlioError
@@ -12,7 +12,7 @@ from gliorun.progress import plain
 from gliorun.reading.files import absolute, check_file, find_slides, is_there
 
 SUFFIX = ".csv"
-COLUMNS = ("slide", "name", "mpp", "tissue_mask", "regions", "calibration")
+COLUMNS = ("slide", "name", "mpp", "tissue_mask", "regions")
 MOST_BYTES = 50_000_000
 
 
@@ -29,7 +29,6 @@ class Row:
     mpp: float | None = None
     tissue_mask: Path | None = None
     regions: Path | None = None
-    calibration: Path | None = None
     fault: str = ""
 
 
@@ -72,6 +71,7 @@ def read_list(path: Path) -> SlideList:
         if head and head not in COLUMNS
     ]
     rows: dict[Path, Row] = {}
+    names: set[str] = set()
     for number, fields in enumerate(table[1:], start=2):
         values = dict(zip(heads, (field.strip() for field in fields), strict=False))
         if not any(values.values()):
@@ -84,6 +84,11 @@ def read_list(path: Path) -> SlideList:
                 f"{path}: line {number} names {row.slide} again; the first line counts"
             )
         else:
+            if row.name.casefold() in names and not row.fault:
+                row = replace(
+                    row, fault=f"{path}: line {number}: another slide is called {row.name}"
+                )
+            names |= {row.name.casefold()} - {""}
             rows[row.slide] = row
     if not rows:
         raise GlioError(f"{path}: names no slide; write one a line, in the column 'slide'")
@@ -130,7 +135,6 @@ def _row(values: dict[str, str], path: Path, where: str) -> Row | None:
             _mpp(values.get("mpp", ""), where),
             _file(path, values.get("tissue_mask", ""), "tissue mask", where),
             _file(path, values.get("regions", ""), "file of regions", where),
-            _file(path, values.get("calibration", ""), "calibration", where),
         )
     except GlioError as error:
         return Row(slide, values.get("name", ""), fault=str(error))

@@ -21,7 +21,7 @@ from gliorun.writers import THUMBNAIL, palette
 
 TABLE, INDEX = "summary.csv", "index.html"
 COLUMNS = (
-    "name", "state", "reason", "mean_density", "densest_field", "densest_square",
+    "name", "state", "reason", "mean_density", "densest_field", "densest_square", "nuclei_per_mm2",
     "tiles_measured", "tiles_without_value", "mpp", "mpp_source", "warnings", "same_as",
     "tries", "changed_at", "seconds", "tiles_per_s", "bottleneck", "gliorun", "model_sha256",
     "outputs", "slide",
@@ -62,7 +62,8 @@ def write(
 
 
 def _write_table(path: Path, rows: list[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    # the byte-order mark has Excel read UTF-8
+    with path.open("w", newline="", encoding="utf-8-sig") as stream:
         table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
@@ -85,6 +86,7 @@ def _row(record: Record) -> Row:
         "mean_density": _fixed(_at(run, "density", "mean")),
         "densest_field": _fixed(_at(run, "hot_spots", 0, "density")),
         "densest_square": _at(run, "hot_spots", 0, "square"),
+        "nuclei_per_mm2": _number(_at(run, "nuclei", "nuclei_per_mm2")),
         "tiles_measured": _at(run, "tiles", "measured"),
         "tiles_without_value": _whole(_summed(_at(run, "tiles"), ("measured", "no_tissue"))),
         "mpp": _at(run, "scale", "x_mpp"),
