@@ -43,6 +43,7 @@ ELSEWHERE = {
     "bill": "tests/test_distribution.py",
     "container": "tests/test_container.py",
     "all": "tests/bench/test_suite.py",
+    "own laboratory": "tests/export/test_own_laboratory.py",
 }
 """Marks of the commands that run in a place of their own, and who runs them."""
 SHORTER = {

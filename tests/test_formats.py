@@ -47,7 +47,7 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def written(small_slide, tmp_path_factory) -> Path:
-    """The outputs of a slide with a warning, hot spots, nuclei and cells without a value."""
+    """The outputs of a calibrated slide with a warning, hot spots, nuclei and unmeasured cells."""
     folder = tmp_path_factory.mktemp("written")
     damaged = slides.with_bad_jpeg(folder / "a.svs", small_slide.path, [(2, 2)])
     with Slide(damaged) as opened:
@@ -60,7 +60,11 @@ def written(small_slide, tmp_path_factory) -> Path:
         for a, b in boxes
     ]  # fmt: skip
     (folder / "drawn.geojson").write_text(json.dumps(drawn))
-    settings = gliorun.Settings(max_bad_tiles=1.0, regions=folder / "drawn.geojson")
+    card = gliorun.open_model().card
+    calibration = gliorun.Calibration(
+        "lab", card.name, card.weights_sha256, card.outlines, "2026-01-01"
+    )
+    settings = gliorun.Settings(max_bad_tiles=1.0, calibration=calibration, regions=folder / "drawn.geojson")
     with gliorun.measure(damaged, None, settings, nuclei=True, hot_spot_mm2=0.01) as slide_map:
         slide_map.write(*(folder / name for name in OUTPUTS))
     return folder
@@ -215,11 +219,13 @@ def test_the_columns_of_clean_index_and_candidates(tmp_path):
     pytest.importorskip("skimage")
     from glioexport.annotate import Source, annotate, take_corrections
     from glioexport.clean import clean
+    from gliorun.measuring.colour import StainStatistic
 
     tile = demo.draw_tissue(np.full((320, 320), 0.15, np.float32))
     (tmp_path / "tiles").mkdir()
     Image.fromarray(tile.pixels).save(tmp_path / "tiles" / "t.png")
-    mine, source = tmp_path / "mine", Source("lab", "p1", "CC0", 0.25)
+    stain = StainStatistic((0.4, 0.8, 0.3), (240, 240, 240))
+    mine, source = tmp_path / "mine", Source("lab", "p1", "CC0", 0.25, stain)
     annotate([tmp_path / "tiles"], mine, source, overwrite=False, say=lambda line: None)
     candidates = header(mine / "candidates.csv")
     assert {*candidates, "split"} == set(columns("index.csv"))
@@ -230,3 +236,22 @@ def test_the_columns_of_clean_index_and_candidates(tmp_path):
     clean(mine, tmp_path / "cleaned", QualityLimits())
     assert header(tmp_path / "cleaned" / "clean.csv") == columns("clean.csv")
     assert header(tmp_path / "cleaned" / "index.csv") == header(mine / "index.csv")
+
+
+def test_the_keys_of_a_calibration_and_their_types(tmp_path):
+    pytest.importorskip("scipy")
+    from glioexport.calibrate import Calibrated, to_json
+    from glioexport.unbiased import Field, fit
+
+    drawn = np.zeros((8, 8), np.uint8)
+    drawn[:4] = 1
+    fields = [Field.of(name, 100 + 60 * drawn, drawn) for name in "abc"]
+    card = gliorun.open_model().card
+    calibration = gliorun.Calibration(
+        "lab", card.name, card.weights_sha256, card.outlines, "2026-01-01"
+    )
+    known = types(tables("lab.json")[0])
+    text = to_json(Calibrated(calibration, 128, fields, fit(fields, 128)))
+    found = list(leaves(json.loads(text), known))
+    assert {path for path, _ in found} == set(known)
+    assert [(path, value) for path, value in found if not is_of(value, known[path])] == []

@@ -21,6 +21,7 @@ from glioexport.dataset import (
     LabelledTile,
     as_runtime,
     by_slide,
+    choose_entries,
     load_tiles,
     read_index,
 )
@@ -32,7 +33,7 @@ Pixels = NDArray[np.uint8]
 Normalise = Callable[[list[Pixels]], list[Pixels]]
 Statistic = TypeVar("Statistic")
 
-SPLITS = ("val", "train", "all")
+choose = choose_entries
 COLOURS = ("card", "none", *COMPARED)
 WORST = 5
 
@@ -74,30 +75,6 @@ class SetAccuracy:
     to_baseline: Difference | None
     stress: dict[str, Figures] = field(default_factory=dict)
     worst: list[Shown] = field(default_factory=list)
-
-
-def choose(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
-    """Return the entries of `folder` with this split and in these sets, or in any if none is named.
-
-    Raises
-    ------
-    GlioError
-        The index is unusable, has no such set, or no entry remains.
-    """
-    if split not in SPLITS:
-        raise UsageError(f"split is {split!r}; known: {', '.join(SPLITS)}")
-    entries = read_index(folder)
-    names = sorted({e.set for e in entries})
-    unknown = sorted(set(sets) - set(names))
-    if unknown:
-        raise UsageError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(names)}")
-    chosen = [e for e in entries if split in ("all", e.split) and (not sets or e.set in sets)]
-    if not chosen:
-        raise GlioError(
-            f"{folder}: no tile of split {split} in {', '.join(sets or names)}; "
-            "pass another --split"
-        )
-    return chosen
 
 
 def check_colour(colour: str) -> None:
@@ -176,7 +153,7 @@ def _show(
     shown = []
     images = by_slide(tiles, [change(tile.pixels) for tile in tiles], normalise)
     for tile, image in zip(tiles, images, strict=True):
-        mask = model.segment(image)
+        mask = model.outline(image)
         tile_score = score(tile.entry.id, tile.entry.patient, mask, tile.nuclei)
         shown.append(Shown(tile, mask, tile_score))
     return shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from gliorun.errors import GlioError, UsageError
 from gliorun.model import shipped
+from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard, sha256_of
 from gliorun.model.engine import CARD_KEY, EXACT, Compute, open_model
 from gliorun.reading.windows import segment
 
 Pixels = NDArray[np.uint8]
 Masks = Callable[[Iterable[Pixels]], Iterable[Pixels]]
+Opened = tuple[Masks, ModelCard, Masks | None]
+"""What gives masks of windows, the card, and of an IR what gives their levels."""
 Packed = NDArray[np.uint8]
 """Masks, (N, H, ceil(W / 8)), with eight pixels per byte."""
 
@@ -279,13 +282,25 @@ class Segmenter:
     """Turns an image of any size, (H, W, 3) uint8, into its nucleus mask, (H, W) uint8.
 
     The image has the card's scale, and its colour normalised to the card's target. The baseline
-    has no card and no file; it takes any scale and the colour as it is.
+    has no card and no file; it takes any scale and the colour as it is. An IR also gives the
+    `levels` of an image, of which a calibration has another one decide than the card.
     """
 
     name: str
     segment: Callable[[Pixels], Pixels]
     card: ModelCard | None = None
     sha256: str = ""
+    levels: Callable[[Pixels], Pixels] | None = None
+    calibration: Calibration | None = None
+
+    def outline(self, image: Pixels) -> Pixels:
+        """Return the mask that is judged: by the calibration, or by the card.
+
+        `segment` is by the card in any case, as it is what colour is matched with.
+        """
+        if self.calibration is None or self.levels is None:
+            return self.segment(image)
+        return (self.levels(image) >= self.calibration.outlines.nucleus).view(np.uint8)
 
 
 def shipped_models() -> list[str]:
@@ -327,13 +342,42 @@ def _open_segmenter(model: str, name: str) -> Segmenter:
         raise GlioError(f"{path}: not a .keras, .onnx or .xml file; nor one of {names_known}")
     if not path.is_file():
         raise GlioError(f"{path}: no such file; check its name")
-    masks, card = _OPENERS[path.suffix](path)
+    masks, card, levels = _OPENERS[path.suffix](path)
+    in_windows = partial(segment, side=card.tile_px)
     return Segmenter(
-        name, partial(segment, predict=masks, side=card.tile_px), card, sha256_of(path)
+        name,
+        partial(in_windows, predict=masks),
+        card,
+        sha256_of(path),
+        None if levels is None else partial(in_windows, predict=levels),
     )
 
 
-def _open_keras(path: Path) -> tuple[Masks, ModelCard]:
+def calibrated(models: list[Segmenter], calibration: Calibration) -> list[Segmenter]:
+    """Return the models, and before the one that was calibrated itself with the calibration.
+
+    Raises
+    ------
+    GlioError
+        None of them is the one that was calibrated.
+    """
+    with_levels = [model for model in models if model.levels is not None]
+    if not with_levels:
+        raise GlioError(f"calibration {calibration.name} is of an IR (.xml); name it")
+    result = []
+    for model in models:
+        if model in with_levels and model.card is not None and calibration.fits(model.card):
+            name = f"{model.name}, calibrated to {calibration}"
+            result.append(replace(model, name=name, calibration=calibration))
+        result.append(model)
+    if len(result) == len(models):
+        for model in with_levels:
+            if model.card is not None:
+                calibration.check(model.card)
+    return result
+
+
+def _open_keras(path: Path) -> Opened:
     _load_tensorflow()
     from glioexport.loading import load_model
     from glioexport.reference import card_beside, mask_predictor
@@ -343,10 +387,10 @@ def _open_keras(path: Path) -> tuple[Masks, ModelCard]:
         raise GlioError(f"{path}: no {path.stem}.json beside it; its card names its colour target")
     if card.source_sha256 not in ("", sha256_of(path)):
         raise GlioError(f"{path.with_suffix('.json')}: is the card of another model than {path}")
-    return mask_predictor(load_model(path)), card
+    return mask_predictor(load_model(path)), card, None
 
 
-def _open_onnx(path: Path) -> tuple[Masks, ModelCard]:
+def _open_onnx(path: Path) -> Opened:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -362,15 +406,15 @@ def _open_onnx(path: Path) -> tuple[Masks, ModelCard]:
         card = ModelCard.from_json(entries[CARD_KEY])
     except GlioError as error:
         raise GlioError(f"{path}: {error}") from error
-    return onnx_predictor(path), card
+    return onnx_predictor(path), card, None
 
 
-def _open_ir(path: Path) -> tuple[Masks, ModelCard]:
+def _open_ir(path: Path) -> Opened:
     engine = open_model(path, EXACT)
-    return engine.masks, engine.card
+    return engine.masks, engine.card, engine.levels
 
 
-_OPENERS: dict[str, Callable[[Path], tuple[Masks, ModelCard]]] = {
+_OPENERS: dict[str, Callable[[Path], Opened]] = {
     ".keras": _open_keras,
     ".onnx": _open_onnx,
     ".xml": _open_ir,

@@ -104,10 +104,19 @@ def truth(
         tuple[int, int, int, int] | None,
         typer.Option(help="LEFT TOP RIGHT BOTTOM: only cells wholly inside, in level-0 px."),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Insist that the map was measured with it."),
+    ] = None,
 ) -> None:
     """Compare a density map with the true nuclei of its slide."""
+    from gliobench import truth as maps
     from gliobench.truth import against_cells, against_truth, read_cells, read_mask
+    from gliorun.model import calibration as calibrations
 
+    if calibration is not None:
+        maps.check_calibration(density, calibrations.read(calibration))
+    calibrated = maps.calibration_of(density)
     cells = read_cells(density, within)
     if nuclei.suffix == ".csv":
         comparison = against_cells(cells, read_cells(nuclei))
@@ -117,6 +126,7 @@ def truth(
         f"{comparison.cells} cells: mean absolute error {comparison.mean_error_points:.2f} points, "
         f"bias {comparison.bias_points:+.2f}, worst {comparison.worst_points:.2f}, "
         f"correlation {comparison.correlation:.3f}, same class {comparison.class_agreement:.1%}"
+        + (f"; calibrated to {calibrated}" if calibrated else "")
     )
 
 
@@ -191,8 +201,9 @@ def doctor(
 ) -> None:
     """Tell whether this workstation is fit to run gliorun: exit code 0 if it is, 1 if not.
 
-    Versions, processor, memory, disk, caches; then a drawn slide of known densities goes through
-    the installed model. Needs no TensorFlow and no network.
+    Versions, processor, memory, disk, caches; then whether golden tissue has the masks of the
+    model's certificate, whatever instructions this processor has for them, and a drawn slide its
+    known densities. Needs no TensorFlow and no network.
     """
     _check_folders(json_path)
 
@@ -225,6 +236,13 @@ def accuracy(
             "macenko, reinhard, none."
         ),
     ] = "card",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Judge the model that it is of with it as well, what 'glioexport calibrate' made.",
+        ),
+    ] = None,
     stress: Annotated[
         bool, typer.Option("--stress", help="Also under stain shifts, JPEG, blur and at 20x.")
     ] = False,
@@ -245,12 +263,16 @@ def accuracy(
     from gliobench import accuracy as of_models
     from gliobench import backends, scorecard
     from gliorun.atomic import replacing
+    from gliorun.model import calibration as calibrations
 
     # whatever can be wrong, before the models, which take long
     of_models.check_colour(colour)
     of_models.choose(folder, sets or (), split)
     _check_folders(json_path, pictures)
+    to_laboratory = None if calibration is None else calibrations.read(calibration)
     opened = backends.open_segmenters(models or backends.shipped_models())
+    if to_laboratory is not None:
+        opened = backends.calibrated(opened, to_laboratory)
     results = of_models.accuracy(
         folder, opened, sets=sets or (), split=split, colour=colour, stress=stress, say=_say
     )
@@ -329,6 +351,67 @@ def linearity(
         drawn = {
             f"linearity-{name}.png": response.draw(tiles, name) for name, tiles in figures.items()
         }
+        for path in write_figures(pictures, drawn):
+            _say(str(path))
+
+
+@app.command()
+def calibration(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")
+    ],
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="student, reference or an IR (.xml); by default what gliorun uses.",
+            show_default=False,
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="val, train or all.")] = "val",
+    fields: Annotated[
+        list[int] | None,
+        typer.Option(help="Calibrate on so many; repeats. 3, 5 and 10 by default.", min=3),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="How often fields are drawn.", min=1)] = 50,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for the errors before and after.")
+    ] = None,
+) -> None:
+    """Calibrate on a few tiles of each set, judge on its other tiles: what is it worth?
+
+    Errors and biases are in points, in the median over the draws, with the middle 95 %. What
+    'glioexport calibrate' would refuse counts with the model's own level.
+    """
+    _check_folders(json_path, pictures)
+
+    from dataclasses import asdict
+
+    from gliobench import calibration as worth
+    from gliobench import document
+    from gliobench.accuracy import choose
+    from gliorun.model.engine import EXACT, open_model
+    from gliorun.model.shipped import DEFAULT_MODEL, model_path
+
+    entries = choose(folder, sets or (), split)
+    counts = sorted(set(fields or (3, 5, 10)))
+    sources = []
+    for path in models or [DEFAULT_MODEL]:
+        engine = open_model(model_path(path), EXACT)
+        sources.append((path.stem, worth.judge(path.stem, entries, engine, counts, draws, _say)))
+    typer.echo(worth.markdown(source for _, of_model in sources for source in of_model))
+    if json_path is not None:
+        figures = worth.as_values(source for _, of_model in sources for source in of_model)
+        envelope = asdict(document.seal("calibration"))
+        document.write(json_path, {**envelope, "figures": figures})
+    if pictures is not None:
+        from gliobench.plots import write_figures
+
+        drawn = {f"calibration-{name}.png": worth.draw(of_model) for name, of_model in sources}
         for path in write_figures(pictures, drawn):
             _say(str(path))
 

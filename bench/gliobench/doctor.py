@@ -12,12 +12,16 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from gliobench.machine import Machine, describe, this_machine
 from gliorun.errors import GlioError
+
+if TYPE_CHECKING:
+    from gliorun.model.engine import Engine
 
 OK, WARNING, FAULT = "ok", "warning", "FAULT"
 
@@ -248,7 +252,32 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
         f"ready in {opened_s:.1f} s"
     )
     check = judge_golden(text, comparison.mean_error_points, comparison.correlation, same)
-    return [check], TILES_A_100MM2 / float(np.median(rates)) / 60
+    return [check_certificate(engine), check], TILES_A_100MM2 / float(np.median(rates)) / 60
+
+
+def check_certificate(engine: Engine) -> Check:
+    """Judge whether this machine gives the masks of the model's certificate, and with what."""
+    from gliorun.model import golden
+
+    comparison = golden.compare(engine)
+    if comparison is None:
+        return Check(
+            "certificate",
+            WARNING,
+            f"{engine.card.name} has none, as it was made by an earlier version",
+            "convert the model again, so that machines can be certified",
+        )
+    layers = engine.kernels()
+    kernels = ", ".join(f"{name} in {count} layers" for name, count in layers.items())
+    text = f"masks of {engine.card.name}: {comparison}; computed with {kernels or 'not stated'}"
+    if comparison.agrees:
+        return Check("certificate", OK, text)
+    return Check(
+        "certificate",
+        FAULT,
+        text,
+        "do not trust results of this machine: update openvino, and have its memory tested",
+    )
 
 
 def judge_golden(text: str, error_points: float, correlation: float, same: bool) -> Check:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gliorun.errors import GlioError
 from gliorun.measuring.density import classify
+from gliorun.model.calibration import Calibration
 from gliorun.reading import images
 
 Box = tuple[int, int, int, int]
@@ -52,6 +53,38 @@ def read_cells(path: Path, within: Box | None = None) -> list[tuple[Box, float]]
         for box, density in cells
         if left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
     ]
+
+
+def calibration_of(path: Path) -> str:
+    """Return the name and level of the calibration of a density.csv; empty for none.
+
+    Raises
+    ------
+    GlioError
+        The file cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            return next(csv.DictReader(lines), {}).get("calibration") or ""
+    except (OSError, ValueError) as error:
+        raise GlioError(f"{path}: cannot be read ({error}); check its name") from error
+
+
+def check_calibration(path: Path, calibration: Calibration) -> None:
+    """Refuse a density.csv that was measured with another calibration, or with none.
+
+    Raises
+    ------
+    GlioError
+        It was.
+    """
+    stated = calibration_of(path)
+    if stated != str(calibration):
+        how = f"calibrated to {stated}" if stated else "without a calibration"
+        raise GlioError(
+            f"{path}: was measured {how}, not to {calibration}; measure it with gliorun "
+            "--calibration"
+        )
 
 
 def against_truth(cells: list[tuple[Box, float]], mask: NDArray[np.bool_]) -> Truth:

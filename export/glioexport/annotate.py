@@ -13,19 +13,25 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from glioexport import contact, fields
 from glioexport.dataset import (
     COARSEST_MPP,
     COLUMNS,
     IMAGE_SUFFIXES,
     Entry,
+    LabelledTile,
+    at_scale,
+    check_scale,
+    in_runtime_colour,
     read_rgba,
     read_table,
+    stain_columns,
     stain_statistics,
 )
 from glioexport.nuclei_geojson import (
@@ -38,15 +44,24 @@ from glioexport.nuclei_geojson import (
     read_outlines,
     to_geojson,
 )
-from glioexport.otsu import candidate_nuclei
+from glioexport.otsu import candidate_nuclei, numbered
 from gliorun.atomic import cannot_write, replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour
+from gliorun.measuring.survey import survey
 from gliorun.model.card import ModelCard
+from gliorun.model.engine import Engine
+from gliorun.pipeline import scene_of
+from gliorun.reading.files import title
 from gliorun.reading.images import NO_IMAGE, open_upright
+from gliorun.reading.slide import Slide
+from gliorun.reading.windows import segment
+from gliorun.settings import Settings
 
 Row = dict[str, str]
 Say = Callable[[str], None]
+Outline = Callable[[Collection[Entry]], Iterator[tuple[Entry, Labels]]]
+"""Yields tiles with their candidate nuclei, numbered 1, 2, …"""
 
 SPLITS = ("train", "val")
 GEOJSON_SUFFIXES = (".geojson", ".json")
@@ -74,12 +89,15 @@ class Source:
     licence : str
     mpp : float
         Micrometres per pixel.
+    stain : StainStatistic, optional
+        Of the slide that they were cut from.
     """
 
     set: str
     patient: str
     licence: str
     mpp: float
+    stain: colour.StainStatistic | None = None
 
     def __post_init__(self) -> None:
         if not self.set:
@@ -90,10 +108,67 @@ class Source:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The fields of a slide that are asked for: by its map, by squares, or by drawn regions."""
+
+    density_map: Path | None
+    count: int
+    squares: tuple[str, ...]
+    regions: Path | None
+
+
+def cut_fields(
+    path: Path,
+    out: Path,
+    engine: Engine,
+    asked: Asked,
+    source: Source,
+    *,
+    mpp: float | None,
+    overwrite: bool,
+) -> tuple[list[Path], Source]:
+    """Write the fields of a slide as images to `out`/images; return them, and what they are of.
+
+    That is `source` at the scale of the model, with the slide's name where no patient is named,
+    and with the stain of the slide as gliorun measures it. `mpp` overrides the slide's scale.
+
+    Raises
+    ------
+    GlioError
+        The slide or what names the fields is unusable, or a field was annotated before.
+    """
+    card = engine.card
+    check_scale(card)
+    with Slide(path) as slide:
+        surveyed = survey(slide, card, Settings(mpp=mpp))
+        places = fields.Places(slide, surveyed.grid)
+        chosen = list(fields.in_squares(places, asked.squares))
+        if asked.regions is not None:
+            chosen += fields.at_regions(places, asked.regions)
+        if asked.density_map is not None:
+            chosen += fields.spread(places, asked.density_map, asked.count)
+        by_name = {places.name(field): field for field in chosen}
+        check_free(out, ((name, name) for name in by_name), overwrite=overwrite)
+        stain = scene_of(surveyed, engine.predict).stain
+        _make(out / "images")
+        fields.write_images(places, by_name.values(), out / "images", card.tile_px)
+    of_slide = replace(source, patient=source.patient or title(path), mpp=card.mpp, stain=stain)
+    return [out / "images" / f"{name}.png" for name in by_name], of_slide
+
+
 def annotate(
-    images: Iterable[Path], out: Path, source: Source, *, overwrite: bool, say: Say
+    images: Iterable[Path],
+    out: Path,
+    source: Source,
+    *,
+    outline: Outline | None = None,
+    overwrite: bool,
+    say: Say,
 ) -> int:
     """Write candidate nuclei of images, files or folders, to the folder `out`; return their number.
+
+    `outline` finds them; by default by thresholds. A contact sheet, `contact.jpg`, shows them.
 
     Raises
     ------
@@ -102,44 +177,74 @@ def annotate(
         nothing was written.
     """
     tiles = _named(_listed(images, IMAGE_SUFFIXES))
-    folder, table = out / "candidates", out / "candidates.csv"
-    rows = _read_rows(table)
-    for name, path in tiles.items():
+    for path in tiles.values():
         _shape_of(path)
-        geojson = folder / f"{name}.geojson"
-        if geojson.exists() and not overwrite:
-            raise GlioError(
-                f"{geojson}: exists and may have been corrected; leave {path} out, choose another "
-                "--out, or pass --overwrite"
-            )
-    _make(folder)
+    check_free(out, tiles.items(), overwrite=overwrite)
     entries = [
-        Entry(source.set, name, source.patient, "", source.licence, path, path, source.mpp)
+        Entry(
+            source.set,
+            name,
+            source.patient,
+            "",
+            source.licence,
+            path,
+            path,
+            source.mpp,
+            source.stain,
+        )
         for name, path in tiles.items()
     ]
+    _make(out / "candidates")
     total = 0
-    for entry, labels in _candidates(entries):
-        _check_count(int(labels.max()), entry.image)
-        label = f"candidates/{entry.id}.png"
-        _write_labels(out / label, labels)
-        row = {
-            "set": entry.set,
-            "id": entry.id,
-            "patient": entry.patient,
-            "licence": entry.licence,
-            "image": _path_from(out, entry.image),
-            "label": label,
-            "mpp_nominal": f"{entry.mpp:g}",
-            **_figures(labels),
-        }
-        rows = [r for r in rows if r["id"] != entry.id] + [row]
-        _write_rows(table, rows)
-        # last, because an existing GeoJSON is never overwritten
-        with replacing(folder / f"{entry.id}.geojson") as partial:
-            partial.write_text(to_geojson(labels), encoding="ascii", newline="\n")
+    shown: list[contact.Panel] = []
+    for entry, labels in (outline or by_thresholds)(entries):
+        _add_candidates(entry, labels, out)
         total += int(labels.max())
         say(f"{entry.id}: {_summary(labels)}")
+        if len(shown) < contact.MOST:
+            title = f"{entry.id}\n{_summary(labels)}"
+            shown.append(contact.Panel.of(title, read_rgba(entry.image), labels))
+    contact.write(out / "contact.jpg", shown, of=len(entries))
     return total
+
+
+def check_free(out: Path, names: Iterable[tuple[str, object]], *, overwrite: bool) -> None:
+    """Refuse tiles, with what they come from, whose GeoJSON exists and may have been corrected.
+
+    Raises
+    ------
+    GlioError
+        There is one, and it is not to be overwritten.
+    """
+    for name, origin in names:
+        geojson = out / "candidates" / f"{name}.geojson"
+        if geojson.exists() and not overwrite:
+            raise GlioError(
+                f"{geojson}: exists and may have been corrected; leave {origin} out, choose "
+                "another --out, or pass --overwrite"
+            )
+
+
+def _add_candidates(entry: Entry, labels: Labels, out: Path) -> None:
+    """Write the candidates of one tile, and its line in the table."""
+    _check_count(int(labels.max()), entry.image)
+    table, label = out / "candidates.csv", f"candidates/{entry.id}.png"
+    _write_labels(out / label, labels)
+    row = {
+        "set": entry.set,
+        "id": entry.id,
+        "patient": entry.patient,
+        "licence": entry.licence,
+        "image": _path_from(out, entry.image),
+        "label": label,
+        "mpp_nominal": f"{entry.mpp:g}",
+        **stain_columns(entry.stain),
+        **_figures(labels),
+    }
+    _write_rows(table, [r for r in _read_rows(table) if r["id"] != entry.id] + [row])
+    # last, because an existing GeoJSON is never overwritten
+    with replacing(out / "candidates" / f"{entry.id}.geojson") as partial:
+        partial.write_text(to_geojson(labels), encoding="ascii", newline="\n")
 
 
 def take_corrections(
@@ -242,8 +347,8 @@ def _shape_of(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def _candidates(entries: Collection[Entry]) -> Iterator[tuple[Entry, Labels]]:
-    """Yield every tile with its candidate nuclei.
+def by_thresholds(entries: Collection[Entry]) -> Iterator[tuple[Entry, Labels]]:
+    """Yield every tile with its candidate nuclei by thresholds on the haematoxylin.
 
     Colour is normalised to the target of the shipped model, on which the thresholds were chosen. So
     the candidates of a tile do not depend on the other tiles.
@@ -254,6 +359,37 @@ def _candidates(entries: Collection[Entry]) -> Iterator[tuple[Entry, Labels]]:
         table = colour.table_between(statistics.get(entry.stain_group), target)
         pixels, _ = colour.normalise(read_rgba(entry.image), table)
         yield entry, candidate_nuclei(pixels, entry.mpp)
+
+
+def by_network(engine: Engine) -> Outline:
+    """Return what outlines the nuclei of tiles as a model finds them in a slide.
+
+    The tiles of one patient share their colour, as those of a slide do. Touching nuclei are parted.
+
+    Raises
+    ------
+    GlioError
+        The model takes another scale than that to which tiles are brought.
+    """
+    check_scale(engine.card)
+    side = engine.card.tile_px
+
+    def outline(entries: Collection[Entry]) -> Iterator[tuple[Entry, Labels]]:
+        scanned = []
+        for entry in entries:
+            pixels, _ = colour.normalise(read_rgba(entry.image), colour.table_between(None, None))
+            unlabelled = np.zeros(pixels.shape[:2], np.uint8)
+            scanned.append(at_scale(LabelledTile(entry, pixels, unlabelled)))
+        shown = in_runtime_colour(
+            scanned, engine.card.colour_target, lambda image: segment(image, engine.masks, side)
+        )
+        for tile in shown:
+            height, width = _shape_of(tile.entry.image)
+            mask = Image.fromarray(segment(tile.pixels, engine.masks, side))
+            nuclei = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) != 0
+            yield tile.entry, numbered(nuclei, tile.entry.mpp)
+
+    return outline
 
 
 def _candidate_for(path: Path, candidates: Iterable[Row], out: Path) -> Row:

@@ -243,25 +243,80 @@ def clean(
 
 @app.command()
 def annotate(
-    images: Annotated[list[Path], typer.Argument(help="Tile images, or folders of them.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Tile images, or folders of them; or one slide, with its --map."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for candidates.csv and candidates/.")],
-    mpp: Annotated[float, typer.Option(help="Micrometres per pixel of the tiles.")] = 0.25,
+    mpp: Annotated[
+        float | None,
+        typer.Option(help="Micrometres per pixel; 0.25 for tiles, and for a slide its own."),
+    ] = None,
     set_name: Annotated[
         str | None, typer.Option("--set", help="Their laboratory; the name of OUT if left out.")
     ] = None,
-    patient: Annotated[str, typer.Option(help="Patient of all these tiles, if known.")] = "",
+    patient: Annotated[
+        str, typer.Option(help="Patient of all these tiles, if known; of a slide its name.")
+    ] = "",
     licence: Annotated[str, typer.Option(help="Licence of these tiles.")] = "unknown",
+    density_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="density.csv",
+            help="The slide's map: choose fields from sparse to dense, all over the section.",
+        ),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--fields", help="Number of fields to choose by the map.", min=1)
+    ] = 8,
+    square: Annotated[
+        list[str] | None,
+        typer.Option(metavar="B6", help="A field in the middle of this square. Repeats."),
+    ] = None,
+    at: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A field in the middle of each region drawn on the slide (GeoJSON).",
+        ),
+    ] = None,
+    outlines: Annotated[
+        str, typer.Option(help="What proposes outlines: network, or otsu, a threshold.")
+    ] = "network",
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NAME|FILE", help="The network: student (the default), reference, or an IR."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace GeoJSON that may have been corrected.")
     ] = False,
 ) -> None:
-    """Outline candidate nuclei of tiles, as GeoJSON to correct in QuPath."""
-    from glioexport.annotate import Source
-    from glioexport.annotate import annotate as annotate_tiles
+    """Outline candidate nuclei of tiles, or of fields of a slide, to be corrected in QuPath."""
+    from glioexport import annotate as candidates
+    from gliorun.model.engine import EXACT, open_model
+    from gliorun.model.shipped import model_path
 
-    source = Source(out.resolve().name if set_name is None else set_name, patient, licence, mpp)
-    total = annotate_tiles(images, out, source, overwrite=overwrite, say=_say)
-    typer.echo(f"{total} candidate nuclei in {out / 'candidates'}")
+    if outlines not in ("network", "otsu"):
+        raise UsageError(f"outlines is {outlines!r}; known: network, otsu")
+    set_name = out.resolve().name if set_name is None else set_name
+    engine = open_model(model_path(model), EXACT)
+    outline = candidates.by_network(engine) if outlines == "network" else candidates.by_thresholds
+    source = candidates.Source(set_name, patient, licence, 0.25 if mpp is None else mpp)
+    if density_map or square or at:
+        if len(images) != 1:
+            raise UsageError("--map, --square and --at are of one slide; name one")
+        asked = candidates.Asked(density_map, count, tuple(square or ()), at)
+        images, source = candidates.cut_fields(
+            images[0], out, engine, asked, source, mpp=mpp, overwrite=overwrite
+        )
+    total = candidates.annotate(images, out, source, outline=outline, overwrite=overwrite, say=_say)
+    typer.echo(
+        f"{total} candidate nuclei in {out / 'candidates'}; all of them at a glance: "
+        f"{out / 'contact.jpg'}"
+    )
 
 
 @app.command()
@@ -291,6 +346,40 @@ def masks(
         say=_say,
     )
     typer.echo(f"{total} nuclei in {out / 'index.csv'}")
+
+
+@app.command()
+def calibrate(
+    data: Annotated[
+        Path, typer.Argument(help="Folder of labelled fields with an index.csv, as of 'masks'.")
+    ],
+    out: Annotated[Path, typer.Option(help="The calibration to write (.json), and its .png.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NAME|FILE", help="student (the default), reference, or an IR (.xml)."
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="val, train or all.")] = "all",
+    name: Annotated[
+        str | None, typer.Option(help="Of the laboratory, for all outputs; the name of OUT.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who calibrates, for the record.")] = "",
+) -> None:
+    """Find the level at which a laboratory's own fields are measured without bias.
+
+    gliorun takes it with --calibration. Needs three labelled fields, better ten, of several slides.
+    """
+    from glioexport.calibrate import calibrate as calibrate_model
+    from gliorun.model.shipped import model_path
+
+    calibrated = calibrate_model(
+        data, out, model=model_path(model), sets=sets or (), split=split, name=name, by=by, say=_say
+    )
+    typer.echo(f"{out}: {calibrated.calibration}; gliorun slide.svs --calibration {out}")
 
 
 def _say(line: str) -> None:

@@ -24,6 +24,7 @@ from glioexport.scores import probability, up_to_logits
 from glioexport.strip import check_no_dropping, strip_dropping
 from glioexport.worst import draw_worst
 from gliorun.errors import GlioError
+from gliorun.model import golden
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, open_model
 from gliorun.reading.scale import check_mpp
@@ -181,20 +182,28 @@ def _write_all(
     """Write every format into `work`, compare each with Keras, and put the figures into all."""
 
     bands: dict[str, tuple[int, int]] = {}
+    golden_masks: dict[str, str] = {}
 
     def write_and_compare(model: Any, precision: str) -> Parity:
         path = _ir_path(work, precision)
         ir.write_ir(model, replace(card, precision=precision), path)
         say(f"OpenVINO {precision}: runs {len(checks.comparison)} tiles")
-        levels = list(open_model(path, EXACT).levels(checks.comparison))
+        engine = open_model(path, EXACT)
+        levels = list(engine.levels(checks.comparison))
         bands[precision] = band_of(levels, card.nucleus_level)
+        golden_masks[precision] = golden.packed(golden.golden_mask(engine))
         masks = ((of_tile >= card.nucleus_level).astype("uint8") for of_tile in levels)
         return parity.parity_of(masks, ready.expected)
 
     def certified(precision: str) -> ModelCard:
         inner, outer = bands[precision]
         return replace(
-            card, precision=precision, parity=certificate, inner_level=inner, outer_level=outer
+            card,
+            precision=precision,
+            parity=certificate,
+            inner_level=inner,
+            outer_level=outer,
+            golden_mask=golden_masks[precision],
         )
 
     onnx_model.write_onnx(ready.logits, ready.output, work / ONNX)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glioexport.erase import instances
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour
 from gliorun.measuring.stain import fit_stain
+from gliorun.model.card import ModelCard
 from gliorun.reading.images import NO_IMAGE, open_upright, read_labels
 from gliorun.reading.scale import SAME_SCALE
 
@@ -27,12 +29,18 @@ MPP = 0.25
 COARSEST_MPP = 1.0
 """Coarsest scale; coarser tiles do not show nuclei."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SPLITS = ("val", "train", "all")
+LARGEST_DENSITY = 6.0
+"""Past the optical density of a level of 1."""
 COLUMNS = ("set", "id", "patient", "split", "licence", "image", "label")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of `index.csv`; paths are absolute, `mpp` in µm per pixel."""
+    """One line of `index.csv`; paths are absolute, `mpp` in µm per pixel.
+
+    `stain` is that of the slide it was cut from, if it was measured there.
+    """
 
     set: str
     id: str
@@ -42,6 +50,7 @@ class Entry:
     image: Path
     label: Path
     mpp: float = MPP
+    stain: colour.StainStatistic | None = None
 
     @property
     def stain_group(self) -> str:
@@ -89,6 +98,7 @@ def read_index(folder: Path) -> list[Entry]:
             image=folder / row["image"],
             label=folder / row["label"],
             mpp=_mpp(row, path),
+            stain=_stain(row, path),
         )
         for row in rows
     ]
@@ -99,6 +109,30 @@ def read_index(folder: Path) -> list[Entry]:
                     f"{path}: names {file}, which does not exist; copy the folder whole"
                 )
     return entries
+
+
+def choose_entries(folder: Path, sets: Sequence[str], split: str) -> list[Entry]:
+    """Return the entries of `folder` with this split and in these sets, or in any if none is named.
+
+    Raises
+    ------
+    GlioError
+        The index is unusable, has no such set, or no entry remains.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"split is {split!r}; known: {', '.join(SPLITS)}")
+    entries = read_index(folder)
+    names = sorted({e.set for e in entries})
+    unknown = sorted(set(sets) - set(names))
+    if unknown:
+        raise UsageError(f"{folder}: no set {', '.join(unknown)}; it has {', '.join(names)}")
+    chosen = [e for e in entries if split in ("all", e.split) and (not sets or e.set in sets)]
+    if not chosen:
+        raise GlioError(
+            f"{folder}: no tile of split {split} in {', '.join(sets or names)}; "
+            "pass another --split"
+        )
+    return chosen
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -133,6 +167,41 @@ def _mpp(row: dict[str, str], path: Path) -> float:
     if not 0 < mpp <= COARSEST_MPP:
         raise GlioError(f"{path}: mpp_nominal of {row['id']} is {text!r}; it must be µm per pixel")
     return mpp
+
+
+def stain_columns(stain: colour.StainStatistic | None) -> dict[str, str]:
+    """Return the optional columns `ground` and `white` of a line; none without a stain."""
+    if stain is None:
+        return {}
+    return {
+        "ground": " ".join(f"{density:.6f}" for density in stain.ground),
+        "white": " ".join(map(str, stain.white)),
+    }
+
+
+def _stain(row: dict[str, str], path: Path) -> colour.StainStatistic | None:
+    """Return the stain in a line's optional columns `ground` and `white`."""
+    ground, white = row.get("ground") or "", row.get("white") or ""
+    if not ground and not white:
+        return None
+    try:
+        red, green, blue = map(float, ground.split())
+        red_of_glass, green_of_glass, blue_of_glass = map(int, white.split())
+        stain = colour.StainStatistic(
+            (red, green, blue), (red_of_glass, green_of_glass, blue_of_glass)
+        )
+    except ValueError:
+        stain = None
+    if (
+        stain is None
+        or not all(0 < density < LARGEST_DENSITY for density in stain.ground)
+        or not all(0 < level <= 255 for level in stain.white)
+    ):
+        raise GlioError(
+            f"{path}: ground and white of {row['id']} are {ground!r} and {white!r}, no stain; "
+            "annotate the slide again, or leave both empty"
+        )
+    return stain
 
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
@@ -240,6 +309,20 @@ def by_slide(
     return [normalised[number] for number in range(len(tiles))]
 
 
+def check_scale(card: ModelCard) -> None:
+    """Refuse a model of another scale than `MPP`.
+
+    Raises
+    ------
+    GlioError
+        It is one.
+    """
+    if abs(card.mpp / MPP - 1) > SAME_SCALE:
+        raise GlioError(
+            f"{card.name}: takes {card.mpp:g} µm/px, the tiles {MPP:g}; pass a model of that scale"
+        )
+
+
 def as_runtime(
     images: list[Pixels],
     segment: Callable[[Pixels], Pixels],
@@ -249,7 +332,35 @@ def as_runtime(
 
     `segment` is the network: it gives the mask of an image.
     """
-    opaque = [np.dstack([i, np.full(i.shape[:2], 255, dtype=np.uint8)]) for i in images]
+    opaque = [_opaque(image) for image in images]
     stain = fit_stain(opaque, lambda normalised: map(segment, normalised), target)
     table = colour.table_between(stain, target)
     return [colour.normalise(image, table)[0] for image in opaque]
+
+
+def _opaque(image: Pixels) -> Pixels:
+    return np.dstack([image, np.full(image.shape[:2], 255, dtype=np.uint8)])
+
+
+def in_runtime_colour(
+    tiles: list[LabelledTile],
+    target: colour.StainStatistic | None,
+    segment_image: Callable[[Pixels], Pixels],
+) -> list[LabelledTile]:
+    """Return tiles as scanned, in the colour that the runtime would show them to the network in.
+
+    In training, the labels say where the ground is; at run time the network does, on the whole
+    slide: where that is known, it is taken, and else the tiles of one slide are all there is of it.
+    """
+    unknown = [tile for tile in tiles if tile.entry.stain is None]
+    normalise = partial(as_runtime, segment=segment_image, target=target)
+    images = iter(by_slide(unknown, [tile.pixels for tile in unknown], normalise))
+    shown = []
+    for tile in tiles:
+        if tile.entry.stain is None:
+            pixels = next(images)
+        else:
+            table = colour.table_between(tile.entry.stain, target)
+            pixels, _ = colour.normalise(_opaque(tile.pixels), table)
+        shown.append(replace(tile, pixels=pixels))
+    return shown

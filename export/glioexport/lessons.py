@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from numpy.typing import NDArray
 from glioexport.dataset import (
     Entry,
     LabelledTile,
-    as_runtime,
-    by_slide,
     load_tiles,
     read_index,
     stain_statistics,
@@ -190,20 +187,6 @@ def _pairs_by_set(
     for tile in tiles:
         pairs.setdefault(tile.entry.set, []).append((tile.entry, (segment_tile(tile), tile.nuclei)))
     return pairs
-
-
-def in_runtime_colour(
-    tiles: list[LabelledTile],
-    target: colour.StainStatistic | None,
-    segment_image: Callable[[Mask], Mask],
-) -> list[LabelledTile]:
-    """Return tiles as scanned, in the colour that the runtime would show them to the network in.
-
-    In training, the labels say where the ground is; at run time the network does.
-    """
-    normalise = partial(as_runtime, segment=segment_image, target=target)
-    images = by_slide(tiles, [tile.pixels for tile in tiles], normalise)
-    return [replace(tile, pixels=image) for tile, image in zip(tiles, images, strict=True)]
 
 
 def mask_of_image(model: keras.Model) -> Callable[[Mask], Mask]:

@@ -59,6 +59,11 @@ def candidate_nuclei(pixels: NDArray[np.uint8], mpp: float) -> NDArray[np.int32]
     faint &= above_surroundings > FAINT_MARGIN * threshold
     solid = ~_larger_than(~((haematoxylin > threshold) | faint), HOLE_UM2 / mpp**2)
     nuclei = np.asarray(opening(solid, disk(max(1, round(OPENING_UM / mpp)))), dtype=np.bool_)
+    return numbered(nuclei, mpp)
+
+
+def numbered(nuclei: NDArray[np.bool_], mpp: float) -> NDArray[np.int32]:
+    """Number the nuclei of a mask, (H, W) int32, those that touch one by one; specks go."""
     return _split(_larger_than(nuclei, MIN_NUCLEUS_UM2 / mpp**2), mpp)
 
 

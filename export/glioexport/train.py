@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from glioexport.augment import augment
 from glioexport.curves import draw_curves
-from glioexport.dataset import MPP, LabelledTile, load_tiles, read_instances
+from glioexport.dataset import MPP, LabelledTile, in_runtime_colour, load_tiles, read_instances
 from glioexport.lessons import (
     Chosen,
     Lessons,
     choose,
     compare_by_set,
-    in_runtime_colour,
     intended_use,
     load_lessons,
     mask_of_image,

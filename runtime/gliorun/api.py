@@ -23,7 +23,8 @@ from gliorun.measuring.density import CLASS_EDGES, CLASS_NAMES, DensityMap, clas
 from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.survey import survey
 from gliorun.measuring.tile import Status
-from gliorun.model import engine, shipped
+from gliorun.model import calibration, engine, shipped
+from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine
 from gliorun.reading.scale import Scale
@@ -38,6 +39,7 @@ __all__ = [
     "CLASS_EDGES",
     "CLASS_NAMES",
     "Appearance",
+    "Calibration",
     "Compute",
     "Engine",
     "GlioError",
@@ -50,6 +52,7 @@ __all__ = [
     "Status",
     "measure",
     "open_model",
+    "read_calibration",
 ]
 
 AnyPath = str | os.PathLike[str]
@@ -241,6 +244,17 @@ def open_model(model: AnyPath | None = None, compute: Compute | None = None) -> 
     """
     path = shipped.model_path(None if model is None else Path(model))
     return engine.open_model(path, compute or Compute())
+
+
+def read_calibration(path: AnyPath) -> Calibration:
+    """Read what `glioexport calibrate` made, for `Settings(calibration=…)`.
+
+    Raises
+    ------
+    GlioError
+        It is missing, damaged, or no calibration.
+    """
+    return calibration.read(Path(path))
 
 
 def measure(

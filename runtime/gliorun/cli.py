@@ -124,6 +124,14 @@ def main(
             help="student (the default), reference, or an IR (.xml) of 'glioexport convert'.",
         ),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GLIORUN_CALIBRATION",
+            metavar="FILE|none",
+            help="To your laboratory's outlines: what 'glioexport calibrate' made of this model.",
+        ),
+    ] = None,
     cell_px: Annotated[
         int | None,
         typer.Option(
@@ -284,13 +292,23 @@ def main(
 
     from gliorun import job
     from gliorun.measuring.quality import QualityLimits
+    from gliorun.model import calibration as calibrations
     from gliorun.model import shipped
     from gliorun.model.engine import Compute
     from gliorun.settings import Settings
     from gliorun.writers import Appearance
 
     limits = None if any_quality else QualityLimits()
-    settings = Settings(mpp, cell_px, threads, max_bad_tiles, limits, tissue_mask, memory)
+    settings = Settings(
+        mpp,
+        cell_px,
+        threads,
+        max_bad_tiles,
+        limits,
+        tissue_mask,
+        memory,
+        calibrations.named(calibration),
+    )
     if regions is not None and out_dir is None:
         from gliorun.reading.regionfile import regions_file
 

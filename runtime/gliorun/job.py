@@ -25,8 +25,9 @@ from gliorun.measuring.density import DensityMap, check_cells
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.survey import Survey, outlines_of, survey
 from gliorun.measuring.tile import LeftOut, Measured
+from gliorun.model import golden
 from gliorun.model.card import ModelCard
-from gliorun.model.engine import Compute, Engine, compute_here, open_model
+from gliorun.model.engine import EXACT, Compute, Engine, compute_here, open_model
 from gliorun.progress import Lines, RunProgress, plain, tiles, warnings_in_words
 from gliorun.reading.dicomheader import dicom_header
 from gliorun.reading.slide import Slide
@@ -148,7 +149,7 @@ def check_model(card: ModelCard, settings: Settings) -> None:
     UsageError
         The cells do not divide the tiles of the model.
     GlioError
-        The levels of the outlines of nuclei are not known.
+        The calibration is of another model, or levels of outlines are not known.
     """
     check_cells(settings.cell_px, card.tile_px)
     outlines_of(card, settings)
@@ -309,6 +310,7 @@ class SlideRun:
             hot_spots=hot_spots,
             warnings=warnings,
             masks=self.masks,
+            calibration=surveyed.settings.calibration,
             bounds_l0=surveyed.slide.bounds_l0,
             dicom=dicom_header(surveyed.slide.properties, keep_patient=keep_patient),
             drawn_regions=surveyed.regions,
@@ -383,7 +385,8 @@ def measure(
             checkpoint.finished = not plan.keeps_checkpoint
     summary = (
         f"mean density {100 * density.mean_density():.1f} % of "
-        f"{tiles(density.measured_tiles())}{_densest(spots)}, {watch.total_s():.1f} s"
+        f"{tiles(density.measured_tiles())}{_densest(spots)}"
+        f"{_calibrated(plan.settings)}, {watch.total_s():.1f} s"
     )
     return Outcome(summary, warnings, _hint(spots, plan), result.run)
 
@@ -496,15 +499,48 @@ def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:
     )
 
 
+def _calibrated(settings: Settings) -> str:
+    return f", calibrated to {settings.calibration}" if settings.calibration else ""
+
+
 def _densest(spots: tuple[HotSpot, ...]) -> str:
     return f", densest field {100 * spots[0].density:.1f} % in {spots[0].square}" if spots else ""
 
 
 def run_demo(plan: Plan, quiet: bool, verbose: bool = False) -> str:
-    """Write the synthetic slide to a temporary folder and measure it, with small hot spots."""
+    """Write the synthetic slide to a temporary folder and measure it, with small hot spots.
+
+    Before that, the masks of this machine are compared with the certificate of the model.
+
+    Raises
+    ------
+    GlioError
+        They are others, or something else the user can act on.
+    """
     plan = replace(plan, hot_spot_mm2=min(plan.hot_spot_mm2, demo.HOT_SPOT_MM2))
     writers.check_outputs(plan.outputs)
+    check_certificate(plan)
     with tempfile.TemporaryDirectory(prefix="gliorun-") as folder:
         path = Path(folder) / "demo.svs"
         demo.write_demo(path)
         return run(path, plan, quiet, verbose)
+
+
+def check_certificate(plan: Plan) -> None:
+    """Refuse a processor that does not give the masks of the model's certificate.
+
+    Other devices are not compared, nor is a model without a certificate.
+
+    Raises
+    ------
+    GlioError
+        It gives others.
+    """
+    if plan.compute.device != EXACT.device:
+        return
+    comparison = golden.compare(open_model(plan.model, EXACT))
+    if comparison is not None and not comparison.agrees:
+        raise GlioError(
+            f"{plan.model.stem}: this machine does not give the masks of its certificate: "
+            f"{comparison}; do not trust its results, and see 'gliobench doctor'"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 from gliorun import defaults
 from gliorun.errors import UsageError
 from gliorun.measuring.quality import QualityLimits
-from gliorun.measuring.tile import Outlines
+from gliorun.model.calibration import Calibration
 from gliorun.processors import processors
 from gliorun.reading.files import check_file
 from gliorun.reading.scale import check_mpp
@@ -39,8 +39,8 @@ class Settings:
         Image whose pixels above 0 are tissue; replaces the tissue found on the overview.
     memory_mb : float
         Bound on the buffers: half for decoded parts of the file, half for tiles in the pipeline.
-    outlines : Outlines, optional
-        Levels of the outlines of nuclei; by default those of the model's card.
+    calibration : Calibration, optional
+        Of the model to a laboratory; by default the levels of the model's card decide.
     regions : Path, optional
         File of regions, of QuPath, ImageScope or ASAP; only what lies in one is measured.
     """
@@ -52,7 +52,7 @@ class Settings:
     quality: QualityLimits | None = field(default_factory=QualityLimits)
     tissue_mask: Path | None = None
     memory_mb: float = defaults.MEMORY_MB
-    outlines: Outlines | None = None
+    calibration: Calibration | None = None
     regions: Path | None = None
 
     def __post_init__(self) -> None:

@@ -1,9 +1,11 @@
 """gliobench doctor: what it finds on this machine, and on machines with a planted fault."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from gliobench.doctor import (
     OK,
     WARNING,
     check_cache,
+    check_certificate,
     check_disk,
     check_memory,
     check_model,
@@ -25,6 +28,8 @@ from gliobench.doctor import (
     judge_golden,
 )
 from gliobench.machine import Machine
+from gliorun.model import golden
+from gliorun.model.engine import EXACT, open_model
 from gliorun.model.shipped import DEFAULT_MODEL
 
 
@@ -66,7 +71,8 @@ def test_the_findings_are_written(fit_machine):
     values = json.loads(path.read_text(encoding="utf-8"))
     assert values["kind"] == "doctor"
     names = [check["name"] for check in values["figures"]["checks"]]
-    assert {"openvino", "numba", "OpenSlide library", "memory", "golden tiles"} <= set(names)
+    expected = {"openvino", "numba", "OpenSlide library", "memory", "certificate", "golden tiles"}
+    assert expected <= set(names)
     assert values["figures"]["minutes_a_100mm2"] > 0
 
 
@@ -89,6 +95,19 @@ def test_a_library_that_cannot_be_imported_is_a_finding():
     assert "FAULT  golden tiles: " in result.stdout
     assert "openvino" in result.stdout
     assert "Traceback" not in result.stderr
+
+
+def test_the_certificate_names_pixels_and_instructions_and_other_masks_are_a_fault():
+    engine = open_model(DEFAULT_MODEL, EXACT)
+    check = check_certificate(engine)
+    assert check.verdict == OK
+    assert re.search(r"[0-9]+ of 460,800 px differ .*; computed with \S+ I8 in", check.found)
+    engine.card = replace(engine.card, golden_mask=golden.packed(1 - golden.golden_mask(engine)))
+    check = check_certificate(engine)
+    assert check.verdict == FAULT
+    assert "460,800 of 460,800 px differ" in check.found
+    engine.card = replace(engine.card, golden_mask="")
+    assert check_certificate(engine).verdict == WARNING
 
 
 @pytest.mark.parametrize("version", ["3.4.1", "4.0.0"])

@@ -11,11 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from glioexport.dataset import LabelledTile, load_tiles, read_index
+from glioexport.dataset import LabelledTile, in_runtime_colour, load_tiles, read_index
 from glioexport.lessons import (
     choose,
     compare_by_set,
-    in_runtime_colour,
     intended_use,
     otsu_baseline,
     validate,

@@ -22,9 +22,9 @@ from gliorun.writers import THUMBNAIL, palette
 TABLE, INDEX = "summary.csv", "index.html"
 COLUMNS = (
     "name", "state", "reason", "mean_density", "densest_field", "densest_square", "nuclei_per_mm2",
-    "tiles_measured", "tiles_without_value", "mpp", "mpp_source", "warnings", "same_as",
-    "tries", "changed_at", "seconds", "tiles_per_s", "bottleneck", "gliorun", "model_sha256",
-    "outputs", "slide",
+    "tiles_measured", "tiles_without_value", "mpp", "mpp_source", "calibration", "warnings",
+    "same_as", "tries", "changed_at", "seconds", "tiles_per_s", "bottleneck", "gliorun",
+    "model_sha256", "outputs", "slide",
 )  # fmt: skip
 TROUBLE = ("failed", "failed, not there", "under way")
 """States of slides without a map, in the order of the index."""
@@ -77,6 +77,13 @@ def _state(record: Record) -> str:
     return record.state
 
 
+def _calibration(made_with: dict[str, Any]) -> str:
+    """Return the name and the level of a calibration, as they stand in the other outputs."""
+    values = _at(made_with, "settings", "calibration")
+    level = _at(values, "outlines", "nucleus")
+    return "" if level is None else f"{_at(values, 'name')}, level {level}"
+
+
 def _row(record: Record) -> Row:
     run = record.figures if record.state == "done" else {}
     row: Row = {
@@ -91,6 +98,7 @@ def _row(record: Record) -> Row:
         "tiles_without_value": _whole(_summed(_at(run, "tiles"), ("measured", "no_tissue"))),
         "mpp": _at(run, "scale", "x_mpp"),
         "mpp_source": _at(run, "scale", "source"),
+        "calibration": _calibration(record.made_with),
         "warnings": "; ".join(record.warnings),
         "same_as": record.same_as,
         "tries": record.tries,

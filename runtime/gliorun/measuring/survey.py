@@ -73,7 +73,7 @@ class Survey:
 
     @property
     def outlines(self) -> Outlines:
-        """The levels of the outlines of nuclei: those of the settings, or else of the model."""
+        """The levels of the outlines of nuclei: those of the calibration, or else of the model."""
         return outlines_of(self.card, self.settings)
 
     def empty_map(self) -> DensityMap:
@@ -92,14 +92,17 @@ class Survey:
 
 
 def outlines_of(card: ModelCard, settings: Settings) -> Outlines:
-    """Return the levels of the outlines of nuclei: those of the settings, or else of the model.
+    """Return the levels of the outlines of nuclei: those of the calibration, or of the model.
 
     Raises
     ------
     GlioError
-        Neither has any.
+        The calibration is of another model, or there is none and the card has no levels.
     """
-    return settings.outlines or card.outlines
+    if settings.calibration is None:
+        return card.outlines
+    settings.calibration.check(card)
+    return settings.calibration.outlines
 
 
 def survey(slide: Slide, card: ModelCard, settings: Settings) -> Survey:
@@ -239,11 +242,13 @@ def sample_tiles(surveyed: Survey, segment: SegmentTiles) -> Scene:
     tiles = _read_sample(surveyed)
     places, images = [spec for spec, _ in tiles], [rgba for _, rgba in tiles]
     nucleus_px: list[int] = []
+    # not that of a calibration, which was itself made in the colour of this level
+    nucleus_level = surveyed.card.nucleus_level
 
     def levels_of(normalised: Iterable[Pixels]) -> Generator[Levels]:
         nucleus_px.clear()
         for levels in segment(places, normalised):
-            nucleus_px.append(int(np.count_nonzero(levels >= surveyed.outlines.nucleus)))
+            nucleus_px.append(int(np.count_nonzero(levels >= nucleus_level)))
             yield levels
 
     stain = fit_stain(
@@ -251,7 +256,7 @@ def sample_tiles(surveyed: Survey, segment: SegmentTiles) -> Scene:
         levels_of,
         surveyed.card.colour_target,
         surveyed.white,
-        surveyed.outlines.nucleus,
+        nucleus_level,
     )
     seen_px = sum(nucleus_px) if nucleus_px else None
     return Scene(stain, tuple(warnings_of_scene(images, stain, seen_px)))

@@ -53,6 +53,9 @@ class ModelCard:
         "FP32" or "INT8" in an IR, empty beside a `.keras` file.
     parity : dict
         Agreement with the Keras model on the same tiles, as plain values.
+    golden_mask : str
+        The mask of the golden tissue, by which a machine is certified, as `gliorun.model.golden`
+        packs it; empty beside a `.keras` file and in models of earlier versions.
     """
 
     name: str
@@ -68,6 +71,7 @@ class ModelCard:
     outer_level: int | None = None
     precision: str = ""
     parity: dict[str, Any] = field(default_factory=dict)
+    golden_mask: str = ""
     intended_use: str = "Research use only; not a medical device."
 
     def __post_init__(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ CARD_KEY = "gliorun_card"
 
 CORES = {"any": "ANY_CORE", "performance": "PCORE_ONLY", "efficiency": "ECORE_ONLY"}
 PRECISIONS = ("f32", "bf16", "auto")
+CONVOLUTIONS = ("Convolution", "Deconvolution")
 POLL_MS = 500
 """Interval at which a wait checks for Ctrl-C and for its deadline."""
 
@@ -159,6 +161,21 @@ class Engine:
                 choices[what] = text.rpartition(".")[-1]
         return choices
 
+    def kernels(self) -> dict[str, int]:
+        """Return what the convolutions compute with, as "avx512_amx I8", and in how many layers.
+
+        Empty where the device does not tell.
+        """
+        with suppress(RuntimeError):
+            layers = (layer.get_rt_info() for layer in self._compiled.get_runtime_model().get_ops())
+            names = [
+                _instructions(layer["primitiveType"].astype(str))
+                for layer in layers
+                if "primitiveType" in layer and layer["layerType"].astype(str) in CONVOLUTIONS
+            ]
+            return dict(Counter(names).most_common())
+        return {}
+
     def predict(self, tiles: Iterable[T]) -> Generator[tuple[T, Levels]]:
         """Yield each tile with its levels, (tile_px, tile_px) uint8, higher on a nucleus."""
         shape = (self.card.tile_px, self.card.tile_px, 3)
@@ -222,6 +239,15 @@ class Engine:
         with closing(self.levels(windows)) as every:
             for levels in every:
                 yield (levels >= self.card.nucleus_level).view(np.uint8)
+
+
+def _instructions(primitive: str) -> str:
+    """Return the instructions and precision in OpenVINO's name of a primitive.
+
+    It is "brgconv_avx512_amx_1x1_I8" for "avx512_amx I8"; a name of another form stays as it is.
+    """
+    parts = re.fullmatch(r"[a-z]+_(?P<set>.+?)(_1x1|_dw)?_(?P<precision>[A-Za-z]+\d+)", primitive)
+    return f"{parts['set']} {parts['precision']}" if parts else primitive
 
 
 @contextmanager

@@ -73,6 +73,13 @@ def _model(card: ModelCard) -> Iterator[str]:
 
 
 def _map(run: dict[str, Any]) -> Iterator[str]:
+    calibration = run.get("settings", {}).get("calibration")
+    if calibration:
+        by = f" by {calibration['by']}" if calibration["by"] else ""
+        yield (
+            f"Outlines are calibrated to {calibration['name']}, level "
+            f"{calibration['outlines']['nucleus']}, on {calibration['date']}{by}."
+        )
     if "side_px" in run.get("cells", {}):
         yield f"Cells of {run['cells']['side_px']} px of the model."
     settings = run.get("settings", {})

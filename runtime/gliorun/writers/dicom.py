@@ -121,9 +121,11 @@ def save(instance: Dataset, path: Path) -> None:
 
 
 def remarks(result: Result) -> str:
-    """Return the warnings and what the model may be used for, as one text."""
+    """Return calibration, warnings and what the model may be used for, as one text."""
     warnings = (f"Warning: {warning}." for warning in result.warnings)
-    return " ".join([*warnings, f"Research use only. {result.card.intended_use}".strip()])
+    return " ".join(
+        [*result.calibrated, *warnings, f"Research use only. {result.card.intended_use}".strip()]
+    )
 
 
 def _add_patient_and_study(instance: Dataset, result: Result) -> None:

@@ -23,6 +23,7 @@ from gliorun.findings.outline import DECIMALS
 from gliorun.measuring.density import CLASS_NAMES, classify
 from gliorun.measuring.tile import Status
 from gliorun.measuring.tissue import NO_VALUE_CLASS
+from gliorun.model.calibration import Calibration
 from gliorun.reading.tiles import Box
 from gliorun.writers import palette
 from gliorun.writers.result import Result
@@ -114,16 +115,19 @@ def write_features(
     features: Iterable[Feature],
     *,
     origin_l0: tuple[int, int],
+    calibration: Calibration | None = None,
     warnings: tuple[str, ...] = (),
 ) -> None:
     """Write a FeatureCollection one feature per line, without collecting the features.
 
-    Its head holds the origin of the coordinates and the warnings, which QuPath ignores.
+    Its head holds the origin of the coordinates, the calibration and the warnings, which QuPath
+    ignores.
     """
     head = {
         "type": "FeatureCollection",
         "note": NOTE,
         "origin_l0": origin_l0,
+        "calibration": None if calibration is None else str(calibration),
         "warnings": warnings,
     }
     with path.open("w", encoding="ascii", newline="\n") as stream:
@@ -158,7 +162,11 @@ def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT)
     hot_spots = (_hot_spot(spot, origin_l0, result.slide_name) for spot in result.hot_spots)
     cells = _cells(result, path_classes)
     write_features(
-        path, chain(regions, hot_spots, cells), origin_l0=origin_l0, warnings=result.warnings
+        path,
+        chain(regions, hot_spots, cells),
+        origin_l0=origin_l0,
+        calibration=result.calibration,
+        warnings=result.warnings,
     )
 
 

@@ -28,7 +28,13 @@ def write_nuclei(path: Path, result: Result) -> None:
     nuclei = result.nuclei()
     origin_l0 = result.shown_l0[:2]
     features = (_feature(nucleus, origin_l0, result.slide_name) for nucleus in nuclei)
-    write_features(path, features, origin_l0=origin_l0, warnings=result.warnings)
+    write_features(
+        path,
+        features,
+        origin_l0=origin_l0,
+        calibration=result.calibration,
+        warnings=result.warnings,
+    )
 
 
 def _feature(nucleus: Nucleus, origin_l0: tuple[int, int], slide_name: str) -> Feature:

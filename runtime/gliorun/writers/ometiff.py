@@ -226,7 +226,7 @@ def _metadata(
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_OID, identity)),
         "Creator": f"gliorun {__version__}",
         "Name": f"{name} of {result.slide_name}",
-        "Description": " Warning: ".join((description, *result.warnings)),
+        "Description": " ".join((description, *result.notes)),
         "PhysicalSizeX": px_um[0],
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": px_um[1],

@@ -93,5 +93,6 @@ def _about(result: Result) -> dict[str, object]:
         "y_mpp": result.scale.y_mpp,
         "mpp_source": result.scale.source,
         "model_sha256": result.card.weights_sha256,
+        "calibration": None if result.calibration is None else str(result.calibration),
         "warnings": result.warnings,
     }

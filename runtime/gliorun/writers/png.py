@@ -101,7 +101,7 @@ def _notes(result: Result) -> tuple[str, ...]:
         "tissue area. Classes are those of the method's paper, not grades of the WHO. "
         f"Scale {mpp} µm/px (from {scale.source}). "
         f"Model {printable(shipped.name_of(card))} {card.precision}.",
-        *(f"Warning: {printable(warning)}" for warning in result.warnings),
+        *map(printable, result.notes),
         printable(card.intended_use),
     )
 

@@ -62,7 +62,7 @@ def layout_of(result: Result) -> Layout:
         period = hatching.period(frame.tile_dots)
         return [[_tile_table(tiles, tissue_colour(result), period)], [_figures(result)]]
 
-    notes = tuple(map(printable, (*result.warnings, result.card.intended_use)))
+    notes = tuple(map(printable, (*result.calibrated, *result.warnings, result.card.intended_use)))
     return lay_out(tiles, result.scale, 1, columns, notes)
 
 

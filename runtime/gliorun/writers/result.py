@@ -11,6 +11,7 @@ from gliorun.findings.nuclei import CountComparison, Nucleus, NucleusCounts, fin
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.tissue import Tissue
+from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
 from gliorun.reading.dicomheader import DicomHeader
 from gliorun.reading.scale import Scale
@@ -29,7 +30,8 @@ class Result:
     `warnings` are what is doubtful about the map, `run` the run record as plain JSON values
     (versions, hashes, settings, counts, seconds). `masks` holds the nucleus masks of the tiles if
     an output asked for them; `counts` the nuclei of each cell, and `comparison` what counting them
-    says beside their area, if they were counted. Of `drawn_regions` `regions` and `differences` say
+    says beside their area, if they were counted. `calibration` decides where nuclei are outlined,
+    or if there is none the card does. Of `drawn_regions` `regions` and `differences` say
     what was measured. `bounds_l0` is the part of the slide that QuPath shows; None for all of it.
     `dicom` is the header of a DICOM slide; None for any other.
     """
@@ -46,6 +48,7 @@ class Result:
     masks: MaskStore | None = None
     counts: NucleusCounts | None = None
     comparison: CountComparison | None = None
+    calibration: Calibration | None = None
     bounds_l0: Box | None = None
     dicom: DicomHeader | None = None
     drawn_regions: tuple[Region, ...] = ()
@@ -68,6 +71,16 @@ class Result:
         from gliorun.findings.regions import nuclei_within
 
         return nuclei_within(self.drawn_regions, nuclei)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that belong to every picture: the calibration, and what is doubtful."""
+        return *self.calibrated, *(f"Warning: {warning}" for warning in self.warnings)
+
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """A sentence that names the calibration; none without one."""
+        return () if self.calibration is None else (f"Calibrated to {self.calibration}.",)
 
     @property
     def shown_l0(self) -> Box:

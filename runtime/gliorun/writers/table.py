@@ -58,7 +58,7 @@ CELL: tuple[Column, ...] = (
     Column("status", str),
     Column("hot_spot", int),
 )
-"""Columns of every table of cells; `nuclei` and `warnings` follow where there are some."""
+"""Columns of every table of cells; `nuclei`, `calibration` and `warnings` may follow."""
 NUCLEUS: tuple[Column, ...] = (
     Column("x", float, 2),
     Column("y", float, 2),
@@ -82,12 +82,14 @@ def cells(result: Result) -> Table:
     `tissue_fraction` the share of that which is tissue on the overview (the rest is glass),
     `status` says why a cell has no value, and `hot_spot` is the rank of the hot spot that holds the
     cell's centre, if one does. If nuclei were counted, a column `nuclei` holds the number of nuclei
-    whose centre lies in the cell, None where the tile was not measured. If there are warnings, the
-    last column `warnings` holds them in every line, as they are of all.
+    whose centre lies in the cell, None where the tile was not measured. The last columns are of all
+    cells and the same in every line: `calibration` and `warnings`, where there are such.
     """
     columns = CELL
     if result.counts is not None:
         columns += (Column("nuclei", int),)
+    if result.calibration is not None:
+        columns += (Column("calibration", str),)
     if result.warnings:
         columns += (Column("warnings", str),)
     return Table(columns, _cell_rows(result))
@@ -99,7 +101,8 @@ def _cell_rows(result: Result) -> Iterator[Row]:
     band = (values, density.density_low, density.density_high)
     tissue = density.tissue_share
     classes = classify(values)
-    doubt = ("; ".join(result.warnings),) if result.warnings else ()
+    of_all: Row = () if result.calibration is None else (str(result.calibration),)
+    of_all += ("; ".join(result.warnings),) if result.warnings else ()
     for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
         left, top, right, bottom = density.cell_box(row, column)
         if right <= left or bottom <= top:
@@ -122,7 +125,7 @@ def _cell_rows(result: Result) -> Iterator[Row]:
             tile_status.name.lower(),
             _hot_spot_at((left + right) / 2, (top + bottom) / 2, result.hot_spots),
             *nuclei,
-            *doubt,
+            *of_all,
         )
 
 

@@ -20,13 +20,13 @@ GAP_PX = 6
 def write_thumbnail(path: Path, result: Result, palette_name: str) -> None:
     """Draw the slide and, at its right, its map on the pale slide.
 
-    It is too small to read in; warnings are the file's comment.
+    It is too small to read in; calibration and warnings are the file's comment.
     """
     slide = _slide_pixels(result)
     gap = np.full((len(slide), GAP_PX, 3), 255, dtype=np.uint8)
     picture = np.hstack([slide, gap, _map_over(pale(slide), result, palette_name)])
     Image.fromarray(picture).save(
-        path, format="JPEG", quality=88, comment="; ".join(result.warnings)
+        path, format="JPEG", quality=88, comment="; ".join((*result.calibrated, *result.warnings))
     )
 
 
