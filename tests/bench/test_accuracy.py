@@ -131,15 +131,13 @@ def test_a_network_sees_what_the_runtime_shows_it_and_the_baseline_the_raw_tiles
     slides = {}
     for tile in raw:
         slides.setdefault(tile.entry.stain_group, []).append(tile.pixels)
-    wanted = []
+    asked, shown = Watching(), []
     for images in slides.values():
-        asked = Watching()
-        shown = as_runtime(images, asked, TARGET)
-        wanted += [*asked.seen, *shown]
-    for found, image in zip(network.seen, wanted, strict=True):
+        shown += as_runtime(images, asked, TARGET)
+    for found, image in zip(network.seen, [*asked.seen, *shown], strict=True):
         assert np.array_equal(found, image)
-    for shown, tile in zip(baseline.seen, raw, strict=True):
-        assert np.array_equal(shown, tile.pixels)
+    for found, tile in zip(baseline.seen, raw, strict=True):
+        assert np.array_equal(found, tile.pixels)
 
 
 def test_a_change_comes_before_colour_is_measured(drawn):
