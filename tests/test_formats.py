@@ -64,7 +64,9 @@ def written(small_slide, tmp_path_factory) -> Path:
     calibration = gliorun.Calibration(
         "lab", card.name, card.weights_sha256, card.outlines, "2026-01-01"
     )
-    settings = gliorun.Settings(max_bad_tiles=1.0, calibration=calibration, regions=folder / "drawn.geojson")
+    settings = gliorun.Settings(
+        max_bad_tiles=1.0, calibration=calibration, regions=folder / "drawn.geojson"
+    )
     with gliorun.measure(damaged, None, settings, nuclei=True, hot_spot_mm2=0.01) as slide_map:
         slide_map.write(*(folder / name for name in OUTPUTS))
     return folder

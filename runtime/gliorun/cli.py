@@ -130,6 +130,7 @@ def main(
             envvar="GLIORUN_CALIBRATION",
             metavar="FILE|none",
             help="To your laboratory's outlines: what 'glioexport calibrate' made of this model.",
+            rich_help_panel=METHOD,
         ),
     ] = None,
     cell_px: Annotated[

@@ -32,7 +32,13 @@ def write_areas(path: Path, result: Result) -> None:
     what the measurement says, and not read again.
     """
     origin_l0 = result.shown_l0[:2]
-    write_features(path, _features(result), origin_l0=origin_l0, warnings=result.warnings)
+    write_features(
+        path,
+        _features(result),
+        origin_l0=origin_l0,
+        calibration=result.calibration,
+        warnings=result.warnings,
+    )
 
 
 def _features(result: Result) -> Iterator[Feature]:

@@ -26,10 +26,9 @@ def write_regions(path: Path, result: Result) -> None:
     """
     with path.open("w", newline="", encoding="utf-8-sig") as stream:
         table = csv.writer(stream, lineterminator="\n")
-        table.writerow((*COLUMNS, *(("warnings",) if result.warnings else ())))
-        warnings = ("; ".join(result.warnings),) if result.warnings else ()
+        table.writerow((*COLUMNS, *result.of_all_lines))
         for region in result.regions:
-            table.writerow((*row_of(region), *warnings))
+            table.writerow((*row_of(region), *result.of_all_lines.values()))
 
 
 def row_of(result: RegionResult) -> tuple[Any, ...]:

@@ -83,6 +83,15 @@ class Result:
         return () if self.calibration is None else (f"Calibrated to {self.calibration}.",)
 
     @property
+    def of_all_lines(self) -> dict[str, str]:
+        """Calibration and warnings, where there are such: the last columns of tables."""
+        values = {
+            "calibration": "" if self.calibration is None else str(self.calibration),
+            "warnings": "; ".join(self.warnings),
+        }
+        return {name: text for name, text in values.items() if text}
+
+    @property
     def shown_l0(self) -> Box:
         """The part of the slide that QuPath shows; it counts from the corner of this part."""
         return self.bounds_l0 or (0, 0, *self.density.grid.size_l0)

@@ -88,10 +88,7 @@ def cells(result: Result) -> Table:
     columns = CELL
     if result.counts is not None:
         columns += (Column("nuclei", int),)
-    if result.calibration is not None:
-        columns += (Column("calibration", str),)
-    if result.warnings:
-        columns += (Column("warnings", str),)
+    columns += tuple(Column(name, str) for name in result.of_all_lines)
     return Table(columns, _cell_rows(result))
 
 
@@ -101,8 +98,7 @@ def _cell_rows(result: Result) -> Iterator[Row]:
     band = (values, density.density_low, density.density_high)
     tissue = density.tissue_share
     classes = classify(values)
-    of_all: Row = () if result.calibration is None else (str(result.calibration),)
-    of_all += ("; ".join(result.warnings),) if result.warnings else ()
+    of_all = tuple(result.of_all_lines.values())
     for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
         left, top, right, bottom = density.cell_box(row, column)
         if right <= left or bottom <= top:
