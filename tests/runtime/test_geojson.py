@@ -57,7 +57,7 @@ def objects(path: Path) -> list[dict]:
     """Read a file as QuPath does (PathObjectTypeAdapter) and check all that it relies on."""
     text = path.read_text(encoding="ascii")
     collection = json.loads(text, parse_constant=refuse)
-    assert set(collection) == {"type", "note", "origin_l0", "warnings", "features"}
+    assert set(collection) == {"type", "note", "origin_l0", "calibration", "warnings", "features"}
     assert collection["type"] == "FeatureCollection"
     for feature in collection["features"]:
         assert set(feature) == {"type", "id", "geometry", "properties"}
@@ -241,8 +241,8 @@ def test_a_feature_is_a_line_and_is_written_before_the_next_is_made(tmp_path):
     first, *lines, last = path.read_text().splitlines()
     head = json.loads(first + "]}")
     assert head == {
-        "type": "FeatureCollection", "note": NOTE, "origin_l0": [3, 4], "warnings": [],
-        "features": [],
+        "type": "FeatureCollection", "note": NOTE, "origin_l0": [3, 4], "calibration": None,
+        "warnings": [], "features": [],
     }  # fmt: skip
     assert [json.loads(line.rstrip(","))["properties"]["measurements"]["n"] for line in lines] == (
         list(range(3_000))
