@@ -250,3 +250,34 @@ def test_a_run_names_the_patient_only_with_keep_patient(folder, tmp_path):
         assert image.FrameOfReferenceUID == FRAME_UID
     without = dataclasses.replace(plan, keep_patient=False)
     assert job.made_with(plan) != job.made_with(without)  # so a folder is measured anew
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("StudyDate", "2026-13-45"), ("PatientID", "x" * 90), ("StudyInstanceUID", "1.2.x")],
+)
+def test_a_header_that_is_no_dicom_is_one_line_that_does_not_show_it(kept, tmp_path, name, text):
+    wrong = dataclasses.replace(kept.dicom, patient={**kept.dicom.patient, name: text})
+    with pytest.raises(GlioError, match=f"case 7: its {name} is not as DICOM allows") as refusal:
+        write(dataclasses.replace(kept, dicom=wrong), tmp_path)
+    assert text not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("FrameOfReferenceUID", "here"),
+        ("ImageOrientationSlide[2]", "nan"),
+        ("SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing[0]", "0"),
+        ("TotalPixelMatrixOriginSequence[0].XOffsetInSlideCoordinateSystem", None),
+    ],
+)
+def test_a_slide_that_does_not_say_where_it_lies_gets_a_frame_of_its_own(folder, name, text):
+    with Slide(folder / "case 7") as slide:
+        properties = dict(slide.properties)
+    assert dicom_header(properties, keep_patient=False).frame.uid == FRAME_UID
+    properties.pop(f"dicom.{name}")
+    if text is not None:
+        properties[f"dicom.{name}"] = text
+    assert dicom_header(properties, keep_patient=False).frame is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,6 +31,10 @@ SPECIMEN_OF_PATIENT = "SpecimenIdentifier"
 ORIGIN = "TotalPixelMatrixOriginSequence[0]."
 OFFSETS = ("XOffsetInSlideCoordinateSystem", "YOffsetInSlideCoordinateSystem")
 SPACING = "SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing"
+
+
+UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+LONGEST_UID = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,14 @@ def dicom_header(properties: Mapping[str, str], *, keep_patient: bool) -> DicomH
         value("StudyInstanceUID"),
         value("SeriesInstanceUID"),
         _frame(properties),
-        value(SPECIMEN + "SpecimenUID"),
+        _sound(value(SPECIMEN + "SpecimenUID")),
         {name: text for name, text in patient.items() if text},
     )
+
+
+def _sound(uid: str) -> str:
+    """Return an identifier, or nothing if it is none."""
+    return uid if len(uid) <= LONGEST_UID and UID.fullmatch(uid) else ""
 
 
 def _frame(properties: Mapping[str, str]) -> SlideFrame | None:
@@ -109,11 +120,14 @@ def _frame(properties: Mapping[str, str]) -> SlideFrame | None:
         return float(properties[f"{DICOM_VENDOR}.{name}"])
 
     try:
-        uid = properties[f"{DICOM_VENDOR}.FrameOfReferenceUID"]
+        uid = _sound(properties[f"{DICOM_VENDOR}.FrameOfReferenceUID"])
         x_mm, y_mm = (number(ORIGIN + name) for name in OFFSETS)
         cosines = [number(f"ImageOrientationSlide[{place}]") for place in range(6)]
         between_rows, between_columns = (number(f"{SPACING}[{place}]") for place in (0, 1))
     except (KeyError, ValueError):
+        return None
+    numbers = (x_mm, y_mm, *cosines, between_rows, between_columns)
+    if not uid or not all(map(math.isfinite, numbers)) or min(between_rows, between_columns) <= 0:
         return None
     along_rows, along_columns = (
         (cosines[start], cosines[start + 1], cosines[start + 2]) for start in (0, 3)

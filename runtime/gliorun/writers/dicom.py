@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import validate_value
 
 from gliorun import __version__
 from gliorun.errors import GlioError
@@ -53,7 +56,7 @@ def frame_of(result: Result) -> SlideFrame:
         return header.frame
     spacing_mm = (scale.x_mpp * MM_PER_UM, scale.y_mpp * MM_PER_UM)
     half = spacing_mm[0] / 2, spacing_mm[1] / 2
-    uid = _uid("frame of reference", _picture(result), *map(str, spacing_mm))
+    uid = uid_of("frame of reference", _picture(result), *map(str, spacing_mm))
     return SlideFrame(uid, half, (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), spacing_mm)
 
 
@@ -82,12 +85,12 @@ def new_instance(result: Result, sop_class_uid: UID, modality: str, what: str) -
     instance.file_meta.ImplementationVersionName = f"gliorun {__version__}"[:16]
     instance.SpecificCharacterSet = "ISO_IR 192"
     instance.SOPClassUID = sop_class_uid
-    instance.SOPInstanceUID = _uid("instance", what, *run)
+    instance.SOPInstanceUID = uid_of("instance", what, *run)
     instance.file_meta.MediaStorageSOPClassUID = instance.SOPClassUID
     instance.file_meta.MediaStorageSOPInstanceUID = instance.SOPInstanceUID
     _add_patient_and_study(instance, result)
     instance.Modality = modality
-    instance.SeriesInstanceUID = _uid("series", what, *run)
+    instance.SeriesInstanceUID = uid_of("series", what, *run)
     instance.SeriesNumber = instance.InstanceNumber = 1
     instance.SeriesDescription = f"{what} of {result.slide_name}"[:LONG_STRING]
     instance.ContentDate, instance.ContentTime = f"{started:%Y%m%d}", f"{started:%H%M%S}"
@@ -104,20 +107,8 @@ def new_instance(result: Result, sop_class_uid: UID, modality: str, what: str) -
 
 
 def save(instance: Dataset, path: Path) -> None:
-    """Write a data set as a DICOM file.
-
-    Raises
-    ------
-    GlioError
-        A value of the slide's header is no DICOM.
-    """
-    try:
-        instance.save_as(path, enforce_file_format=True)
-    except (ValueError, UnicodeError) as error:
-        raise GlioError(
-            f"{path}: the slide's header holds what DICOM does not allow ({error}); leave out "
-            "--keep-patient"
-        ) from error
+    """Write a data set as a DICOM file."""
+    instance.save_as(path, enforce_file_format=True)
 
 
 def remarks(result: Result) -> str:
@@ -131,16 +122,29 @@ def remarks(result: Result) -> str:
 def _add_patient_and_study(instance: Dataset, result: Result) -> None:
     header = result.dicom
     patient = header.patient if header is not None else {}
+    for name, text in patient.items():
+        _check(name, text, result.slide_name)
     for name in PATIENT:
         if name not in ("IssuerOfPatientID", "ContainerIdentifier"):
             setattr(instance, name, patient.get(name, ""))
     if "IssuerOfPatientID" in patient:
         instance.IssuerOfPatientID = patient["IssuerOfPatientID"]
     if not instance.StudyInstanceUID:
-        instance.StudyInstanceUID = _uid("study", _picture(result))
+        instance.StudyInstanceUID = uid_of("study", _picture(result))
     if header is not None and not patient:
         instance.PatientIdentityRemoved = "YES"
         instance.DeidentificationMethod = NO_PATIENT
+
+
+def _check(name: str, text: str, slide_name: str) -> None:
+    """Refuse a value of the slide's header that must not be written; the line does not show it."""
+    try:
+        validate_value(dictionary_VR(name), text, RAISE)
+    except ValueError as error:
+        raise GlioError(
+            f"{slide_name}: its {name} is not as DICOM allows; leave out --keep-patient, or have "
+            "the slide corrected"
+        ) from error
 
 
 def _add_equipment(instance: Dataset, result: Result) -> None:
@@ -162,7 +166,7 @@ def _add_specimen(instance: Dataset, result: Result) -> None:
     specimen.SpecimenIdentifier = patient.get(SPECIMEN_OF_PATIENT, name)
     specimen.IssuerOfTheSpecimenIdentifierSequence = []
     uid = header.specimen_uid if header is not None else ""
-    specimen.SpecimenUID = uid or _uid("specimen", _picture(result))
+    specimen.SpecimenUID = uid or uid_of("specimen", _picture(result))
     specimen.SpecimenPreparationSequence = []
     instance.SpecimenDescriptionSequence = [specimen]
 
@@ -205,6 +209,6 @@ def _picture(result: Result) -> str:
     return seen.hexdigest()
 
 
-def _uid(*parts: str) -> str:
+def uid_of(*parts: str) -> str:
     """Return a UID that follows from the parts (PS3.5, B.2: from a UUID)."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(('gliorun', *parts))).int}"

@@ -20,6 +20,7 @@ from gliorun.writers.dicom import (
     referenced_image,
     remarks,
     save,
+    uid_of,
 )
 from gliorun.writers.result import Result
 
@@ -98,7 +99,7 @@ def _add_place(instance: Dataset, result: Result) -> None:
 
 
 def _add_dimensions(instance: Dataset) -> None:
-    uid = f"{instance.SOPInstanceUID}"
+    uid = uid_of("dimensions", instance.SOPInstanceUID)
     organisation = Dataset()
     organisation.DimensionOrganizationUID = uid
     instance.DimensionOrganizationSequence = [organisation]
