@@ -23,7 +23,7 @@ from skimage.segmentation import relabel_sequential
 from gliorun.errors import GlioError
 from gliorun.measuring import kernels
 from gliorun.measuring.within import pixels_within
-from gliorun.progress import plain
+from gliorun.words import plain
 
 Labels = NDArray[np.int32]
 """(H, W): 0 is background, every other value one nucleus."""

@@ -28,10 +28,11 @@ from gliorun.measuring.tile import LeftOut, Measured
 from gliorun.model import golden
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Compute, Engine, compute_here, open_model
-from gliorun.progress import Lines, RunProgress, plain, tiles, warnings_in_words
+from gliorun.progress import Lines, RunProgress
 from gliorun.reading.dicomheader import dicom_header
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
+from gliorun.words import plain, tiles, warnings_in_words
 from gliorun.writers.record import run_record
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from gliorun.batch.ledger import Record
 from gliorun.reading.files import title
+from gliorun.words import duration, plain, tiles, warnings_in_words
 
 ROOMY, NAME = 120, 20
 """Columns of a terminal from which a bar is drawn, and columns for the slide's name beside it."""
@@ -456,31 +457,6 @@ class JsonLines:
             seconds=round(progress.elapsed_s, 1),
             index=str(index),
         )
-
-
-def plain(text: str) -> str:
-    """Return text for one line, with every unprintable character of, say, a file name escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def tiles(number: int) -> str:
-    """Return a number of tiles as `1 tile` or `1,234 tiles`."""
-    return f"{number:,} tile{'' if number == 1 else 's'}"
-
-
-def warnings_in_words(number: int) -> str:
-    """Return a number of warnings as `1 warning` or `2 warnings`."""
-    return f"{number} warning{'' if number == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as `12 s`, `3 min 5 s` or `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -10,7 +10,8 @@ import pytest
 
 from gliorun import progress
 from gliorun.batch.ledger import Record
-from gliorun.progress import JsonLines, Lines, RunProgress, duration, plain
+from gliorun.progress import JsonLines, Lines, RunProgress
+from gliorun.words import duration, plain
 
 ONE, TWO, THREE = Path("/x/one.svs"), Path("/x/two.svs"), Path("/x/three.svs")
 PACE = {

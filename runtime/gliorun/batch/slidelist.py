@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliorun.errors import GlioError
-from gliorun.progress import plain
 from gliorun.reading.files import absolute, check_file, find_slides, is_there
+from gliorun.words import plain
 
 SUFFIX = ".csv"
 COLUMNS = ("slide", "name", "mpp", "tissue_mask", "regions")

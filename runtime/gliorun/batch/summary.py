@@ -14,9 +14,9 @@ from gliorun.atomic import replacing
 from gliorun.batch.again import Again
 from gliorun.batch.ledger import Record
 from gliorun.measuring.density import CLASS_NAMES
-from gliorun.progress import plain
 from gliorun.reading.files import is_there
 from gliorun.templates.tables import data_tables
+from gliorun.words import plain
 from gliorun.writers import THUMBNAIL, palette
 
 TABLE, INDEX = "summary.csv", "index.html"

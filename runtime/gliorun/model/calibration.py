@@ -14,8 +14,8 @@ import msgspec
 from gliorun.errors import GlioError
 from gliorun.measuring.tile import Outlines
 from gliorun.model.card import ModelCard
-from gliorun.progress import plain
 from gliorun.reading.files import check_file
+from gliorun.words import plain
 
 FORMAT = 1
 LONGEST_NAME = 60

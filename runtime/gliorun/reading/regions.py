@@ -14,11 +14,11 @@ from shapely import LinearRing, LineString, MultiPolygon, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from gliorun.errors import GlioError
-from gliorun.progress import plain
 from gliorun.reading import annotationxml, asap, imagescope, qupath
 from gliorun.reading.drawing import Drawing, Drawings, Ring
 from gliorun.reading.files import check_file
 from gliorun.reading.tiles import Box, TileSpec
+from gliorun.words import plain
 
 MOST_REGIONS = 200
 MOST_CORNERS = 5_000_000
