@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from gliobench import backends
-from gliobench.backends import open_segmenters
+from gliobench.backends import calibrated, open_segmenters
+from gliorun import demo
 from gliorun.errors import GlioError
+from gliorun.measuring.tile import Outlines
+from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
 
 
@@ -125,3 +128,22 @@ def test_keras_onnx_and_ir_of_one_network_segment_alike(tmp_path):
     assert 0.02 < keras_mask.mean() < 0.98
     for other in others:
         assert dice(other, keras_mask) > 0.99
+
+
+def test_a_calibration_is_judged_beside_its_model_and_of_no_other():
+    student, otsu = open_segmenters(["student", backends.OTSU])
+    lab = Calibration(
+        "lab", "student", student.card.weights_sha256, Outlines(190, 170, 150), "2026-11-30"
+    )
+    strict, plain, last = calibrated([student, otsu], lab)
+    assert (plain, last) == (student, otsu)
+    assert strict.name == "student, calibrated to lab, level 170"
+    image = demo.draw_tissue(np.full((480, 480), 0.2, np.float32)).pixels
+    inside, outside = strict.outline(image), plain.outline(image)
+    np.testing.assert_array_equal(strict.segment(image), outside)  # colour is by the card's level
+    assert (inside <= outside).all()
+    assert 0 < inside.sum() < 0.95 * outside.sum()
+    with pytest.raises(GlioError, match="is of the model student"):
+        calibrated(open_segmenters(["reference"]), lab)
+    with pytest.raises(GlioError, match="is of an IR"):
+        calibrated([otsu], lab)

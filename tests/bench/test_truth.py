@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliobench.truth import against_cells, against_truth, read_cells, read_mask
+from gliobench.truth import (
+    against_cells,
+    against_truth,
+    calibration_of,
+    check_calibration,
+    read_cells,
+    read_mask,
+)
 from gliorun.errors import GlioError
+from gliorun.measuring.tile import Outlines
+from gliorun.model.calibration import Calibration
 
 HEADER = "minx,miny,width,height,density,class,valid_fraction,status\n"
 
@@ -105,3 +114,18 @@ def test_cells_are_compared_with_true_cells_of_the_same_place():
 def test_a_cell_that_the_truth_does_not_have_is_named():
     with pytest.raises(GlioError, match=r"no cell \(0, 0, 5, 5\)"):
         against_cells([((0, 0, 5, 5), 0.4)], [((0, 0, 10, 10), 0.5)])
+
+
+def test_a_map_of_another_calibration_is_refused(tmp_path):
+    lab = Calibration("lab", "student", "ab" * 32, Outlines(150, 140, 130), "2026-11-30")
+    table = tmp_path / "density.csv"
+    table.write_text('minx,calibration\n0,"lab, level 140"\n', encoding="utf-8")
+    assert calibration_of(table) == "lab, level 140"
+    check_calibration(table, lab)
+    other = Calibration("lab", "student", "ab" * 32, Outlines(150, 139, 130), "2026-11-30")
+    with pytest.raises(GlioError, match="calibrated to lab, level 140, not to lab, level 139"):
+        check_calibration(table, other)
+    table.write_text("minx\n0\n", encoding="utf-8")
+    assert calibration_of(table) == ""
+    with pytest.raises(GlioError, match="measured without a calibration"):
+        check_calibration(table, lab)
