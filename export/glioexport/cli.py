@@ -268,8 +268,9 @@ def annotate(
         ),
     ] = None,
     count: Annotated[
-        int, typer.Option("--fields", help="Number of fields to choose by the map.", min=1)
-    ] = 8,
+        int | None,
+        typer.Option("--fields", help="Number of fields to choose by the map; default 8.", min=1),
+    ] = None,
     square: Annotated[
         list[str] | None,
         typer.Option(metavar="B6", help="A field in the middle of this square. Repeats."),
@@ -295,20 +296,23 @@ def annotate(
     ] = False,
 ) -> None:
     """Outline candidate nuclei of tiles, or of fields of a slide, to be corrected in QuPath."""
+    if outlines not in ("network", "otsu"):
+        raise UsageError(f"outlines is {outlines!r}; known: network, otsu")
+    if count is not None and density_map is None:
+        raise UsageError("--fields goes with --map, by which they are chosen")
+    if (density_map or square or at) and len(images) != 1:
+        raise UsageError("--map, --square and --at are of one slide; name one")
+
     from glioexport import annotate as candidates
     from gliorun.model.engine import EXACT, open_model
     from gliorun.model.shipped import model_path
 
-    if outlines not in ("network", "otsu"):
-        raise UsageError(f"outlines is {outlines!r}; known: network, otsu")
     set_name = out.resolve().name if set_name is None else set_name
     engine = open_model(model_path(model), EXACT)
     outline = candidates.by_network(engine) if outlines == "network" else candidates.by_thresholds
     source = candidates.Source(set_name, patient, licence, 0.25 if mpp is None else mpp)
     if density_map or square or at:
-        if len(images) != 1:
-            raise UsageError("--map, --square and --at are of one slide; name one")
-        asked = candidates.Asked(density_map, count, tuple(square or ()), at)
+        asked = candidates.Asked(density_map, count or 8, tuple(square or ()), at)
         images, source = candidates.cut_fields(
             images[0], out, engine, asked, source, mpp=mpp, overwrite=overwrite
         )

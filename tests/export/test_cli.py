@@ -19,6 +19,7 @@ from glioexport.loading import load_model
 from gliorun import demo
 
 from .foreign import dark_unet
+from .small import write_tiles
 
 
 def glioexport(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -289,3 +290,32 @@ os.write(2, b"heard")
 def test_tensorflow_loads_without_a_word() -> None:
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True)
     assert done.stderr == b"heard"
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "named"),
+    [
+        (["a.svs", "--fields", "5"], 2, "--fields goes with --map"),
+        (["a.svs", "b.svs", "--square", "B6"], 2, "are of one slide; name one"),
+        (["a.svs", "--outlines", "watershed"], 2, "outlines is 'watershed'; known: network, otsu"),
+        (["a.svs", "--square", "B6"], 1, "a.svs: no such file"),
+        (["a.svs", "--square", "B6", "--model", "none.xml"], 1, "none.xml: no such model file"),
+    ],
+)
+def test_every_wrong_word_of_annotate_is_one_line_and_writes_nothing(
+    type_here, tmp_path: Path, words: list[str], exit_code: int, named: str
+) -> None:
+    out = tmp_path / "out"
+    code, printed, lines = type_here(cli.run, "annotate", *words, "--out", out)
+    assert (code, printed, len(lines)) == (exit_code, "", 1)
+    assert named in lines[0]
+    assert not out.exists()
+
+
+def test_a_calibration_of_too_few_fields_is_one_line(type_here, tmp_path: Path) -> None:
+    write_tiles(tmp_path)
+    words = ("calibrate", tmp_path, "--split", "val", "--out", tmp_path / "lab.json")
+    code, printed, lines = type_here(cli.run, *words)
+    assert (code, printed, len(lines)) == (1, "", 1)
+    assert "at least 3 labelled fields, not 2" in lines[0]
+    assert not (tmp_path / "lab.json").exists()

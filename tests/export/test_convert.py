@@ -29,6 +29,7 @@ from glioexport.reference import mask_predictor
 from glioexport.strip import check_no_dropping
 from gliorun.errors import GlioError
 from gliorun.findings.agreement import agreement
+from gliorun.model import golden
 from gliorun.model.card import ModelCard, sha256_of
 from gliorun.model.engine import CARD_KEY, EXACT, open_model
 from gliorun.model.shipped import MODELS, model_path
@@ -127,7 +128,9 @@ def test_openvino_takes_a_uint8_image_and_gives_a_uint8_mask(
 def test_the_card_travels_in_the_ir_and_the_engine_opens_it(
     converted: Converted, precision: str
 ) -> None:
-    card = open_model(converted.out / f"{precision}.xml").card
+    engine = open_model(converted.out / f"{precision}.xml", EXACT)
+    card = engine.card
+    assert golden.compare(engine) == golden.Comparison(0, 960 * 480)
     assert (card.name, card.tile_px, card.mpp) == ("small", SIDE, 0.4)
     assert card.colour_target == converted.card.colour_target
     assert card.training == {"data": ["µ-set"]}
