@@ -59,13 +59,13 @@ def label(card: ModelCard, name: str, model_card: str) -> str:
         "## How good it is",
         "",
         "Against outlines that people drew, on images that taught it nothing; 95 % intervals in "
-        "brackets, in points, hundredths of a tile's area.",
+        "brackets, in points, hundredths\nof a tile's area.",
         "",
         "| validation set | images | Dice | density error | bias | worst tile | same class |",
         "|---|---|---|---|---|---|---|",
         *(_row(name, figures) for name, figures in card.training["validation"].items()),
         "",
-        "What the sets are, and other models beside it: "
+        "What the sets are, and other models beside it:\n"
         "[the model card](../export/glioexport/weights/MODEL_CARD.md#how-good-they-are).",
         "",
         "## When it fails",

@@ -35,6 +35,12 @@ DOCUMENTS = (
     "export/EXPERIMENTS.md",
     "export/glioexport/weights/MODEL_CARD.md",
 )
+ALL_DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for room in (".", ".github", "runtime", "export", "bench")
+    for path in (ROOT / room).glob("*.md" if room == "." else "**/*.md")
+)
+LONGEST = 120
 COMMANDS = ("gliorun", "glioexport", "gliobench")
 ELSEWHERE = {
     "test command": ".ci/run",
@@ -100,6 +106,12 @@ def correct(folder: Path) -> None:
     (folder / "corrected").mkdir(exist_ok=True)
     for outlines in (folder / "mine" / "candidates").glob("*.geojson"):
         shutil.copy(outlines, folder / "corrected")
+
+
+@pytest.mark.parametrize("document", ALL_DOCUMENTS)
+def test_no_line_of_a_document_but_of_a_table_is_long(document):
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > LONGEST and not line.startswith("|")] == []
 
 
 @pytest.mark.release
