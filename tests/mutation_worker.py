@@ -52,5 +52,6 @@ def outcome(path: Path) -> dict[str, object]:
     }
 
 
-for line in sys.stdin:
-    print(json.dumps(outcome(Path(line.strip()))), flush=True)
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(outcome(Path(line.strip()))), flush=True)

@@ -79,14 +79,18 @@ def sound(folder: Path) -> dict[str, Path]:
 KINDS = {"aperio": "svs", "generic": "tif", "deflate": "tif", "jpeg2000": "svs"}
 
 
-def mutations(whole: Path, seeds: Iterable[int]) -> Iterator[Mutation]:
-    """Yield a way to damage a sound slide for each seed; neighbouring seeds are of other ways."""
-    content = whole.read_bytes()
+def parts_of(whole: Path) -> Parts:
+    """Return where the parts of a sound slide lie."""
     with tifffile.TiffFile(whole) as slide:
         page = slide.pages[0]
         tags = {tag.code: (tag.valueoffset, tag.dtype, tag.count) for tag in page.tags}
         tiles = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-        parts = Parts(tags, tiles, [page.offset for page in slide.pages])
+        return Parts(tags, tiles, [page.offset for page in slide.pages])
+
+
+def mutations(whole: Path, seeds: Iterable[int]) -> Iterator[Mutation]:
+    """Yield a way to damage a sound slide for each seed; neighbouring seeds are of other ways."""
+    content, parts = whole.read_bytes(), parts_of(whole)
     for seed in seeds:
         way = WAYS[seed % len(WAYS)]
         mutated = bytearray(content)
@@ -147,35 +151,38 @@ def _rescale(content: bytearray, parts: Parts, random: np.random.Generator) -> s
 
 
 def _patch(content: bytearray, parts: Parts, code: int, value: int) -> str:
-    at, kind, _ = parts.tags[code]
-    form = "<H" if kind == 3 else "<I"
-    struct.pack_into(form, content, at, value % (1 << 8 * struct.calcsize(form)))
+    set_tag(content, parts, code, value)
     return f"tag {code} is {value}"
 
 
 def _patch_array(
     content: bytearray, parts: Parts, code: int, random: np.random.Generator, value: int
 ) -> str:
-    at, kind, count = parts.tags[code]
-    form = "<H" if kind == 3 else "<I"
-    index = int(random.integers(count))
-    value %= 1 << 8 * struct.calcsize(form)
-    struct.pack_into(form, content, at + index * struct.calcsize(form), value)
+    index = int(random.integers(parts.tags[code][2]))
+    set_tag(content, parts, code, value, index)
     return f"entry {index} of tag {code} is {value}"
+
+
+def set_tag(content: bytearray, parts: Parts, code: int, value: int, index: int = 0) -> None:
+    """Set a value of a tag of the first directory, modulo what its type holds."""
+    at, kind, _ = parts.tags[code]
+    form = "<H" if kind == 3 else "<I"
+    side = struct.calcsize(form)
+    struct.pack_into(form, content, at + index * side, value % (1 << 8 * side))
 
 
 def _loop(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     """Have a directory name one that came before it, or itself, as the next."""
     number = int(random.integers(len(parts.directories)))
     to = int(random.integers(number + 1))
-    struct.pack_into("<I", content, _next_at(content, parts, number), parts.directories[to])
+    struct.pack_into("<I", content, next_at(content, parts, number), parts.directories[to])
     return f"directory {number} goes on with {to}"
 
 
 def _turn(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     """Say in a new first directory, at the end of the file, that the image lies turned."""
     code, value = 274, int(random.integers(2, 9))
-    start, link = parts.directories[0], _next_at(content, parts, 0)
+    start, link = parts.directories[0], next_at(content, parts, 0)
     entries = [content[k : k + 12] for k in range(start + 2, link, 12)]
     entries.append(bytearray(struct.pack("<HHIHH", code, 3, 1, value, 0)))
     entries.sort(key=lambda entry: int.from_bytes(entry[:2], "little"))
@@ -193,7 +200,7 @@ def _tiny(content: bytearray, parts: Parts, random: np.random.Generator) -> str:
     return f"{len(content)} bytes"
 
 
-def _next_at(content: bytearray, parts: Parts, number: int) -> int:
+def next_at(content: bytearray, parts: Parts, number: int) -> int:
     """Return where a directory says which one comes next."""
     start = parts.directories[number]
     (entries,) = struct.unpack_from("<H", content, start)

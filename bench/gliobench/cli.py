@@ -17,7 +17,7 @@ app = typer.Typer(
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")]
 Split = Annotated[str, typer.Option(help="val, train or all.")]
-Model = Annotated[Path | None, typer.Option(help="IR (.xml); the model that ships by default.")]
+Model = Annotated[Path | None, typer.Option(help="IR (.xml) or its folder; by default what ships.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all figures.")]
 Charts = Annotated[Path | None, typer.Option(help="Folder for the charts.")]
 
@@ -39,7 +39,7 @@ def compare(
     ] = None,
     further: Annotated[
         list[Path] | None,
-        typer.Option("--model", help="A further IR (.xml), such as a student; may be repeated."),
+        typer.Option("--model", help="A further IR (.xml) or its folder; may be repeated."),
     ] = None,
     tiles: Annotated[
         Path | None, typer.Option(help="Folder of real tiles; synthetic tissue by default.")
@@ -58,8 +58,10 @@ def compare(
 
     from gliobench.report import compare_markdown
     from gliobench.suite import compare_models
+    from gliorun.model import shipped
 
-    figures = compare_models(model, converted, further or (), tiles, count, rounds, _say)
+    irs = [shipped.model_path(path) for path in further or ()]
+    figures = compare_models(model, converted, irs, tiles, count, rounds, _say)
     _finish("compare", figures, compare_markdown(figures), json_path, pictures)
 
 
@@ -189,8 +191,9 @@ def speed(
 
     from gliobench.report import speed_markdown
     from gliobench.suite import speed_of
+    from gliorun.model import shipped
 
-    figures = speed_of(slide, model, mpp, keras_file, rounds, budget, _say)
+    figures = speed_of(slide, shipped.model_path(model), mpp, keras_file, rounds, budget, _say)
     _finish("speed", figures, speed_markdown(figures), json_path, pictures)
 
 
@@ -208,8 +211,9 @@ def doctor(
     _check_folders(json_path)
 
     from gliobench.doctor import doctor_markdown, examine
+    from gliorun.model import shipped
 
-    figures = examine(model, _say)
+    figures = examine(shipped.model_path(model), _say)
     _finish("doctor", figures, doctor_markdown(figures), json_path, None)
     if not figures.fit:
         raise typer.Exit(1)

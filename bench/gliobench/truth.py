@@ -43,7 +43,8 @@ def read_cells(path: Path, within: Box | None = None) -> list[tuple[Box, float]]
         raise GlioError(f"{path}: cannot be read ({error.strerror}); check its name") from error
     except (KeyError, ValueError, TypeError) as error:
         raise GlioError(
-            f"{path}: not a density.csv of gliorun ({error!r}); pass what it wrote"
+            f"{path}: not a density.csv of gliorun ({type(error).__name__}: {error}); "
+            "pass what it wrote"
         ) from error
     if within is None:
         return cells

@@ -134,7 +134,7 @@ def _defined_in(file: Path) -> Objects:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
-        raise GlioError(f"{file}: fails with {error!r}; mend it") from error
+        raise GlioError(f"{file}: fails with {type(error).__name__}: {error}; mend it") from error
     return {
         key: value
         for key, value in vars(module).items()

@@ -120,8 +120,9 @@ def main(
         Path | None,
         typer.Option(
             readable=False,
-            metavar="NAME|FILE",
-            help="student (the default), reference, or an IR (.xml) of 'glioexport convert'.",
+            metavar="NAME|FOLDER|FILE",
+            help="student (the default), reference, or what 'glioexport convert' wrote: its "
+            "folder, of which INT8 is taken, or an IR (.xml).",
         ),
     ] = None,
     calibration: Annotated[

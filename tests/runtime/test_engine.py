@@ -20,6 +20,7 @@ import pytest
 import slides
 from gliorun import job
 from gliorun.errors import GlioError, StalledError
+from gliorun.model import shipped
 from gliorun.model.engine import CARD_KEY, Compute, Engine, open_model
 from gliorun.model.shipped import DEFAULT_MODEL
 from gliorun.settings import Settings
@@ -380,3 +381,12 @@ def test_a_card_without_the_levels_of_a_band_is_refused_before_a_slide_is_opened
     copied.write_text(bare, encoding="utf-8")
     with pytest.raises(GlioError, match=r"model\.xml: .*convert the model again"):
         job.open_engine(job.Plan([], copied, Settings()))
+
+
+def test_of_a_converted_folder_the_int8_model_is_taken(tmp_path):
+    for suffix in (".xml", ".bin"):
+        shutil.copy(shipped.DEFAULT_MODEL.with_suffix(suffix), tmp_path / f"int8{suffix}")
+    assert shipped.model_path(tmp_path) == tmp_path / "int8.xml"
+    (tmp_path / "int8.xml").unlink()
+    with pytest.raises(GlioError, match=r"no int8\.xml in this folder; name one of 'glioexport"):
+        shipped.model_path(tmp_path)

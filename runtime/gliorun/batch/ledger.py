@@ -126,8 +126,8 @@ class Record:
                 raise ValueError("another format")
             record = msgspec.convert(values, cls)
             record._check()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise GlioError(f"not a record of a slide ({error!r})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise GlioError(f"not a record of a slide ({type(error).__name__}: {error})") from error
         return record
 
     def _check(self) -> None:

@@ -6,8 +6,10 @@ far, and the nucleus masks if an output needs them. Both are deleted when the ru
 
 from __future__ import annotations
 
+import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +33,11 @@ STALE_S = 30 * 86_400
 """Age at which the files of an abandoned run are deleted."""
 MOST_SHARE = 0.02
 """Greatest share of the time spent on saving; slow saves are made less often."""
+UNUSABLE = (
+    OSError, ValueError, KeyError, EOFError, TypeError, OverflowError, SyntaxError, MemoryError,
+    NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What reading a damaged archive of arrays may raise."""
 
 
 class Checkpoint:
@@ -90,8 +97,8 @@ class Checkpoint:
                 in_regions.restore(*sums_of_regions)
             if masks is not None:
                 masks.restore(places)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return  # missing, or truncated by a power cut: start over
+        except UNUSABLE:
+            return  # missing, truncated by a power cut or damaged: start over
         status[status == Status.UNREADABLE] = Status.NO_TISSUE
         density.outlined_px[:], density.valid_px[:] = outlined_px, valid_px
         density.status[:] = status

@@ -131,9 +131,10 @@ class ModelCard:
                 names = ", ".join(sorted(unknown))
                 raise GlioError(f"model card: unknown entries {names}; convert the model again")
             return msgspec.convert(values, cls)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise GlioError(
-                f"model card: cannot be read ({error!r}); convert the model again"
+                f"model card: cannot be read ({type(error).__name__}: {error}); "
+                "convert the model again"
             ) from error
 
 

@@ -15,6 +15,8 @@ MODELS = Path(__file__).parents[1] / "models"
 DEFAULT_MODEL = MODELS / "student.xml"
 REFERENCE_MODEL = MODELS / "reference.xml"
 
+INT8 = "int8.xml"
+"""The file that stands for a folder of `glioexport convert`."""
 LIBRARIES = ("openvino", "openslide-python", "openslide-bin", "simplejpeg", "numba", "numpy")
 
 
@@ -24,21 +26,31 @@ def models() -> dict[str, Path]:
 
 
 def model_path(named: Path | None) -> Path:
-    """Return the IR that `--model` names: a file, or a model that ships with gliorun.
+    """Return the IR that `--model` names: a file, a folder with one, or a model that ships.
 
     Raises
     ------
     GlioError
-        No shipped model has that name, and it is not a file name.
+        No shipped model has that name, and it is not a file name; or a folder holds none.
     """
     if named is None:
         return DEFAULT_MODEL
     names = models()
     if str(named) in names:
         return names[str(named)]
+    if named.is_dir():
+        return _int8_of(named)
     if not named.suffix:
         raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(names)}")
     return named
+
+
+def _int8_of(folder: Path) -> Path:
+    """Return the INT8 model in a folder that `glioexport convert` wrote."""
+    path = folder / INT8
+    if not path.is_file():
+        raise GlioError(f"{folder}: no {INT8} in this folder; name one of 'glioexport convert'")
+    return path
 
 
 def name_of(card: ModelCard) -> str:
