@@ -91,8 +91,8 @@ WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     ".png": _write_heatmap,
     ".qc.png": _write_quality,
     ".html": _write_report,
-    REGIONS: _write_regions,
     ".csv": lambda path, result, appearance: csv.write_density(path, result),
+    REGIONS: _write_regions,
     ".geojson": lambda path, result, appearance: geojson.write_tiles(
         path, result, appearance.palette
     ),
