@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -91,6 +92,13 @@ def place(tmp_path_factory, small_slide) -> Path:
         (folder / copy).parent.mkdir(exist_ok=True)
         shutil.copy(small_slide.path, folder / copy)
     Image.fromarray(np.full((13, 18), 255, dtype=np.uint8)).save(folder / "mask.png")
+    corners = [[300, 300], [1400, 300], [1400, 1000], [300, 1000], [300, 300]]
+    drawn = {"type": "Polygon", "coordinates": [corners]}
+    feature = {"type": "Feature", "geometry": drawn, "properties": {"name": "Tumour"}}
+    (folder / "slides.csv").write_text("slide\nscans/a.svs\n")
+    (folder / "drawn").mkdir()
+    for file in ("drawn.geojson", "drawn/a.geojson"):
+        (folder / file).write_text(json.dumps(feature))
     (folder / ".venv").symlink_to(sys.prefix)
     for file in (SHARED / "slides").glob("gbm40_mosaic_*"):
         (folder / file.name).symlink_to(file)
