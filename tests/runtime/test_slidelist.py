@@ -184,3 +184,19 @@ def test_the_program_measures_a_list(tmp_path):
     assert float(row["area_mm2"]) == pytest.approx(280 * 240 * 0.25**2 / 1e6, abs=1e-6)
     per_mm2 = float(batches.summary(tmp_path / "maps")["case 7"]["nuclei_per_mm2"])
     assert per_mm2 == pytest.approx(float(row["nuclei_per_mm2"]), rel=0.01)
+
+
+def test_a_folder_measured_with_regions_and_then_without_has_no_failure(tmp_path):
+    batches.tiny(tmp_path / "scans" / "a.svs")
+    corners = [[10, 10], [290, 10], [290, 250], [10, 250], [10, 10]]
+    drawn = {"type": "Polygon", "coordinates": [corners]}
+    (tmp_path / "drawn").mkdir()
+    (tmp_path / "drawn" / "a.geojson").write_text(
+        json.dumps({"type": "Feature", "geometry": drawn, "properties": {"name": "all"}})
+    )
+    words = (tmp_path / "scans", "--out-dir", tmp_path / "maps", "--format")
+    first = batches.type_in(*words, "csv,regions.csv", "--regions", tmp_path / "drawn")
+    assert first.returncode == 0, first.stdout + first.stderr
+    again = batches.type_in(*words, "csv")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert batches.summary(tmp_path / "maps")["a"]["outputs"] == "a.csv a.thumb.jpg"

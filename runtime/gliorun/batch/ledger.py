@@ -38,6 +38,8 @@ TRY_AGAIN_S = (600.0, 3600.0, 86400.0)
 """Waiting times before a watch retries a failed slide; after the last one only if it changes."""
 STALE_S = 30 * 86_400
 """Age at which the checkpoint of an abandoned slide is removed."""
+OF_REGIONS = ".regions.csv"
+"""Ending of the output that a slide without regions cannot have."""
 UNDER_WAY = ".under-way"
 """Subfolder in which the outputs of a slide are written; they are moved once all are complete."""
 TAKEN = ("summary", "index")
@@ -313,7 +315,8 @@ class Ledger:
         """Record that a slide is being measured; return its new record and any previous one.
 
         `made_with` and `name` are those of this slide, where it has its own. The outputs of a
-        slide that is called otherwise from now on stay, but are no longer listed.
+        slide that is called otherwise from now on stay, but are no longer listed; so does its table
+        of regions once it has none.
         """
         wanted_name, before = name, self.of(slide)
         try:
@@ -333,7 +336,10 @@ class Ledger:
         tries = before.tries if before is not None and unchanged and before.state != "done" else 0
         alike = [n for n in self._by_fingerprint.get(fingerprint, ()) if n != name]
         same = (n for n in alike if same_content(slide, Path(self._records[n].slide)))
+        made_with = self.made_with if made_with is None else made_with
         earlier = () if before is None else before.outputs
+        if made_with.get("settings", {}).get("regions") is None:  # a table of none cannot be made
+            earlier = tuple(output for output in earlier if not output.endswith(OF_REGIONS))
         suffixes = tuple(
             dict.fromkeys((*self.suffixes, *(output[len(name) :] for output in earlier)))
         )
@@ -342,7 +348,7 @@ class Ledger:
             str(slide),
             stamp,
             fingerprint,
-            self.made_with if made_with is None else made_with,
+            made_with,
             "started",
             tries + 1,
             _stamped(),
