@@ -220,7 +220,7 @@ def test_a_limit_of_clean_is_changed_by_its_name(
         cli.run, "clean", small_tiles, "--out", tmp_path / "no", "--limit", "sharp=1"
     )
     assert code == 2
-    assert "known: " in lines[0]
+    assert "known, as name=value: " in lines[0]
     assert not (tmp_path / "no").exists()
 
 
