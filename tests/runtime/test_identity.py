@@ -18,6 +18,7 @@ from gliorun.errors import GlioError
 from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.tile import Outlines
 from gliorun.model import shipped
+from gliorun.model.calibration import Calibration
 from gliorun.model.engine import Compute
 from gliorun.reading.files import files_of
 from gliorun.settings import Settings
@@ -121,7 +122,7 @@ CHANGES = {
     "max_bad_tiles": 0.1,
     "quality": QualityLimits(max_pen=0.5),
     "tissue_mask": "mask.png",
-    "outlines": Outlines(150, 130, 110),
+    "calibration": Calibration("here", "student", "ab" * 32, Outlines(150, 130, 110), "2026-11-30"),
     "regions": "regions.geojson",
 }
 
