@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.text import Text
 
-from gliorun.findings.hotspots import find_hot_spots
+from gliorun.findings.hotspots import find_fields
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.tile import LeftOut, Status
 from gliorun.measuring.tissue import find_tissue
@@ -67,7 +67,7 @@ def made(
     )
     overview[:, : max(1, round(columns * grid.tile_l0[0] / shrink))] = PINK
     area_mm2, count = fields
-    spots = find_hot_spots(density, scale, area_mm2=area_mm2, count=count)
+    spots = find_fields(density, scale, area_mm2=area_mm2, count=count)
     tissue = find_tissue(overview, size_l0, scale)
     return Result(name, density, scale, tissue, overview, CARD, spots)
 

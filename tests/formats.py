@@ -59,4 +59,5 @@ _IS = {
     "list": lambda value: isinstance(value, list),
     "list of text": lambda value: isinstance(value, list) and all(type(v) is str for v in value),
     "null": lambda value: value is None,
+    "boolean": lambda value: isinstance(value, bool),
 }

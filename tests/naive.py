@@ -127,7 +127,8 @@ def hot_spots(density, scale, area_mm2, count, min_share, many_cells):
         if right > left and bottom > top and not np.isnan(density.density[row, column]):
             valid_px = density.valid_px[row, column]
             tissue_px = valid_px * density.tissue_share[row, column]
-            counts = density.nucleus_px[row, column], valid_px, tissue_px
+            nucleus_px = min(density.nucleus_px[row, column], tissue_px)
+            counts = nucleus_px, tissue_px
             cells.append(((left, top, right, bottom), counts))
 
     def starts(count, side, end, length):
@@ -141,16 +142,15 @@ def hot_spots(density, scale, area_mm2, count, min_share, many_cells):
     fields = []
     for y in starts(rows, cell_height, slide_height, height):
         for x in starts(columns, cell_width, slide_width, width):
-            nucleus = valid = seen = 0.0
-            for (left, top, right, bottom), (nucleus_px, valid_px, tissue_px) in cells:
+            nucleus = seen = 0.0
+            for (left, top, right, bottom), (nucleus_px, tissue_px) in cells:
                 across = max(0, min(right, x + width) - max(left, x)) / (right - left)
                 down = max(0, min(bottom, y + height) - max(top, y)) / (bottom - top)
                 nucleus += nucleus_px * across * down
-                valid += valid_px * across * down
                 seen += tissue_px * across * down
             share = seen / (width / cell_width * height / cell_height * density.cell_px**2)
-            if share > min_share - 1e-9 and nucleus / valid > 1e-9:
-                fields.append((x, y, nucleus / valid, min(share, 1)))
+            if share > min_share - 1e-9 and nucleus / seen > 1e-9:
+                fields.append((x, y, nucleus / seen, min(share, 1)))
 
     found = []
     while fields and len(found) < count:

@@ -59,13 +59,13 @@ def measured_slide(
     """Measure a slide with any network, keep its masks and find its two densest fields."""
     with Slide(path) as slide:
         surveyed = survey(slide, card, settings)
-        density, masks = surveyed.empty_map(), mask_store(surveyed)
+        density, masks = surveyed.fine_map(), mask_store(surveyed)
         stain = measure(surveyed, predict, surveyed.chosen, [masks, density, *others])
         warnings = doubts(surveyed, density, stain)
     hot_spots = find_hot_spots(density, surveyed.scale, area_mm2=hot_spot_mm2, count=2)
     return Result(
         path.name,
-        density,
+        surveyed.cells_of(density),
         surveyed.scale,
         surveyed.tissue,
         surveyed.overview,

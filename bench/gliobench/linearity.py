@@ -102,7 +102,7 @@ def runtime_meter(engine: Engine) -> Meter:
             )
             with Slide(path) as slide:
                 try:
-                    surveyed = survey(slide, engine.card, Settings(mpp=mpp))
+                    surveyed = survey(slide, engine.card, Settings(mpp=mpp, density="tile"))
                     cells = surveyed.empty_map()
                     pipeline.measure(surveyed, engine.predict, surveyed.chosen, [cells])
                 except GlioError:  # no tissue, or none that is fit to be measured

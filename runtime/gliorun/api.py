@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gliorun import job, writers
 from gliorun.defaults import HOT_SPOT_MM2, HOT_SPOTS
 from gliorun.errors import GlioError, UsageError
-from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
+from gliorun.findings.hotspots import HotSpot, check_fields
 from gliorun.measuring.density import CLASS_EDGES, CLASS_NAMES, DensityMap, classify
 from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.survey import survey
@@ -84,8 +84,16 @@ class SlideMap:
 
     @property
     def density(self) -> NDArray[np.float64]:
-        """Nucleus area / valid area of each cell, (rows, columns), 0 to 1; NaN has no value."""
+        """Nucleus area / tissue area of each cell, (rows, columns), 0 to 1; NaN has no value.
+
+        With `Settings(density="tile")` it is of the valid area, as `density_of_tile` always is.
+        """
         return self._map.density
+
+    @property
+    def density_of_tile(self) -> NDArray[np.float64]:
+        """Nucleus area / valid area of each cell, as in the paper; glass lowers it at the rim."""
+        return self._map.density_of_tile
 
     @property
     def density_low(self) -> NDArray[np.float64]:
@@ -298,12 +306,12 @@ def measure(
         watch.lap("open")
         surveyed = survey(opened, model.card, settings)
         masks = held.enter_context(job.mask_store(surveyed)) if nuclei else None
-        density = surveyed.empty_map()
+        density = surveyed.fine_map()
         regions = job.in_regions(surveyed, density)
         slide_run = job.SlideRun(surveyed, model, density, masks, None, watch, regions)
-        warnings = slide_run.measure(progress)
-        spots = find_hot_spots(
-            slide_run.density, surveyed.scale, area_mm2=hot_spot_mm2, count=hot_spots
-        )
-        result = slide_run.result(warnings, spots, counts_nuclei=nuclei, hot_spot_mm2=hot_spot_mm2)
+        warnings, stain = slide_run.measure(progress)
+        spots = slide_run.hot_spots(hot_spot_mm2, hot_spots)
+        evidence = slide_run.evidence(spots, stain)  # a report may be written later
+        fields = hot_spots, hot_spot_mm2
+        result = slide_run.result(warnings, spots, evidence, fields=fields, counts_nuclei=nuclei)
         return SlideMap(result, job.sources_of(path, settings), held.pop_all())

@@ -35,9 +35,10 @@ EXIT_CODES = (
 FORMATS = "png,csv,html"
 SETTLE_S = 30.0
 OUTPUTS = (
-    ".png heatmap, .qc.png tissue and tiles without a value, .html report, .csv density, "
-    ".regions.csv regions, .geojson tiles for QuPath, .nuclei.geojson every nucleus, "
-    ".tissue.geojson tissue and areas without a value, .ome.tif density, "
+    ".png heatmap, .html report, .evidence.png tiles with what was counted, .qc.png tissue and "
+    "tiles without a value, .csv density, .regions.csv regions, .geojson tiles for QuPath, "
+    ".nuclei.geojson every nucleus, .tissue.geojson tissue and areas without a value, "
+    ".ome.tif density, "
     ".mask.ome.tif nucleus mask, .dcm and .nuclei.dcm DICOM, .parquet and .nuclei.parquet "
     "tables, .thumb.jpg both small, .json run record."
 )
@@ -153,6 +154,15 @@ def main(
         float,
         typer.Option(help="Area of a hot spot in mm².", rich_help_panel=METHOD),
     ] = defaults.HOT_SPOT_MM2,
+    density: Annotated[
+        str,
+        typer.Option(
+            metavar="tissue|tile",
+            help="What nucleus area is divided by: the tissue in a cell, a field, a slide, or the "
+            "whole tile, glass included, as in the paper.",
+            rich_help_panel=METHOD,
+        ),
+    ] = defaults.DENSITY,
     max_bad_tiles: Annotated[
         float,
         typer.Option(
@@ -310,6 +320,7 @@ def main(
         tissue_mask,
         memory,
         calibrations.named(calibration),
+        density=density,
     )
     if regions is not None and out_dir is None:
         from gliorun.reading.regionfile import regions_file

@@ -14,6 +14,8 @@ PRECISION = "auto"
 TIMEOUT_S = 120.0
 """Seconds after which a hanging inference is given up."""
 
+DENSITY = "tissue"
+"""What the nucleus area is divided by."""
 HOT_SPOTS = 5
 """Number of the densest fields that are found."""
 HOT_SPOT_MM2 = 1.0

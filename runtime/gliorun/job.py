@@ -18,9 +18,11 @@ from gliorun import demo, identity, pipeline, writers
 from gliorun.atomic import remove_leftovers
 from gliorun.defaults import CHECKPOINT_S, HOT_SPOT_MM2, HOT_SPOTS
 from gliorun.errors import DamagedSlideError, GlioError, UsageError
+from gliorun.findings.evidence import Exhibit, choose, exhibits
 from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.findings.nuclei import compare_counts, nuclei_per_cell
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
+from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap, check_cells
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.survey import Survey, outlines_of, survey
@@ -30,6 +32,7 @@ from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Compute, Engine, compute_here, open_model
 from gliorun.progress import Lines, RunProgress
 from gliorun.reading.dicomheader import dicom_header
+from gliorun.reading.files import fingerprint_of
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.words import plain, tiles, warnings_in_words
@@ -73,6 +76,11 @@ class Plan:
         return self.counts or any(
             writers.suffix_of(output) in writers.MASK_SUFFIXES for output in self.outputs
         )
+
+    @property
+    def shows_evidence(self) -> bool:
+        """Whether an output shows tiles with what was counted."""
+        return any(writers.suffix_of(out) in writers.EVIDENCE_SUFFIXES for out in self.outputs)
 
     @property
     def counts_nuclei(self) -> bool:
@@ -254,8 +262,10 @@ class SlideRun:
     watch: Stopwatch
     in_regions: InRegions | None = None
 
-    def measure(self, tell: Callable[[int, int], None]) -> tuple[str, ...]:
-        """Measure the tiles that no checkpoint knows, and return what is doubtful.
+    def measure(
+        self, tell: Callable[[int, int], None]
+    ) -> tuple[tuple[str, ...], StainStatistic | None]:
+        """Measure the tiles that no checkpoint knows; return what is doubtful, and the stain.
 
         `tell` is called with tiles done and in all, before the first tile and after each.
 
@@ -284,22 +294,40 @@ class SlideRun:
         self.watch.lap("measure")
         if self.checkpoint is not None:
             self.checkpoint.save()  # a disk that is full now costs no tile
-        return warnings
+        return warnings, scene.stain
+
+    def hot_spots(self, area_mm2: float, count: int) -> tuple[HotSpot, ...]:
+        """Return the densest fields, searched for in finer cells than those of the map."""
+        return find_hot_spots(self.density, self.surveyed.scale, area_mm2=area_mm2, count=count)
+
+    def evidence(
+        self, hot_spots: tuple[HotSpot, ...], stain: StainStatistic | None
+    ) -> tuple[Exhibit, ...]:
+        """Read and segment anew the few tiles that show what was counted."""
+        choices = choose(self.surveyed.cells_of(self.density), hot_spots)
+        specs = [choice.spec for choice in choices]
+        again = pipeline.look_again(self.surveyed, stain, self.engine.predict, specs)
+        with closing(again):
+            shown = tuple(exhibits(choices, again, self.surveyed.outlines))
+        self.watch.lap("evidence")
+        return shown
 
     def result(
         self,
         warnings: tuple[str, ...],
         hot_spots: tuple[HotSpot, ...],
+        evidence: tuple[Exhibit, ...] = (),
         *,
+        fields: tuple[int, float],
         counts_nuclei: bool,
         keep_patient: bool = False,
-        hot_spot_mm2: float = HOT_SPOT_MM2,
     ) -> writers.Result:
         """Return what the writers need; count the nuclei if asked and if their masks are kept.
 
-        With `keep_patient` they learn the patient and the study of a DICOM slide.
+        `fields` are number and area in mm² of the hot spots that were asked for. With
+        `keep_patient` the writers learn the patient and the study of a DICOM slide.
         """
-        surveyed, density = self.surveyed, self.density
+        surveyed, density = self.surveyed, self.surveyed.cells_of(self.density)
         result = writers.Result(
             # else no text, in another encoding than the system's
             slide_name=plain(surveyed.slide.path.name),
@@ -315,6 +343,7 @@ class SlideRun:
             bounds_l0=surveyed.slide.bounds_l0,
             dicom=dicom_header(surveyed.slide.properties, keep_patient=keep_patient),
             drawn_regions=surveyed.regions,
+            evidence=evidence,
         )
         counts_nuclei = counts_nuclei and self.masks is not None
         if counts_nuclei:
@@ -328,7 +357,7 @@ class SlideRun:
                 self.in_regions,
                 surveyed.tissue,
                 surveyed.scale,
-                hot_spot_mm2=hot_spot_mm2,
+                hot_spot_mm2=fields[1],
                 nuclei=result.nuclei() if counts_nuclei else None,
             )
             result = replace(result, regions=regions, differences=differences)
@@ -336,6 +365,8 @@ class SlideRun:
         record = run_record(
             result,
             properties=surveyed.slide.properties,
+            fingerprint=_fingerprint(surveyed.slide.path),
+            fields=fields,
             compute=self.engine.choices(),
             settings=surveyed.settings,
             started_at=self.watch.started_at,
@@ -370,16 +401,19 @@ def measure(
         slide_run = _slide_run(plan, survey(slide, engine.card, plan.settings), engine, watch, held)
         _tell(say, plan, slide_run)
         waits, checkpoint = watch.waits, slide_run.checkpoint
-        warnings = slide_run.measure(lambda done, total: tiles_done(done, total, waits.bottleneck))
-        density, scale = slide_run.density, slide_run.surveyed.scale
-        spots = find_hot_spots(density, scale, area_mm2=plan.hot_spot_mm2, count=plan.hot_spots)
+        warnings, stain = slide_run.measure(
+            lambda done, total: tiles_done(done, total, waits.bottleneck)
+        )
+        spots = slide_run.hot_spots(plan.hot_spot_mm2, plan.hot_spots)
         result = slide_run.result(
             warnings,
             spots,
+            slide_run.evidence(spots, stain) if plan.shows_evidence else (),
+            fields=(plan.hot_spots, plan.hot_spot_mm2),
             counts_nuclei=plan.counts_nuclei,
             keep_patient=plan.keep_patient,
-            hot_spot_mm2=plan.hot_spot_mm2,
         )
+        density = result.density
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
         writers.write(plan.outputs, result, plan.appearance)
         if checkpoint is not None:
@@ -396,7 +430,7 @@ def _slide_run(
     plan: Plan, surveyed: Survey, engine: Engine, watch: Stopwatch, held: ExitStack
 ) -> SlideRun:
     """Return a run with what an earlier one has kept; `held` closes the files."""
-    density, masks = surveyed.empty_map(), None
+    density, masks = surveyed.fine_map(), None
     checkpoint = held.enter_context(_checkpoint(plan, surveyed, engine))
     if checkpoint is not None:  # it is locked, so leftovers are from a killed process
         remove_leftovers(*plan.outputs)
@@ -421,6 +455,13 @@ def mask_store(surveyed: Survey, checkpoint: Checkpoint | None = None) -> MaskSt
     """Return a store for the masks of a slide, which a later run can resume from a checkpoint."""
     path = None if checkpoint is None else checkpoint.masks_path
     return MaskStore(surveyed.grid, surveyed.card.tile_px, surveyed.outlines.nucleus, path)
+
+
+def _fingerprint(path: Path) -> str | None:
+    try:
+        return fingerprint_of(path)
+    except OSError:  # it was there while its tiles were read
+        return None
 
 
 def sources_of(path: Path, settings: Settings) -> list[Path]:
@@ -492,12 +533,17 @@ def _tell(say: Say, plan: Plan, slide_run: SlideRun) -> None:
 
 
 def _hint(spots: tuple[HotSpot, ...], plan: Plan) -> str | None:
-    if spots:
-        return None
-    return (
-        f"no field of {plan.hot_spot_mm2:g} mm² is mostly measured and holds nuclei; "
-        "try a smaller --hot-spot-mm2"
-    )
+    if not spots:
+        return (
+            f"no field of {plan.hot_spot_mm2:g} mm² or a part of it is mostly measured and holds "
+            "nuclei: there are no hot spots"
+        )
+    if spots[0].area_mm2 != plan.hot_spot_mm2:
+        return (
+            f"hot spots are fields of {spots[0].area_mm2:g} mm², as none of "
+            f"{plan.hot_spot_mm2:g} mm² fits on so little tissue"
+        )
+    return None
 
 
 def _calibrated(settings: Settings) -> str:

@@ -22,6 +22,7 @@ from gliorun.measuring.density import DensityMap
 from gliorun.measuring.streams import map_ahead
 from gliorun.measuring.survey import Scene, Survey, sample_tiles, tile_reader
 from gliorun.measuring.tile import LeftOut, Levels, Measured, Status, Tile
+from gliorun.reading.slide import Rgba
 from gliorun.reading.tiles import TileSpec
 
 T = TypeVar("T")
@@ -153,6 +154,29 @@ def load_tiles(
 
     ahead = settings.tiles_ahead(card.tile_px)
     return map_ahead(load, todo, threads=settings.readers, ahead=ahead)
+
+
+def look_again(
+    surveyed: Survey, stain: StainStatistic | None, predict: Predict, specs: Sequence[TileSpec]
+) -> Generator[tuple[Rgba, Measured]]:
+    """Yield a few tiles as they were scanned, (tile_px, tile_px, 4) uint8, and what is measured.
+
+    A tile that cannot be read any more is left out.
+    """
+    read = tile_reader(surveyed)
+    table = colour.table_between(stain, surveyed.card.colour_target)
+    scanned: dict[TileSpec, Rgba] = {}
+
+    def fit() -> Generator[Tile]:
+        for spec in specs:
+            rgba = read(spec, stain)
+            if not isinstance(rgba, LeftOut):
+                scanned[spec] = rgba
+                yield Tile(spec, *colour.normalise(rgba, table))
+
+    with closing(predict(fit())) as predictions:
+        for tile, levels in predictions:
+            yield scanned.pop(tile.spec), Measured(tile.spec, levels, tile.valid)
 
 
 def _segment(loaded: Iterable[Tile | LeftOut], predict: Predict) -> Generator[Measured | LeftOut]:

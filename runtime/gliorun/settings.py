@@ -17,6 +17,8 @@ from gliorun.reading.scale import check_mpp
 BYTES_A_PIXEL = 9
 """Memory of a tile in the pipeline: 4 as read, 3 normalised, 1 valid, 1 level."""
 LEAST_MEMORY_MB = 16
+DENSITIES = ("tissue", "tile")
+"""What a density is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Settings:
         Bound on the buffers: half for decoded parts of the file, half for tiles in the pipeline.
     calibration : Calibration, optional
         Of the model to a laboratory; by default the levels of the model's card decide.
+    density : str
+        What the nucleus area is divided by: "tissue", or the area of the "tile" as in the paper.
     regions : Path, optional
         File of regions, of QuPath, ImageScope or ASAP; only what lies in one is measured.
     """
@@ -54,11 +58,14 @@ class Settings:
     memory_mb: float = defaults.MEMORY_MB
     calibration: Calibration | None = None
     regions: Path | None = None
+    density: str = defaults.DENSITY
 
     def __post_init__(self) -> None:
         check_mpp(self.mpp)
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads is {self.threads}; it must be at least 1")
+        if self.density not in DENSITIES:
+            raise UsageError(f"density '{self.density}': unknown; known: {', '.join(DENSITIES)}")
         if not 0 <= self.max_bad_tiles <= 1:
             raise UsageError(f"max_bad_tiles is {self.max_bad_tiles}; it must lie from 0 to 1")
         if self.tissue_mask is not None:

@@ -98,6 +98,7 @@ def test_what_is_written_is_what_the_command_writes(slide_map, typed, tmp_path):
 def test_the_record_is_that_of_the_output(slide_map, tmp_path):
     slide_map.write(tmp_path / "run.json")
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record.pop("appearance") == {"palette": "cold-hot", "overlay": False}
     assert record == slide_map.record
     assert record["density"]["mean"] == slide_map.mean_density
     assert list(record["density"]["class_shares"].values()) == slide_map.class_shares.tolist()
@@ -128,11 +129,13 @@ def test_the_arrays_have_the_shape_of_the_map(slide_map):
     assert slide_map.class_shares.sum() == pytest.approx(1)
 
 
-def test_a_density_is_nucleus_px_of_valid_px(slide_map):
-    density = slide_map.density
-    known = ~np.isnan(density)
+def test_a_density_is_nucleus_px_of_tissue_px(slide_map):
+    known = ~np.isnan(slide_map.density)
     share = slide_map.nucleus_px[known] / slide_map.valid_px[known]
-    np.testing.assert_array_equal(density[known], share)
+    np.testing.assert_array_equal(slide_map.density_of_tile[known], share)
+    tissue_px = (slide_map.valid_px * slide_map.tissue_share)[known]
+    share = np.minimum(slide_map.nucleus_px[known], tissue_px) / tissue_px
+    np.testing.assert_array_equal(slide_map.density[known], share)
 
 
 def test_an_array_that_is_changed_changes_no_map(slide_map):
@@ -158,7 +161,8 @@ def test_a_map_without_nuclei_has_none_and_no_masks_to_write(small_slide, model,
     )
     assert steps == [(done, 11) for done in range(12)]
     assert plain.nuclei is None
-    assert plain.hot_spots == ()  # no field of 1 mm²
+    (spot,) = plain.hot_spots
+    assert spot.area_mm2 < 0.05  # none of 1 mm² fits
     before = tmp_path / "a.csv"
     before.write_text("earlier", encoding="utf-8")
     with pytest.raises(gliorun.GlioError, match=r"a\.nuclei\.geojson: needs the masks of nuclei"):

@@ -48,7 +48,10 @@ def type_here():
 def densities(path: Path) -> list[tuple[int, int, int, int, float]]:
     with path.open(newline="", encoding="utf-8") as stream:
         return [
-            (*(int(row[k]) for k in ("minx", "miny", "width", "height")), float(row["density"]))
+            (
+                *(int(row[k]) for k in ("minx", "miny", "width", "height")),
+                float(row["density_of_tile"]),
+            )
             for row in csv.DictReader(stream)
         ]
 
@@ -99,7 +102,7 @@ def test_brackets_in_a_name_are_told_as_they_are(type_here, tmp_path, small_slid
     path.write_bytes(small_slide.path.read_bytes())
     _, _, err = type_here(path, "--out", tmp_path / "a.csv", "--mpp", 0.4)
     assert "warning: a[red].svs: 0.4 µm/px is coarser" in err
-    assert "\na[red].svs: no field of 1 mm²" in err
+    assert "\na[red].svs: hot spots are fields of" in err
 
 
 def test_quiet_keeps_back_progress_and_no_warning(type_here, tmp_path, small_slide):

@@ -154,10 +154,31 @@ def test_the_mean_and_the_classes_leave_out_the_glass_of_a_cell():
     density.feed(Measured(density.grid.tile(0, 0), mask, valid))  # 10 %, all of it tissue
     density.feed(Measured(density.grid.tile(1, 0), mask, valid))  # 10 %, a quarter of it tissue
     density.tissue_share[0, 1] = 0.25
-    np.testing.assert_array_equal(density.density[0, :2], [0.1, 0.1])
+    np.testing.assert_array_equal(density.density[0, :2], [0.1, 0.4])
+    np.testing.assert_array_equal(density.density_of_tile[0, :2], [0.1, 0.1])
     assert density.mean_density() == pytest.approx(0.2 / 1.25)
-    density.nucleus_px[0, 1] = TILE**2 // 20
-    np.testing.assert_allclose(density.class_shares(), [0, 0, 0.2, 0.8, 0, 0])
+    np.testing.assert_allclose(density.class_shares(), [0, 0, 0, 0.8, 0, 0.2])
+    density.per_tissue = False
+    np.testing.assert_array_equal(density.density[0, :2], [0.1, 0.1])
+    assert density.mean_density() == pytest.approx(0.1)
+    np.testing.assert_allclose(density.class_shares(), [0, 0, 0, 1, 0, 0])
+
+
+def test_cells_with_little_tissue_and_cells_between_two_classes_are_told():
+    density = DensityMap(grid(), TILE, TILE, Outlines(200, 128, 60))
+    levels, valid = np.zeros((TILE, TILE), np.uint8), np.ones((TILE, TILE), np.uint8)
+    levels[:7] = 100
+    levels[:5] = 255
+    for column in range(2):  # 5 rows within the inner outline, 7 within the outer one
+        density.feed(Measured(density.grid.tile(column, 0), levels, valid))
+    density.tissue_share[0, :2] = 1, 0.2
+    assert TILE == 480
+    np.testing.assert_allclose(density.density_low[0, 0], 5 / TILE)
+    np.testing.assert_allclose(density.density_high[0, 1], 7 / TILE / 0.2)
+    np.testing.assert_array_equal(density.sparse[0, :2], [False, True])
+    np.testing.assert_array_equal(density.straddling[0, :2], [False, False])  # 1–1.5, 5–7 %
+    density.tissue_share[0, 1] = 0.17  # 6.1 to 8.6 %
+    np.testing.assert_array_equal(density.straddling[0, :2], [False, True])
 
 
 def test_no_cell_counts_more_nucleus_than_it_has_tissue():

@@ -20,7 +20,8 @@ from PIL import Image
 
 from browsers import TOO_DARK, WIDER_THAN_ITS_PLACE
 from gliorun.errors import GlioError
-from gliorun.findings.hotspots import HotSpot, find_hot_spots
+from gliorun.findings.evidence import Choice, Exhibit
+from gliorun.findings.hotspots import HotSpot, find_fields, find_hot_spots
 from gliorun.findings.nuclei import NucleusCounts, compare_counts
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
 from gliorun.measuring.quality import QualityLimits
@@ -29,7 +30,7 @@ from gliorun.measuring.tissue import Tissue
 from gliorun.model import shipped
 from gliorun.model.card import ModelCard, sha256_of
 from gliorun.reading.scale import Scale
-from gliorun.reading.tiles import TileGrid
+from gliorun.reading.tiles import TileGrid, TileSpec
 from gliorun.writers import palette, viewer
 from gliorun.writers.html import write_report
 from gliorun.writers.result import Result
@@ -78,7 +79,7 @@ def result_of(density: DensityMap, **changes: object) -> Result:
     width, height = density.grid.size_l0
     overview = np.full((70, 115, 4), (*SLIDE_COLOUR, 255), dtype=np.uint8)
     tissue = Tissue(np.arange(70 * 115).reshape(70, 115) < 70 * 115 / 4, (115 / width, 70 / height))
-    spot = HotSpot(1, 500, 100, 400, 100, "C4", 0.31, 0.27, 0.36, 0.875)
+    spot = HotSpot(1, 500, 100, 400, 100, "C4", 0.31, 0.27, 0.36, 0.875, 0.01)
     run = {
         "started_at": "today",
         "model": {"parity": {"dice": 0.98765432, "tiles": None}, "quantised": True},
@@ -251,7 +252,8 @@ def test_nuclei_that_were_not_counted_are_not_mentioned(tmp_path, result):
 def test_the_hot_spot_list_names_place_and_density(tmp_path, result):
     page = read(tmp_path, result)
     at = page.words.index("C4")
-    assert page.words[at - 1 : at + 4] == ["1", "C4", "31.0 %", "88 %", "500, 100"]
+    shown = ["1", "C4", "31.0 %", "27.0–36.0", "88 %", "500, 100"]
+    assert page.words[at - 1 : at + 5] == shown
 
 
 def test_the_run_record_is_shown_whole(tmp_path, result):
@@ -352,8 +354,20 @@ def test_the_drawing_library_is_imported_only_when_a_report_is_written():
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
+def _evidence(random: np.random.Generator) -> tuple[Exhibit, ...]:
+    """Return as many tiles of 480 px as are ever shown, as detailed as tissue is."""
+    shown = []
+    for column in range(12):
+        choice = Choice(TileSpec(column, 0, 0, 0, 480, 480), "Typical", "A1", 0.2, 0.18, 0.22)
+        coarse = random.integers(60, 250, (240, 240, 3), dtype=np.uint8)
+        pixels = np.asarray(Image.fromarray(coarse).resize((480, 480)))
+        nuclei = np.asarray(Image.fromarray(coarse[:60, :60, 0]).resize((480, 480)))
+        shown.append(Exhibit(choice, pixels, nuclei >= np.array([200, 190, 180])[:, None, None]))
+    return tuple(shown)
+
+
 @pytest.mark.parametrize("cell_px", [120, 30])
-def test_the_largest_slides_stay_under_10_mb(tmp_path, cell_px):
+def test_the_largest_slides_stay_under_12_mb(tmp_path, cell_px):
     """A noisy slide of 100,000 x 80,000 px, 834 x 667 tiles; measured: 6.1 MB with nuclei."""
     random = np.random.default_rng(0)
     density = DensityMap(TileGrid((100_000, 80_000), (120.0, 120.0)), 120, cell_px)
@@ -372,10 +386,12 @@ def test_the_largest_slides_stay_under_10_mb(tmp_path, cell_px):
         result,
         overview=overview,
         hot_spots=find_hot_spots(density, Scale(0.25, 0.25, "slide")),
+        evidence=_evidence(random),
     )
     path = tmp_path / "large.html"
     write_report(path, result)
-    assert path.stat().st_size < 10e6
+    assert path.stat().st_size < 12e6
+    assert path.read_text(encoding="utf-8").count('<img class="tile"') == 12
     arrays = drawn(Reader(path.read_text(encoding="utf-8")))
     assert arrays["kind"].shape == (667, 834)
     n = 120 // cell_px
@@ -555,7 +571,7 @@ def test_pointing_at_a_tile_tells_its_nuclei_if_they_were_counted(opened, result
 @pytest.mark.release
 def test_clicking_a_hot_spot_shows_it_again_and_again(opened, result):
     density = result.density
-    spots = find_hot_spots(density, SCALE, area_mm2=0.001, count=3)
+    spots = find_fields(density, SCALE, area_mm2=0.001, count=3)
     assert len(spots) == 3
     view = opened(replace(result, hot_spots=spots))
     for spot in (*spots, spots[-1]):

@@ -119,6 +119,7 @@ CHANGES_NOTHING = {"threads": 3, "memory_mb": 64}
 CHANGES = {
     "mpp": 0.5,
     "cell_px": 240,
+    "density": "tile",
     "max_bad_tiles": 0.1,
     "quality": QualityLimits(max_pen=0.5),
     "tissue_mask": "mask.png",

@@ -13,7 +13,7 @@ import runs
 import slides
 from gliorun import demo
 from gliorun.errors import GlioError
-from gliorun.findings.hotspots import find_hot_spots
+from gliorun.findings.hotspots import find_fields
 from gliorun.measuring import colour, stain
 from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap
@@ -55,7 +55,7 @@ def test_every_tile_with_tissue_has_the_density_of_its_own_pixels(small_slide):
     density = measured.density
     with Slide(small_slide.path) as slide:
         for spec in density.grid:
-            value = density.density[spec.row, spec.column]
+            value = density.density_of_tile[spec.row, spec.column]
             if measured.tissue.touches(spec):
                 tile = slide.read(spec, 480)
                 inside = tile[..., 3] >= 128
@@ -172,7 +172,7 @@ def test_what_is_transparent_counts_once(sparse, fifths, cell_px):
 def test_a_field_is_a_hot_spot_by_the_tissue_that_was_measured(sparse, fifths, share):
     """Of four fifths, 0.64 were counted, and no field of a sparse slide was one."""
     measured = run(sparse(fifths))
-    spots = find_hot_spots(measured.density, measured.scale, area_mm2=0.24**2, count=1)
+    spots = find_fields(measured.density, measured.scale, area_mm2=0.24**2, count=1)
     assert [spot.tissue_share for spot in spots] == pytest.approx(
         [share] if share else [], rel=0.01
     )

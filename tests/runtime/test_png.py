@@ -172,7 +172,7 @@ def test_the_number_of_a_small_field_stands_nearer_to_it_than_to_its_neighbours(
     result = made((48_000, 33_600))
     places = [(12_000, 12_000), (13_900, 12_000), (15_800, 12_000), (13_900, 14_000)]
     fields = [
-        HotSpot(rank, x, y, 1_440, 1_440, "A1", 0.3, 0.27, 0.34, 1.0)
+        HotSpot(rank, x, y, 1_440, 1_440, "A1", 0.3, 0.27, 0.34, 1.0, 0.13)
         for rank, (x, y) in enumerate(places, 1)
     ]
     layout = layout_of(result, Appearance())
@@ -306,7 +306,7 @@ def test_a_long_name_keeps_its_start_and_its_end():
 
 def test_a_hot_spot_is_drawn_where_it_lies(tmp_path):
     result = made((960, 960))
-    spot = HotSpot(1, 120, 240, 480, 240, "A1", 0.2, 0.18, 0.23, 1.0)
+    spot = HotSpot(1, 120, 240, 480, 240, "A1", 0.2, 0.18, 0.23, 1.0, 0.007)
     result = replace(result, slide_name="s", card=CARD, hot_spots=(spot,), run={})
     layout = layout_of(result, Appearance())
     pixels = written(tmp_path / "map.png", result, Appearance())

@@ -53,7 +53,7 @@ DEVICES = frozenset(
 )
 """Device names on Windows, which no file may have, whatever its suffix."""
 
-DOUBLE = (".mask", ".nuclei", ".ome", ".qc", ".regions", ".thumb", ".tissue")
+DOUBLE = (".evidence", ".mask", ".nuclei", ".ome", ".qc", ".regions", ".thumb", ".tissue")
 """Endings of a name that would turn one output into another, as `a.mask` does with `.ome.tif`."""
 
 State = Literal["started", "done", "failed"]

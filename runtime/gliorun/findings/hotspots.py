@@ -20,6 +20,11 @@ Array = NDArray[np.float64]
 MIN_TISSUE_SHARE = 0.75
 """A field with less measured tissue is not a hot spot: the less there is to average, the denser
 it can be by chance, so the densest fields would hang over the rim of the tissue."""
+MOST_OF_TISSUE = 0.25
+"""Share of a slide's tissue that a field covers at most."""
+SHRUNK, LEAST_MM2 = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01), 0.02
+"""Parts of the area that are tried in turn, and the area below which nothing is tried: a field then
+holds few nuclei."""
 MANY_CELLS = 20
 """A field of more cells a side moves by so small steps that it need not end with a cell."""
 SAME = 1e-9
@@ -30,10 +35,10 @@ SAME = 1e-9
 class HotSpot:
     """One square field, in level-0 px; densities and `tissue_share` from 0 to 1.
 
-    `density` is nucleus area / valid area, as in a cell of the map; `density_low` and
+    `density` is nucleus area / area, as in a cell of the map; `density_low` and
     `density_high` are the same by the inner and by the outer outline of each nucleus.
     `tissue_share` is the share of the field that is tissue with a value. `square` names the map's
-    square that holds the field's centre.
+    square that holds the field's centre; `area_mm2` is what was asked for, or what of it fits.
     """
 
     rank: int
@@ -46,6 +51,7 @@ class HotSpot:
     density_low: float
     density_high: float
     tissue_share: float
+    area_mm2: float
 
 
 def check_fields(count: int, area_mm2: float) -> None:
@@ -57,6 +63,38 @@ def check_fields(count: int, area_mm2: float) -> None:
 
 
 def find_hot_spots(
+    density: DensityMap, scale: Scale, *, area_mm2: float = HOT_SPOT_MM2, count: int = HOT_SPOTS
+) -> tuple[HotSpot, ...]:
+    """Return up to `count` of the densest fields, of `area_mm2` or as much of it as fits.
+
+    A field fits that covers at most `MOST_OF_TISSUE` of the measured tissue and lies within the
+    slide; of a larger one it could not be said where the slide is dense. Where none of the fields
+    fits or none is found, a smaller area is tried, down to `LEAST_MM2` or the area that was asked
+    for; `HotSpot.area_mm2` says which.
+
+    Raises
+    ------
+    GlioError
+        The area or the count is not above 0.
+    """
+    check_fields(count, area_mm2)
+    px_mm2 = scale.x_mpp * scale.y_mpp / 1e6
+    model_px_mm2 = math.prod(density.cell_l0) * px_mm2 / density.cell_px**2
+    most_mm2 = MOST_OF_TISSUE * float(density.tissue_px.sum()) * model_px_mm2
+    across, down = density.grid.size_l0
+    most_mm2 = min(most_mm2, (across * scale.x_mpp / 1000) ** 2, (down * scale.y_mpp / 1000) ** 2)
+    for share in SHRUNK:
+        smaller_mm2 = float(f"{area_mm2 * share:.6g}")
+        if smaller_mm2 < min(LEAST_MM2, area_mm2):
+            break
+        if smaller_mm2 <= most_mm2:
+            fields = find_fields(density, scale, area_mm2=smaller_mm2, count=count)
+            if fields:
+                return fields
+    return ()
+
+
+def find_fields(
     density: DensityMap, scale: Scale, *, area_mm2: float = HOT_SPOT_MM2, count: int = HOT_SPOTS
 ) -> tuple[HotSpot, ...]:
     """Return up to `count` square fields of `area_mm2`, the densest first, that do not overlap.
@@ -106,6 +144,7 @@ def find_hot_spots(
                 density_low=float(band[0, row, column]),
                 density_high=float(band[2, row, column]),
                 tissue_share=float(share[row, column]),
+                area_mm2=area_mm2,
             )
         )
         rows = np.abs(top - y) < height - SAME * cell_height
@@ -131,14 +170,13 @@ def _fields(density: DensityMap, width: float, height: float) -> tuple[Array, Ar
         table = np.pad(px.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         return _rise(_rise(table, y_l0, top, height).T, x_l0, left, width).T
 
-    valid_px = np.where(np.isnan(density.density), 0, density.valid_px)
-    valid = summed(valid_px)
-    area_px = width / cell_width * height / cell_height * density.cell_px**2
-    share = np.minimum(summed(density.tissue_px) / area_px, 1)
+    area = summed(density.area_px)
+    field_px = width / cell_width * height / cell_height * density.cell_px**2
+    share = np.minimum(summed(density.tissue_px) / field_px, 1)
     candidate = share >= MIN_TISSUE_SHARE - SAME
-    band = np.zeros((3, *valid.shape))
-    for densities, px in zip(band, density.outlined_px, strict=True):
-        np.divide(summed(np.where(valid_px, px, 0)), valid, out=densities, where=candidate)
+    band = np.zeros((3, *area.shape))
+    for outline, densities in enumerate(band):
+        np.divide(summed(density.counted_px(outline)), area, out=densities, where=candidate)
     return left, top, share, band
 
 

@@ -21,6 +21,8 @@ CLASS_NAMES = ("0–2 %", "2–4 %", "4–8 %", "8–16 %", "16–20 %", "20–1
 NO_CLASS = -1
 MIN_VALID_SHARE = 0.1
 """A cell with a smaller share of valid area, inside the slide and opaque, has no value."""
+SPARSE_SHARE = 0.25
+"""A cell with a smaller share of tissue has a value that few nuclei decide; it is drawn lighter."""
 MOST_CELLS = 9_000_000
 """Most cells of a map: each takes about 180 bytes until the outputs are written, 1.6 GB in all. The
 largest slides, 100,000 x 80,000 px, have 8.9 million at a quarter of a tile of 120 px."""
@@ -69,10 +71,18 @@ class DensityMap:
         Side of a cell in model px; divides `tile_px`.
     outlines : Outlines
         Levels of the outlines within which pixels are counted; by default masks are fed.
+    per_tissue : bool
+        Whether every density is of the tissue, else of the area inside the slide, glass included.
     """
 
     def __init__(
-        self, grid: TileGrid, tile_px: int, cell_px: int, outlines: Outlines = OF_MASKS
+        self,
+        grid: TileGrid,
+        tile_px: int,
+        cell_px: int,
+        outlines: Outlines = OF_MASKS,
+        *,
+        per_tissue: bool = True,
     ) -> None:
         check_cells(cell_px, tile_px)
         _check_number(len(grid), cell_px, tile_px)
@@ -80,6 +90,7 @@ class DensityMap:
         self.tile_px = tile_px
         self.cell_px = cell_px
         self.outlines = outlines
+        self.per_tissue = per_tissue
         self.cells_a_tile = tile_px // cell_px
         shape = (grid.rows * self.cells_a_tile, grid.columns * self.cells_a_tile)
         self.outlined_px: NDArray[np.int64] = np.zeros((3, *shape), dtype=np.int64)
@@ -149,7 +160,10 @@ class DensityMap:
 
     @property
     def density(self) -> NDArray[np.float64]:
-        """Nucleus area / valid area of each cell, (rows, columns), 0 to 1; NaN = no value."""
+        """Nucleus area / area of each cell, (rows, columns), 0 to 1; NaN = no value.
+
+        The area is that of the tissue in the cell, or with `per_tissue` False its valid area.
+        """
         return self._density_within(1)
 
     @property
@@ -163,9 +177,43 @@ class DensityMap:
         return self._density_within(2)
 
     def _density_within(self, outline: int) -> NDArray[np.float64]:
+        area_px = self.area_px
         density = np.full(self.valid_px.shape, np.nan)
-        np.divide(self.outlined_px[outline], self.valid_px, out=density, where=self.trusted)
+        np.divide(self.counted_px(outline), area_px, out=density, where=area_px > 0)
         return density
+
+    @property
+    def density_of_tile(self) -> NDArray[np.float64]:
+        """Nucleus area / valid area of each cell as in the paper, glass included; NaN = no value.
+
+        Where a cell is all tissue, it is the density of its tissue.
+        """
+        density = np.full(self.valid_px.shape, np.nan)
+        np.divide(self.nucleus_px, self.valid_px, out=density, where=self.trusted)
+        return density
+
+    @property
+    def area_px(self) -> NDArray[np.float64]:
+        """The area that the density of each cell is of, (rows, columns), in model px; 0 = none."""
+        return self.tissue_px if self.per_tissue else np.where(self.trusted, self.valid_px, 0.0)
+
+    def counted_px(self, outline: int) -> NDArray[np.float64]:
+        """Return the pixels of nucleus that count in each cell, (rows, columns); 0 without a value.
+
+        `outline` is 0, 1 or 2, the inner, the deciding or the outer one. No cell counts more
+        nucleus than it has tissue.
+        """
+        return np.asarray(np.minimum(self.outlined_px[outline], self.area_px))
+
+    @property
+    def sparse(self) -> NDArray[np.bool_]:
+        """Cells with a value of which less than `SPARSE_SHARE` is tissue, (rows, columns)."""
+        return self.trusted & (self.tissue_px < SPARSE_SHARE * self.cell_px**2)
+
+    @property
+    def straddling(self) -> NDArray[np.bool_]:
+        """Cells whose class hangs on where outlines are drawn, (rows, columns)."""
+        return np.asarray(classify(self.density_low) != classify(self.density_high))
 
     @property
     def cell_l0(self) -> tuple[float, float]:
@@ -200,11 +248,11 @@ class DensityMap:
         return np.where(self.trusted, self.valid_px * self.tissue_share, 0)
 
     def mean_density(self) -> float:
-        """Return nucleus area / tissue area over all cells with a value; NaN if there is none.
+        """Return nucleus area / area over all cells with a value; NaN if there is none.
 
-        Not over the area of the cells: those at the rim of the tissue hold glass, the more of it,
-        the larger they are, and a ragged section would seem less dense than a compact one. No
-        cell counts more nucleus than it has tissue.
+        Areas are those of `density`. The tissue is the better one: cells at its rim hold glass, the
+        more of it, the larger they are, and a ragged section would seem less dense than a compact
+        one.
         """
         return self._means()[1]
 
@@ -214,18 +262,21 @@ class DensityMap:
         return low, high
 
     def _means(self) -> tuple[float, float, float]:
-        tissue_px = self.tissue_px
-        total = float(tissue_px.sum())
+        total = float(self.area_px.sum())
         if not total:
             return math.nan, math.nan, math.nan
-        low, middle, high = (
-            float(np.minimum(px, tissue_px).sum()) / total for px in self.outlined_px
-        )
+        low, middle, high = (float(self.counted_px(outline).sum()) / total for outline in range(3))
         return low, middle, high
 
     def merged(self, factor: int) -> DensityMap:
         """Return a map of cells `factor` times as wide and high; it divides the cells of a tile."""
-        merged = DensityMap(self.grid, self.tile_px, self.cell_px * factor, self.outlines)
+        merged = DensityMap(
+            self.grid,
+            self.tile_px,
+            self.cell_px * factor,
+            self.outlines,
+            per_tissue=self.per_tissue,
+        )
         rows, columns = merged.valid_px.shape
 
         def blocks(cells: NDArray[Any]) -> NDArray[Any]:

@@ -85,7 +85,9 @@ class InRegions:
     def map_of(self, number: int, tissue: Tissue) -> DensityMap:
         """Return the map of one region, with the share of `tissue` in what it has of each cell."""
         whole = self._density
-        density = DensityMap(whole.grid, whole.tile_px, whole.cell_px, whole.outlines)
+        density = DensityMap(
+            whole.grid, whole.tile_px, whole.cell_px, whole.outlines, per_tissue=whole.per_tissue
+        )
         n = density.cells_a_tile
         for (row, column), touched in self._touched.items():
             if number in touched:

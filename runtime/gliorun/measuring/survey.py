@@ -40,6 +40,8 @@ from gliorun.settings import Settings
 if TYPE_CHECKING:
     from gliorun.reading.regions import Region
 
+FINE_PARTS, MOST_FINE_CELLS = 4, 2_000_000
+"""Parts of a tile's side, and number of cells, of the map in which hot spots are searched."""
 OVERVIEW_PX = 2048
 """Longest side of the overview that is kept for the outputs."""
 STAIN_SAMPLES = 32
@@ -78,9 +80,47 @@ class Survey:
 
     def empty_map(self) -> DensityMap:
         """Return a map of the slide in which no tile is measured yet."""
-        tile_px, cell_px = self.card.tile_px, self.settings.cell_px
-        cell_px = tile_px if cell_px is None else cell_px
-        density = DensityMap(self.grid, tile_px, cell_px, self.outlines)
+        return self._empty(self.cell_px)
+
+    def fine_map(self) -> DensityMap:
+        """Return such a map of cells that are fine enough to search for hot spots.
+
+        They are a quarter of a tile or finer, if there are not too many; `cells_of` sums them.
+        """
+        for parts in (part for part in range(1, self.cell_px + 1) if not self.cell_px % part):
+            cells = len(self.grid) * (self.card.tile_px * parts // self.cell_px) ** 2
+            if parts > 1 and cells > MOST_FINE_CELLS:
+                return self._empty(self.cell_px)
+            if self.cell_px // parts <= self.card.tile_px / FINE_PARTS:
+                return self._empty(self.cell_px // parts)
+        return self._empty(self.cell_px)
+
+    def cells_of(self, fine: DensityMap) -> DensityMap:
+        """Return the map in cells of the settings, summed from finer ones."""
+        if fine.cell_px == self.cell_px:
+            return fine
+        cells = fine.merged(self.cell_px // fine.cell_px)
+        self._set_tissue(cells)
+        return cells
+
+    @property
+    def cell_px(self) -> int:
+        """Side of a cell in model px."""
+        cell_px = self.settings.cell_px
+        return self.card.tile_px if cell_px is None else cell_px
+
+    def _empty(self, cell_px: int) -> DensityMap:
+        density = DensityMap(
+            self.grid,
+            self.card.tile_px,
+            cell_px,
+            self.outlines,
+            per_tissue=self.settings.density == "tissue",
+        )
+        self._set_tissue(density)
+        return density
+
+    def _set_tissue(self, density: DensityMap) -> None:
         shares = self.tissue.shares(*density.cell_edges_l0)
         if density.cells_a_tile > 1:
             density.tissue = shares >= MIN_SHARE
@@ -88,7 +128,6 @@ class Survey:
             # A hand-drawn mask may cover only part of the tissue; do not count the rest as glass.
             shares = np.maximum(shares, self.stained.shares(*density.cell_edges_l0))
         density.tissue_share = shares
-        return density
 
 
 def outlines_of(card: ModelCard, settings: Settings) -> Outlines:

@@ -36,6 +36,12 @@ def _write_heatmap(path: Path, result: Result, appearance: Appearance) -> None:
     png.write_heatmap(path, result, appearance)
 
 
+def _write_evidence(path: Path, result: Result, appearance: Appearance) -> None:
+    from gliorun.writers import evidence
+
+    evidence.write_evidence(path, result)
+
+
 def _write_quality(path: Path, result: Result, appearance: Appearance) -> None:
     from gliorun.writers import qc
 
@@ -100,13 +106,16 @@ WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     NUCLEI: lambda path, result, appearance: nuclei.write_nuclei(path, result),
     ".ome.tif": lambda path, result, appearance: ometiff.write_density(path, result),
     ".mask.ome.tif": lambda path, result, appearance: ometiff.write_mask(path, result),
-    ".json": lambda path, result, appearance: record.write_record(path, result),
+    ".evidence.png": _write_evidence,
+    ".json": lambda path, result, appearance: record.write_record(path, result, appearance),
     ".parquet": _write_cell_table,
     ".nuclei.parquet": _write_nucleus_table,
     ".dcm": _write_parametric_map,
     ".nuclei.dcm": _write_annotations,
     THUMBNAIL: _write_thumbnail,
 }
+EVIDENCE_SUFFIXES = (".html", ".evidence.png")
+"""Outputs that show tiles with what was counted."""
 COUNTING_SUFFIXES = (NUCLEI, ".nuclei.parquet", ".nuclei.dcm")
 """Outputs for which nuclei are counted."""
 MASK_SUFFIXES = (*COUNTING_SUFFIXES, ".mask.ome.tif")
@@ -116,7 +125,7 @@ EXTRAS = {".parquet": ("pyarrow", "tables"), ".dcm": ("pydicom", "dicom")}
 
 
 def suffix_of(path: Path) -> str:
-    """Return the longest known suffix that the file's name ends with.
+    """Return the longest known suffix that the file's name ends with, or is but for a dot.
 
     Raises
     ------
@@ -124,6 +133,8 @@ def suffix_of(path: Path) -> str:
         The file has no known suffix.
     """
     name = path.name.lower()
+    if "." in name:  # evidence.png is a .evidence.png
+        name = f".{name}"
     suffixes = [suffix for suffix in WRITERS if name.endswith(suffix)]
     if not suffixes:
         raise UsageError(f"{path}: unknown suffix; known: {', '.join(WRITERS)}")

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gliorun import templates
-from gliorun.measuring.density import CLASS_NAMES
+from gliorun.measuring.density import CLASS_NAMES, SPARSE_SHARE, DensityMap
 from gliorun.measuring.tile import Status
-from gliorun.writers import palette, viewer
+from gliorun.writers import evidence, palette, viewer
 from gliorun.writers.account import account
 from gliorun.writers.result import Result
 
@@ -41,13 +43,19 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
         figures=_figures(result),
         classes=classes,
         some_lack_value=bool(viewer.lacks_value(density.status).any()),
+        area="tissue" if density.per_tissue else "tile",
+        doubtful=_doubtful(density),
         hot_spots=result.hot_spots,
         regions=_regions(result),
         differences=[(pair.first, pair.second, pair.in_points) for pair in result.differences],
+        field_mm2=f"{result.hot_spots[0].area_mm2:g}" if result.hot_spots else "",
+        evidence=[evidence.shown(exhibit) for exhibit in result.evidence],
+        decides=evidence.DECIDES,
+        band=evidence.BAND,
         counting=_counting(result),
         quality=_quality(result),
         warnings=result.warnings,
-        account=account(result.run, result.card),
+        account=account(result.run | {"palette": palette_name}, result.card),
         record=_record(result.run),
         scripts=viewer.scripts(result, colours),
     )
@@ -56,12 +64,13 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
 
 def _figures(result: Result) -> list[tuple[str, str]]:
     """Return the figures at the head of the page, as (name, value)."""
-    mean = result.density.mean_density()
+    mean, (low, high) = result.density.mean_density(), result.density.mean_band()
+    band = "" if low == high or math.isnan(mean) else f", {100 * low:.1f} to {100 * high:.1f}"
     x_mpp, y_mpp = result.scale.x_mpp, result.scale.y_mpp
     width_l0, height_l0 = result.density.grid.size_l0
     mpp = f"{x_mpp:.4g}" if x_mpp == y_mpp else f"{x_mpp:.4g} × {y_mpp:.4g}"
     return [
-        ("mean density", "no value" if math.isnan(mean) else f"{100 * mean:.1f} %"),
+        (f"mean density{band}", "no value" if math.isnan(mean) else f"{100 * mean:.1f} %"),
         ("tiles measured", f"{result.density.measured_tiles():,}"),
         ("slide", f"{width_l0 * x_mpp / 1000:.3g} × {height_l0 * y_mpp / 1000:.3g} mm"),
         (f"µm/px ({result.scale.source})", mpp),
@@ -87,6 +96,23 @@ def _regions(result: Result) -> list[tuple[str, str, str, tuple[str, str], str, 
         )
         for of in result.regions
     ]
+
+
+def _doubtful(density: DensityMap) -> list[str]:
+    """Return in words which cells have a value that is not to be leant on."""
+    with_value = int((~np.isnan(density.density)).sum())
+    notes = []
+    if straddling := int(density.straddling.sum()):
+        notes.append(
+            f"{straddling:,} of {with_value:,} cells would have another class were outlines drawn "
+            "a little further in or out."
+        )
+    if density.per_tissue and (sparse := int(density.sparse.sum())):
+        notes.append(
+            f"{sparse:,} cells with less than {100 * SPARSE_SHARE:g} % tissue are drawn paler: few "
+            "nuclei decide them."
+        )
+    return notes
 
 
 def _counting(result: Result) -> list[tuple[str, str]]:

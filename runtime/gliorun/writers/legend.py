@@ -164,6 +164,7 @@ def key_figures(result: Result, drawn: DensityMap, squares: Squares) -> Table:
     density, scale, hot_spots = result.density, result.scale, result.hot_spots
     rows = [
         ("Mean density", percent(density.mean_density())),
+        *_band(density),
         ("Measured tiles", f"{density.measured_tiles():,}"),
         ("Side of a cell", length(drawn.cell_l0[0] * scale.x_mpp / 1000)),
         ("Side of a square", length(squares.side_mm(scale)[0])),
@@ -176,22 +177,37 @@ def key_figures(result: Result, drawn: DensityMap, squares: Squares) -> Table:
     return Table(columns, tuple(rows), (None,) * len(rows))
 
 
+def _band(density: DensityMap) -> list[tuple[str, str]]:
+    """Return the mean by the inner and outer outlines, where there are such."""
+    low, high = density.mean_band()
+    if math.isnan(low) or low == high:
+        return []
+    return [("by outlines, in to out", f"{100 * low:.1f} to {100 * high:.1f} %")]
+
+
 def hot_spot_table(hot_spots: tuple[HotSpot, ...], room: int) -> Table:
     """Return the hot spots, one a row; the last of `room` rows counts those left out."""
     columns = (
         Column("Hot spot", 0),
-        Column("Square", 52),
-        Column("Density", 135, "right"),
+        Column("Square", 48),
+        Column("Density", 129, "right"),
+        Column("", 132),
         Column("Tissue", BLOCK_PT, "right"),
     )
     rows = [
-        (str(spot.rank), spot.square, percent(spot.density), f"{100 * spot.tissue_share:.0f} %")
+        (
+            str(spot.rank),
+            spot.square,
+            percent(spot.density),
+            _spread(spot),
+            f"{100 * spot.tissue_share:.0f} %",
+        )
         for spot in hot_spots
     ]
     if len(rows) > room:
-        rows[room - 1 :] = [(f"and {len(rows) - room + 1} more", "", "", "")]
+        rows[room - 1 :] = [(f"and {len(rows) - room + 1} more", "", "", "", "")]
     if not rows:
-        rows = [("none found", "", "", "")]
+        rows = [("none found", "", "", "", "")]
     return Table(columns, tuple(rows), (None,) * len(rows))
 
 
@@ -235,6 +251,12 @@ def region_tables(
 def cut_short(text: str) -> str:
     """Return a name that fits beside two numbers."""
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+
+
+def _spread(spot: HotSpot) -> str:
+    """Return how far the density of a hot spot may be off, by where outlines are drawn."""
+    half = (spot.density_high - spot.density_low) / 2
+    return f"±{100 * half:.1f}" if half else ""
 
 
 def percent(share: float) -> str:

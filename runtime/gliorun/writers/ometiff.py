@@ -55,7 +55,8 @@ def write_density(path: Path, result: Result) -> None:
         for level in _density_levels(density)
     ]
     description = (
-        "Nucleus density: nucleus area / valid area, 0 to 1. Nucleus density class: 0 to 5, for "
+        f"Nucleus density: nucleus area / {'tissue' if density.per_tissue else 'valid'} area, 0 to "
+        "1. Nucleus density class: 0 to 5, for "
         "0-2, 2-4, 4-8, 8-16, 16-20, 20-100 %. NaN = no value."
     )
     metadata = _metadata(result, "Nucleus density", description, px_um) | {
@@ -133,18 +134,14 @@ def write_mask(path: Path, result: Result) -> None:
 
 def _density_levels(density: DensityMap) -> Iterator[NDArray[np.float64]]:
     """Yield the density, (rows, columns), and ever coarser ones down to one tile of the file."""
-    has_value = ~np.isnan(density.density)
-    nucleus, valid = (
-        np.where(has_value, density.nucleus_px, 0),
-        np.where(has_value, density.valid_px, 0),
-    )
+    nucleus, area = density.counted_px(1), density.area_px
     while True:
-        level = np.full(valid.shape, np.nan)
-        np.divide(nucleus, valid, out=level, where=valid > 0)
+        level = np.full(area.shape, np.nan)
+        np.divide(nucleus, area, out=level, where=area > 0)
         yield level
-        if max(valid.shape) <= MAP_TILE_PX:
+        if max(area.shape) <= MAP_TILE_PX:
             return
-        nucleus, valid = _summed(nucleus), _summed(valid)
+        nucleus, area = _summed(nucleus), _summed(area)
 
 
 def _class_levels(density: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -153,7 +150,7 @@ def _class_levels(density: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.where(classes == NO_CLASS, np.nan, classes).astype(np.float32)
 
 
-def _summed(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+def _summed(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sums of `MAP_STEP` × `MAP_STEP` cells; those at the border may be cut."""
     for axis in (0, 1):
         starts = np.arange(0, cells.shape[axis], MAP_STEP)

@@ -20,6 +20,8 @@ REGION = "#6a00a8"
 NO_VALUE, HATCHING = "#c8c8c8", "#555555"
 """Tiles without a value: their ground and the lines on it."""
 
+PALER = 90
+"""Opacity, of 255, of a cell with little tissue."""
 OVERLAY = 0.6
 """Opacity of a map over its slide."""
 

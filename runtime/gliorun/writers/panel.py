@@ -221,11 +221,15 @@ def map_pixels(
     density = frame.density
     no_value, line = palette.rgb((palette.NO_VALUE, palette.HATCHING))
     cells = palette.cell_colours(palette_name, density.density)
+    if density.per_tissue:
+        cells[density.sparse, 3] = palette.PALER
     cells[np.isin(density.cell_status, hatching.REASONS)] = (*no_value, 255)
     height, width = around.shape[:2]
     dots = enlarge(cells, frame.cell_dots, height, width)
     coloured = palette.over(dots[..., :3], under, opacity)
-    pixels = np.where(dots[..., 3:] > 0, coloured, around)
+    paler = palette.over(dots[..., :3], under, opacity * palette.PALER / 255)
+    alpha = dots[..., 3:]
+    pixels = np.where(alpha == palette.PALER, paler, np.where(alpha > 0, coloured, around))
     period, status = hatching.period(frame.tile_dots), density.cell_status
     for reason in hatching.REASONS:
         hatched = enlarge(status == reason, frame.cell_dots, height, width)

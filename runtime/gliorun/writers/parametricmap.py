@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ParametricMapStorage
 
-from gliorun.measuring.density import CLASS_EDGES
+from gliorun.measuring.density import CLASS_EDGES, DensityMap
 from gliorun.writers.dicom import (
     Code,
     frame_of,
@@ -26,7 +26,8 @@ from gliorun.writers.result import Result
 
 PERCENT = Code("%", "UCUM", "Percent")
 QUANTITY = Code("246205007", "SCT", "Quantity")
-NUCLEUS_DENSITY = Code("nucleus-density", "99GLIORUN", "Nucleus area / valid area")
+NUCLEUS_DENSITY = Code("nucleus-density", "99GLIORUN", "Nucleus area / tissue area")
+DENSITY_OF_TILE = Code("nucleus-density-of-tile", "99GLIORUN", "Nucleus area / valid area")
 SOURCE = Code("121322", "DCM", "Source image for image processing operation")
 SEGMENTATION = Code("113076", "DCM", "Segmentation")
 THICKNESS_MM = 0.005
@@ -131,7 +132,7 @@ def _shared(result: Result) -> Dataset:
     shared.PixelMeasuresSequence = [measures]
     shared.ParametricMapFrameTypeSequence, shared.FrameVOILUTSequence = [frame_type], [window]
     shared.PixelValueTransformationSequence = [unchanged]
-    shared.RealWorldValueMappingSequence = [_mapping()]
+    shared.RealWorldValueMappingSequence = [_mapping(result.density)]
     if images := referenced_image(result.dicom):
         images[0].PurposeOfReferenceCodeSequence = SOURCE.item()
         derivation = Dataset()
@@ -141,12 +142,13 @@ def _shared(result: Result) -> Dataset:
     return shared
 
 
-def _mapping() -> Dataset:
+def _mapping(density: DensityMap) -> Dataset:
     """Return what a pixel's value means: it is the density in % already."""
     quantity = Dataset()
     quantity.ValueType = "CODE"
     quantity.ConceptNameCodeSequence = QUANTITY.item()
-    quantity.ConceptCodeSequence = NUCLEUS_DENSITY.item()
+    code = NUCLEUS_DENSITY if density.per_tissue else DENSITY_OF_TILE
+    quantity.ConceptCodeSequence = code.item()
     mapping = Dataset()
     mapping.LUTExplanation, mapping.LUTLabel = "Nucleus density in %; NaN: no value", "DENSITY"
     mapping.MeasurementUnitsCodeSequence = PERCENT.item()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gliorun.measuring.density import DensityMap
+from gliorun.measuring.density import SPARSE_SHARE, DensityMap
 from gliorun.measuring.kernels import OPAQUE
 from gliorun.model import shipped
 from gliorun.writers import hatching, legend
@@ -97,13 +97,26 @@ def _notes(result: Result) -> tuple[str, ...]:
     if scale.x_mpp != scale.y_mpp:
         mpp += f" × {scale.y_mpp:.4g}"
     return (
-        "Density is nucleus area / area of the cell inside the slide, their mean nucleus area / "
-        "tissue area. Classes are those of the method's paper, not grades of the WHO. "
+        f"Density is nucleus area / {_area(result.density)}. Classes are those of the method's "
+        "paper, not grades of the WHO. "
         f"Scale {mpp} µm/px (from {scale.source}). "
         f"Model {printable(shipped.name_of(card))} {card.precision}.",
         *map(printable, result.notes),
         printable(card.intended_use),
     )
+
+
+def _area(density: DensityMap) -> str:
+    """Return what the densities of a map are of, and which of them are doubtful, in words."""
+    if not density.per_tissue:
+        return "area of the cell inside the slide, glass included"
+    area = "tissue area"
+    if density.sparse.any():
+        area += f"; paler where less than {100 * SPARSE_SHARE:g} % of a cell is tissue"
+    if straddling := int(density.straddling.sum()):
+        area += f"; {straddling:,} cells would have another class were outlines drawn a little "
+        area += "further in or out"
+    return area
 
 
 def tissue_colour(result: Result) -> Pixels:

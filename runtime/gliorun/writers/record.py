@@ -19,6 +19,7 @@ from gliorun.measuring.tile import Status
 from gliorun.model.shipped import LIBRARIES
 from gliorun.reading.scale import VENDOR, objective_power
 from gliorun.settings import Settings
+from gliorun.writers.palette import Appearance
 from gliorun.writers.result import Result
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def run_record(
     result: Result,
     *,
     properties: Mapping[str, str],
+    fingerprint: str | None,
+    fields: tuple[int, float],
     compute: Mapping[str, str],
     settings: Settings,
     started_at: datetime,
@@ -41,8 +44,8 @@ def run_record(
 
     format : int, of this record
     started_at, started_at_local : str, ISO 8601, to the second; UTC, and by this computer's clock
-    slide : name (of the file, without its folder), width_px, height_px (level 0), vendor and
-        objective_power (or null)
+    slide : name (of the file, without its folder), fingerprint (`reading.files.fingerprint_of`),
+        width_px, height_px (level 0), vendor and objective_power (or null)
     scale : x_mpp, y_mpp (µm per level-0 px), source ("slide" or "--mpp")
     model : name, precision, tile_px, mpp, source_sha256, weights_sha256, parity, intended_use
     compute : what the model ran on and how
@@ -51,9 +54,11 @@ def run_record(
     cells : side_px (model px) and number of cells by class; "no value" is tissue without one
     outlines : levels of the inner, the deciding and the outer outline of nuclei
     density : mean (of the tissue, 0 to 1, or null), mean_low and mean_high (by the inner and the
-        outer outline), and class_shares (of the tissue, by class)
+        outer outline), straddling_cells (whose class hangs on that), and class_shares (of the
+        tissue, by class)
+    fields : count and area_mm2 of the hot spots that were asked for
     hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, density_low,
-        density_high, tissue_share
+        density_high, tissue_share, area_mm2
     regions : list of name, class, area_mm2, tissue_mm2, density, density_low, density_high,
         class_shares, nuclei, nuclei_per_mm2, hot_spot (as in hot_spots, or null)
     region_differences : list of first, second, difference, interval (low and high, or null)
@@ -65,6 +70,8 @@ def run_record(
     versions : by library
     machine : system and processors
 
+    `write_record` adds appearance, which is chosen when the outputs are written.
+
     Parameters
     ----------
     result : Result
@@ -72,6 +79,10 @@ def run_record(
     properties : mapping of str to str
         The slide's; only the vendor and the objective power are taken, as others may name a
         patient.
+    fingerprint : str or None
+        Of the slide's files; None if they could not be read any more.
+    fields : (int, float)
+        Number of hot spots and area in mm² of each, as asked for.
     compute : mapping of str to str
         Device and options in use, as `Engine.choices` returns them.
     settings : Settings
@@ -94,6 +105,7 @@ def run_record(
         "started_at_local": started_at.astimezone().isoformat(timespec="seconds"),
         "slide": {
             "name": Path(result.slide_name).name,
+            "fingerprint": fingerprint,
             "width_px": width_px,
             "height_px": height_px,
             "vendor": properties.get(VENDOR),
@@ -123,8 +135,10 @@ def run_record(
             "mean": density.mean_density(),
             "mean_low": mean_low,
             "mean_high": mean_high,
+            "straddling_cells": int(density.straddling.sum()),
             "class_shares": dict(zip(CLASS_NAMES, shares, strict=True)),
         },
+        "fields": dict(zip(("count", "area_mm2"), fields, strict=True)),
         "hot_spots": [asdict(spot) for spot in result.hot_spots],
         "regions": [_region(of) for of in result.regions],
         "region_differences": [asdict(pair) for pair in result.differences],
@@ -158,9 +172,10 @@ def _region(of: RegionResult) -> dict[str, Any]:
     }
 
 
-def write_record(path: Path, result: Result) -> None:
-    """Write the run record as strict JSON in UTF-8."""
-    text = json.dumps(result.run, indent=2, ensure_ascii=False, allow_nan=False)
+def write_record(path: Path, result: Result, appearance: Appearance) -> None:
+    """Write the run record as strict JSON in UTF-8, with the appearance of the outputs."""
+    record = result.run | {"appearance": asdict(appearance)}
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gliorun.findings.evidence import Exhibit
 from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.nuclei import CountComparison, Nucleus, NucleusCounts, find_nuclei
 from gliorun.measuring.density import DensityMap
@@ -34,6 +35,7 @@ class Result:
     or if there is none the card does. Of `drawn_regions` `regions` and `differences` say
     what was measured. `bounds_l0` is the part of the slide that QuPath shows; None for all of it.
     `dicom` is the header of a DICOM slide; None for any other.
+    `evidence` are tiles that show what was counted, if an output needs them.
     """
 
     slide_name: str
@@ -50,6 +52,7 @@ class Result:
     comparison: CountComparison | None = None
     calibration: Calibration | None = None
     bounds_l0: Box | None = None
+    evidence: tuple[Exhibit, ...] = ()
     dicom: DicomHeader | None = None
     drawn_regions: tuple[Region, ...] = ()
     regions: tuple[RegionResult, ...] = ()

@@ -57,6 +57,7 @@ CELL: tuple[Column, ...] = (
     Column("tissue_fraction", float, 4),
     Column("status", str),
     Column("hot_spot", int),
+    Column("density_of_tile", float, 6),
 )
 """Columns of every table of cells; `nuclei`, `calibration` and `warnings` may follow."""
 NUCLEUS: tuple[Column, ...] = (
@@ -74,8 +75,9 @@ NUCLEUS: tuple[Column, ...] = (
 def cells(result: Result) -> Table:
     """Return every cell of every tile with tissue, row by row.
 
-    `density` is nucleus area / valid area from 0 to 1, `density_low` and `density_high` are the
-    same by the inner and by the outer outline of each nucleus, and `class` is 0 to 5, of `density`;
+    `density` is nucleus area / tissue area from 0 to 1 (with `--density tile` of the valid area),
+    `density_low` and `density_high` are the same by the inner and by the outer outline of each
+    nucleus, `density_of_tile` is nucleus area / valid area, and `class` is 0 to 5, of `density`;
     all are None where there is no value. Coordinates are level-0 px as OpenSlide counts them: from
     the top left of the whole scan area, which QuPath may crop, and clipped to it. `valid_fraction`
     is the share of the cell that is valid, inside the slide and not transparent,
@@ -95,7 +97,7 @@ def cells(result: Result) -> Table:
 def _cell_rows(result: Result) -> Iterator[Row]:
     density, counts = result.density, result.counts
     values, shares, status = density.density, density.valid_share, density.cell_status
-    band = (values, density.density_low, density.density_high)
+    band, of_tile = (values, density.density_low, density.density_high), density.density_of_tile
     tissue = density.tissue_share
     classes = classify(values)
     of_all = tuple(result.of_all_lines.values())
@@ -120,6 +122,7 @@ def _cell_rows(result: Result) -> Iterator[Row]:
             float(tissue[row, column]),
             tile_status.name.lower(),
             _hot_spot_at((left + right) / 2, (top + bottom) / 2, result.hot_spots),
+            float(of_tile[row, column]) if has_value else None,
             *nuclei,
             *of_all,
         )

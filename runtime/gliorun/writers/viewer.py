@@ -10,14 +10,16 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
 from bokeh.core.properties import value
 from bokeh.document import Document
-from bokeh.events import DocumentReady, Reset
+from bokeh.events import DocumentReady, Reset, Tap
 from bokeh.models import (
     Button,
+    Checkbox,
     CustomJS,
     CustomJSHover,
     FixedTicker,
@@ -80,6 +82,21 @@ if (width > 0 && height > 0) {
 """Shows the whole of `box` (left, top, right, bottom in mm), or without one as much around the
 same middle as now; in either case a mm along x is as long as a mm along y."""
 
+SWITCH = """
+const {kind, density, other_kind, other_density, ...rest} = source.data
+source.data = {...rest, kind: other_kind, density: other_density,
+               other_kind: kind, other_density: density}
+"""
+OPEN = """
+const place = `tile-${Math.floor(cb_obj.y / height)}-${Math.floor(cb_obj.x / width)}`
+const tile = document.getElementById(place)
+if (tile !== null) {
+  document.querySelectorAll("figure.large").forEach(other => other.classList.remove("large"))
+  tile.classList.add("large")
+  tile.scrollIntoView({block: "center"})
+}
+"""
+"""Shows the tile that was clicked on large, if it is among the evidence."""
 LOOKS = """
 const dark = matchMedia("(prefers-color-scheme: dark)")
 const paint = (is_dark) => {
@@ -127,11 +144,11 @@ HOVER = {
 def scripts(result: Result, colours: tuple[str, ...]) -> list[str]:
     """Return the scripts of a page, Bokeh's own first, in their order.
 
-    The last one draws the map, the slider of its opacity and the button of each hot spot into
-    the elements "map", "opacity", "spot-1", "spot-2" …
+    The last one draws the map, the slider of its opacity, the switch of its densities and the
+    button of each hot spot into the elements "map", "opacity", "other", "spot-1", "spot-2" …
     """
     plot = _map(result, colours)
-    roots = {"map": plot, "opacity": _slider(plot)}
+    roots = {"map": plot, "opacity": _slider(plot), "other": _switch(plot, result.density)}
     for spot in result.hot_spots:
         roots[f"spot-{spot.rank}"] = _jump(plot, spot, result.scale)
     document = Document()
@@ -141,6 +158,7 @@ def scripts(result: Result, colours: tuple[str, ...]) -> list[str]:
     document.js_on_event(DocumentReady, whole)
     document.js_on_event(DocumentReady, _looks(plot))
     plot.js_on_event(Reset, whole)
+    plot.js_on_event(Tap, _open(result))
     for side in ("inner_width", "inner_height"):
         plot.js_on_change(side, _show(plot, None))
     bokeh = Resources(mode="inline", components=["bokeh", "bokeh-widgets"], log_level="warn")
@@ -178,6 +196,7 @@ def _map(result: Result, colours: tuple[str, ...]) -> figure:
     _cover_beyond(plot, width_mm, height_mm)
     _name_squares(plot, squares, width_mm, height_mm, scale)
     _draw_regions(plot, result.drawn_regions, scale)
+    _mark_evidence(plot, result)
     _draw_hot_spots(plot, result.hot_spots, scale)
     bar = ScaleBar(
         unit="mm", location="bottom_left", label_text_font=FONT, label_location="right", margin=0,
@@ -208,7 +227,9 @@ def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple
     """Draw the cells as one image, clear where they have no value, with a tooltip."""
     density, scale, counts = result.density, result.scale, result.counts
     shown = _coarse_enough(density)
-    kinds, names = _kinds(shown)
+    kinds, names = _kinds(shown, shown.density, shown.sparse)
+    other = shown.density_of_tile if shown.per_tissue else _of_tissue(shown)
+    other_kinds, _ = _kinds(shown, other, np.zeros_like(shown.sparse))
     cell_l0 = shown.cell_l0
     cell_mm = cell_l0[0] * scale.x_mpp / 1000, cell_l0[1] * scale.y_mpp / 1000
     rows, columns = kinds.shape
@@ -220,14 +241,22 @@ def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple
         dh=rows * cell_mm[1],
         source={
             "kind": [kinds],
-            "density": [_permille(shown)],
+            "density": [_permille(shown.density)],
+            "other_kind": [other_kinds],
+            "other_density": [_permille(other)],
             "nuclei": [_nuclei(shown, counts)],
             "x": [cell_l0[0]],
             "y": [cell_l0[1]],
             "square": [0],
         },
         color_mapper=LinearColorMapper(
-            palette=[*colours, *(CLEAR for _ in Status)], low=0, high=len(names)
+            palette=[
+                *colours,
+                *(CLEAR for _ in Status),
+                *(f"{colour}{palette.PALER:02x}" for colour in colours),
+            ],
+            low=0,
+            high=len(names),
         ),
         global_alpha=OPACITY,
         name="heatmap",
@@ -286,21 +315,36 @@ def _coarse_enough(density: DensityMap) -> DensityMap:
     return density.merged(n)
 
 
-def _kinds(density: DensityMap) -> tuple[NDArray[np.uint8], list[str]]:
+def _of_tissue(density: DensityMap) -> NDArray[np.float64]:
+    """Return the density of the tissue of a map whose densities are of the tiles."""
+    of_tissue = copy(density)
+    of_tissue.per_tissue = True
+    return of_tissue.density
+
+
+def _kinds(
+    density: DensityMap, values: NDArray[np.float64], sparse: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], list[str]]:
     """Return what each cell is, (rows, columns) uint8, and the name of every kind.
 
-    A kind is a class, or after the classes the status of a cell without a value.
+    A kind is a class; or after the classes the status of a cell without a value; or after these the
+    class of a cell with little tissue.
     """
-    classes = classify(density.density)
+    classes = classify(values)
     kinds = np.where(classes >= 0, classes, len(CLASS_NAMES) + density.cell_status)
-    names = [f"class {name}" for name in CLASS_NAMES] + [s.words for s in Status]
+    kinds = np.where(sparse & (classes >= 0), len(CLASS_NAMES) + len(Status) + classes, kinds)
+    of_classes = [f"class {name}" for name in CLASS_NAMES]
+    names = [
+        *of_classes,
+        *(status.words for status in Status),
+        *(f"{name}, little tissue" for name in of_classes),
+    ]
     names[len(CLASS_NAMES) + Status.MEASURED] = "too little of it on the slide"
     return kinds.astype(np.uint8), names
 
 
-def _permille(density: DensityMap) -> NDArray[np.uint16]:
+def _permille(values: NDArray[np.float64]) -> NDArray[np.uint16]:
     """Return the density of each cell in tenths of a per cent; 65535 = no value."""
-    values = density.density
     return np.where(np.isnan(values), 65535, np.rint(1000 * np.nan_to_num(values))).astype(
         np.uint16
     )
@@ -442,6 +486,45 @@ def _slider(plot: figure) -> Model:
     ):
         slider.js_link("value", plot.select_one({"name": name}).glyph, alpha)
     return slider
+
+
+def _switch(plot: figure, density: DensityMap) -> Model:
+    """Return the switch between densities of the tissue and of whole tiles."""
+    other = "of whole tiles, as in the paper" if density.per_tissue else "of the tissue alone"
+    switch = Checkbox(
+        label=f"Density {other}", stylesheets=[f":host {{ font: 13px {FONT}; color: var(--ink) }}"]
+    )
+    source = plot.select_one({"name": "heatmap"}).data_source
+    switch.js_on_change("active", CustomJS(args={"source": source}, code=SWITCH))
+    return switch
+
+
+def _open(result: Result) -> CustomJS:
+    """Return what a click on the map does: it opens the tile below it, where one was kept."""
+    width, height = (
+        side * mpp / 1000
+        for side, mpp in zip(
+            result.density.grid.tile_l0, (result.scale.x_mpp, result.scale.y_mpp), strict=True
+        )
+    )
+    return CustomJS(args={"width": width, "height": height}, code=OPEN)
+
+
+def _mark_evidence(plot: figure, result: Result) -> None:
+    """Mark the tiles that are shown below the map by a corner."""
+    width, height = result.density.grid.tile_l0
+    x_mm, y_mm = width * result.scale.x_mpp / 1000, height * result.scale.y_mpp / 1000
+    specs = [exhibit.choice.spec for exhibit in result.evidence]
+    left = np.array([spec.column * x_mm for spec in specs])
+    bottom = np.array([(spec.row + 1) * y_mm for spec in specs])
+    part = 0.22
+    plot.patches(
+        xs=[[x, x + part * x_mm, x] for x in left],
+        ys=[[y, y, y - part * y_mm] for y in bottom],
+        fill_color=INK,
+        line_color="white",
+        line_width=0.7,
+    )
 
 
 def _jump(plot: figure, spot: HotSpot, scale: Scale) -> Model:
