@@ -152,18 +152,18 @@ def hot_spots(density, scale, area_mm2, count, min_share, many_cells):
             if share > min_share - 1e-9 and nucleus / seen > 1e-9:
                 fields.append((x, y, nucleus / seen, min(share, 1)))
 
-    found = []
-    while fields and len(found) < count:
+    densest = []
+    while fields and len(densest) < count:
         best = max(field[2] for field in fields)
         x, y, value, share = next(field for field in fields if field[2] >= best - 1e-9)
         size = round(x + width) - round(x), round(y + height) - round(y)
-        found.append((round(x), round(y), *size, value, share))
+        densest.append((round(x), round(y), *size, value, share))
         fields = [
             field
             for field in fields
             if abs(field[0] - x) > width - 1e-6 or abs(field[1] - y) > height - 1e-6
         ]
-    return found
+    return densest
 
 
 def shrink(rgba: Pixels, side: int) -> tuple[Pixels, NDArray[np.float64]]:

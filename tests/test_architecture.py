@@ -28,9 +28,9 @@ def imported_by(statement: str) -> set[str]:
 
 
 def test_the_runtime_imports_no_training_or_conversion_library_nor_the_other_rooms():
-    found = imported_by(f"import {', '.join(MODULES)}")
-    assert {"gliorun", "openvino", "openslide", "numba"} <= found  # all was imported
-    assert not found.intersection(FOREIGN)
+    imported = imported_by(f"import {', '.join(MODULES)}")
+    assert {"gliorun", "openvino", "openslide", "numba"} <= imported  # all was imported
+    assert not imported.intersection(FOREIGN)
 
 
 @pytest.mark.parametrize(

@@ -193,36 +193,36 @@ def requirements(wheels: Path, workstation: str) -> tuple[set[str], set[str]]:
     """Return what the wheels of a folder need on a workstation, and what they are."""
     system, _, python, *_ = workstation.split()
     there = {**MARKERS[system], "python_version": python, "python_full_version": f"{python}.0"}
-    needed, found = set(), set()
+    needed, wheels_there = set(), set()
     for wheel in wheels.glob("*.whl"):
         archive = zipfile.ZipFile(wheel)
         (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
         about = BytesParser().parsebytes(archive.read(name))
-        found.add(canonicalize_name(about["Name"]))
+        wheels_there.add(canonicalize_name(about["Name"]))
         for line in about.get_all("Requires-Dist", []):
             wanted = Requirement(line)
             if wanted.marker is None or wanted.marker.evaluate({**there, "extra": ""}):
                 needed.add(canonicalize_name(wanted.name))
-    return needed, found
+    return needed, wheels_there
 
 
 @pytest.mark.parametrize("workstation", WORKSTATIONS)
 def test_everything_that_runs_on_a_workstation_has_a_wheel_for_it(collected, workstation):
     wheels = collected[workstation]
-    needed, found = requirements(wheels, workstation)
-    assert {"openslide-bin", "openvino", "numba"} <= needed <= {*found, "openvino-telemetry"}
-    assert "openvino-telemetry" not in found
+    needed, wheels_there = requirements(wheels, workstation)
+    assert {"openslide-bin", "openvino", "numba"} <= needed <= {*wheels_there, "openvino-telemetry"}
+    assert "openvino-telemetry" not in wheels_there
     assert ("colorama" in needed) == workstation.startswith("windows")
     made_for = "win_amd64" if workstation.startswith("windows") else "manylinux.*_x86_64"
     for wheel in wheels.glob("*.whl"):
         assert re.fullmatch(f".*-(any|{made_for})", wheel.stem), wheel.name
-    assert len((wheels / "requirements.txt").read_text().splitlines()) == len(found)
+    assert len((wheels / "requirements.txt").read_text().splitlines()) == len(wheels_there)
 
 
 def test_wheels_of_extras_are_collected_when_asked_for(collected):
-    needed, found = requirements(collected[CLUSTER], CLUSTER)
-    assert {"distributed", "importlib-metadata", "pydicom", "pyarrow"} <= found
-    assert needed <= {*found, "openvino-telemetry"}
+    needed, wheels_there = requirements(collected[CLUSTER], CLUSTER)
+    assert {"distributed", "importlib-metadata", "pydicom", "pyarrow"} <= wheels_there
+    assert needed <= {*wheels_there, "openvino-telemetry"}
     assert "distributed" not in requirements(collected["linux --python 3.10"], CLUSTER)[1]
 
 

@@ -238,13 +238,13 @@ def options() -> dict[str, set[str]]:
     from glioexport.cli import app as export
     from gliorun.cli import app as runtime
 
-    found = {}
+    options_of = {}
     for name, app in zip(COMMANDS, (runtime, export, bench), strict=True):
         command = typer.main.get_command(app)
         for sub, one in {"": command, **getattr(command, "commands", {})}.items():
             names = {word for parameter in one.params for word in parameter.opts}
-            found[f"{name} {sub}".strip()] = {*names, "--help"}
-    return found
+            options_of[f"{name} {sub}".strip()] = {*names, "--help"}
+    return options_of
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -100,12 +100,12 @@ def test_the_columns_and_metadata_of_parquet(written):
     known = types(of_metadata)
     for name, documented in (("a.parquet", of_cells), ("a.nuclei.parquet", of_nuclei)):
         schema = parquet.read_schema(written / name)
-        found = {field.name: str(field.type) for field in schema}
-        assert (list(found)[-1], found.pop("region")) == ("region", "string")
+        in_file = {field.name: str(field.type) for field in schema}
+        assert (list(in_file)[-1], in_file.pop("region")) == ("region", "string")
         if documented is of_cells:
-            assert list(found)[3:] == header(written / "a.csv")
-            found = dict(list(found.items())[:3])
-        assert found == types(documented)
+            assert list(in_file)[3:] == header(written / "a.csv")
+            in_file = dict(list(in_file.items())[:3])
+        assert in_file == types(documented)
         about = json.loads(schema.metadata[b"gliorun"])
         assert set(about) == set(known)
         assert [key for key, value in about.items() if not is_of(value, known[key])] == []
@@ -131,9 +131,9 @@ def leaves(value: Any, known: dict[str, str], path: str = "") -> Iterator[tuple[
 def test_the_keys_of_the_run_record_and_their_types(written):
     known = types(tables("run.json")[0])
     record = read(written / "a.json")
-    found = list(leaves(record, known))
-    assert {path for path, _ in found} == set(known)
-    assert [(path, value) for path, value in found if not is_of(value, known[path])] == []
+    in_file = list(leaves(record, known))
+    assert {path for path, _ in in_file} == set(known)
+    assert [(path, value) for path, value in in_file if not is_of(value, known[path])] == []
     assert list(record["density"]["class_shares"]) == list(gliorun.CLASS_NAMES)
 
 
@@ -143,7 +143,7 @@ def test_the_keys_and_properties_of_geojson(written):
         (*names(kind), *names(file), *names(path_class)[:1], tuple(names(measurements)))
         for kind, file, path_class, measurements in of_objects
     }
-    found, properties = set(), set()
+    in_file, properties = set(), set()
     for file in (".geojson", ".nuclei.geojson", ".tissue.geojson"):
         collection = read(written / f"a{file}")
         assert list(collection) == [name for row in of_collection for name in names(row[0])]
@@ -156,10 +156,10 @@ def test_the_keys_and_properties_of_geojson(written):
             if path_class in {f"Nucleus density {name}" for name in gliorun.CLASS_NAMES}:
                 path_class = "Nucleus density 0–2 %"
             named = tuple(name for name in told["measurements"] if name != "Nuclei")
-            found.add((told["objectType"], file, path_class, named))
+            in_file.add((told["objectType"], file, path_class, named))
             has_count = told["objectType"] == "tile" and path_class != "No value"
             assert ("Nuclei" in told["measurements"]) == has_count
-    assert found == documented
+    assert in_file == documented
     assert properties == {name for row in of_feature for name in names(row[0])}
 
 
@@ -207,9 +207,9 @@ def test_the_keys_of_health_json_and_their_types(tmp_path):
     for record in RECORDS:
         health.ended(record)
     known = types(tables("health.json")[0])
-    found = list(leaves(read(tmp_path / HEALTH), known))
-    assert {path for path, _ in found} == set(known)
-    assert [(path, value) for path, value in found if not is_of(value, known[path])] == []
+    in_file = list(leaves(read(tmp_path / HEALTH), known))
+    assert {path for path, _ in in_file} == set(known)
+    assert [(path, value) for path, value in in_file if not is_of(value, known[path])] == []
 
 
 def test_the_columns_of_truth_csv(tmp_path):
@@ -254,6 +254,6 @@ def test_the_keys_of_a_calibration_and_their_types(tmp_path):
     )
     known = types(tables("lab.json")[0])
     text = to_json(Calibrated(calibration, 128, fields, fit(fields, 128)))
-    found = list(leaves(json.loads(text), known))
-    assert {path for path, _ in found} == set(known)
-    assert [(path, value) for path, value in found if not is_of(value, known[path])] == []
+    in_file = list(leaves(json.loads(text), known))
+    assert {path for path, _ in in_file} == set(known)
+    assert [(path, value) for path, value in in_file if not is_of(value, known[path])] == []

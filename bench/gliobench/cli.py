@@ -337,14 +337,14 @@ def linearity(
         engine = open_model(model_path(path))
         meter = response.runtime_meter(engine)
         tile_um = engine.card.tile_px * engine.card.mpp
-        found = []
+        tried = []
         for number, entry in enumerate(entries, 1):
             _say(f"{path.stem}: {entry.set}/{entry.id}, {number} of {len(entries)}")
-            found.append((entry.set, response.respond(entry, meter, tile_um)))
-        for name in dict.fromkeys(name for name, _ in found):
-            of_set = [tile for set_name, tile in found if set_name == name]
+            tried.append((entry.set, response.respond(entry, meter, tile_um)))
+        for name in dict.fromkeys(name for name, _ in tried):
+            of_set = [tile for set_name, tile in tried if set_name == name]
             summaries.append(response.summarise(path.stem, name, of_set))
-        figures[path.stem] = [tile for _, tile in found if tile is not None]
+        figures[path.stem] = [tile for _, tile in tried if tile is not None]
     typer.echo(response.markdown(summaries))
     if json_path is not None:
         envelope = asdict(document.seal("linearity"))

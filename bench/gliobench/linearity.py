@@ -233,7 +233,7 @@ def as_values(
     """
     values = {
         "summaries": [asdict(summary) for summary in summaries],
-        "responses": {name: [asdict(r) for r in found] for name, found in responses.items()},
+        "responses": {name: [asdict(r) for r in of_model] for name, of_model in responses.items()},
     }
     return dict(_null_for_nan(values))
 

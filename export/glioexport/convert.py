@@ -103,7 +103,7 @@ def convert(
     check_mpp(mpp)
     network = load_network(path, description)
     card = _card_for(network, path, mpp)
-    with replacing_folder(out, known=FILES) as work:
+    with replacing_folder(out, names=FILES) as work:
         checks = load_check_tiles(tiles, card, any_stain=any_stain)
         say(f"calibration: {len(checks.calibration)} tiles of {checks.source}")
         ready = _make_ready(network, checks, tolerance, say)

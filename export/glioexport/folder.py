@@ -13,7 +13,7 @@ from gliorun.errors import GlioError
 
 
 @contextmanager
-def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
+def replacing_folder(folder: Path, *, names: frozenset[str]) -> Generator[Path]:
     """Yield an empty folder beside `folder`, and move it into its place at the end.
 
     After an error the temporary folder is deleted and `folder` is unchanged. A killed process also
@@ -23,7 +23,7 @@ def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
     Parameters
     ----------
     folder : Path
-    known : frozenset of str
+    names : frozenset of str
         Files that may be replaced; a folder that holds any other one is not ours.
 
     Raises
@@ -37,7 +37,7 @@ def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if earlier.exists() and not folder.exists():
             rename(earlier, folder)
-        _check_ours(folder, known)
+        _check_ours(folder, names)
         work.mkdir()
         try:
             yield work
@@ -48,12 +48,12 @@ def replacing_folder(folder: Path, *, known: frozenset[str]) -> Generator[Path]:
         raise cannot_write(folder, error) from error
 
 
-def _check_ours(folder: Path, known: frozenset[str]) -> None:
+def _check_ours(folder: Path, names: frozenset[str]) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
         raise GlioError(f"{folder}: is a file; pass a folder as --out")
-    others = sorted(file.name for file in folder.iterdir() if file.name not in known)
+    others = sorted(file.name for file in folder.iterdir() if file.name not in names)
     if others:
         raise GlioError(f"{folder}: holds other files ({', '.join(others[:3])}); pass a new folder")
 

@@ -54,8 +54,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
-            known = ", ".join(OPTIMIZERS)
-            raise UsageError(f"optimizer is {self.optimizer!r}; known: {known}")
+            choices = ", ".join(OPTIMIZERS)
+            raise UsageError(f"optimizer is {self.optimizer!r}; known: {choices}")
         for name, fits, must in (
             ("average", 0 <= self.average < 1, "lie from 0 to below 1"),
             ("threshold", 0 < self.threshold < 1, "lie between 0 and 1"),

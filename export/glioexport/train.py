@@ -249,10 +249,10 @@ def claim(out: Path, values: dict[str, Any]) -> None:
             partial.write_text(json.dumps(values, indent=2), encoding="utf-8")
         return
     try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
+        claimed = json.loads(kept.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(kept, error) from error
-    if known != values:
+    if claimed != values:
         raise GlioError(f"{out}: holds a training with other settings or tiles; pass another --out")
 
 
@@ -273,9 +273,9 @@ def _resume(
     out: Path, settings: TrainSettings, steps: int
 ) -> tuple[keras.Model, keras.Model, list[dict[str, Any]]]:
     recipe = settings.recipe
-    found = _checkpoints(out)
-    if found:
-        return _load_checkpoint(found[-1])
+    checkpoints = _checkpoints(out)
+    if checkpoints:
+        return _load_checkpoint(checkpoints[-1])
     trainee = trainee_of(settings)
     model = trainee.build(settings.trained, settings.precision, settings.seed)
     averaged = trainee.build(settings.network, "float32", settings.seed)

@@ -134,10 +134,10 @@ def test_a_network_sees_what_the_runtime_shows_it_and_the_baseline_the_raw_tiles
     asked, shown = Watching(), []
     for images in slides.values():
         shown += as_runtime(images, asked, TARGET)
-    for found, image in zip(network.seen, [*asked.seen, *shown], strict=True):
-        assert np.array_equal(found, image)
-    for found, tile in zip(baseline.seen, raw, strict=True):
-        assert np.array_equal(found, tile.pixels)
+    for normalised, image in zip(network.seen, [*asked.seen, *shown], strict=True):
+        assert np.array_equal(normalised, image)
+    for normalised, tile in zip(baseline.seen, raw, strict=True):
+        assert np.array_equal(normalised, tile.pixels)
 
 
 def test_a_change_comes_before_colour_is_measured(drawn):
@@ -182,8 +182,8 @@ def test_other_methods_aim_at_the_training_tiles_as_the_network_saw_them(drawn, 
     (learnt,) = load_tiles(choose(drawn, ["others"], "train"), statistics, TARGET)
     (tile,) = load_tiles(choose(drawn, ["others"], "val"), {}, None)
     wanted = method.move(tile.pixels, method.fit([tile.pixels]), method.fit([learnt.pixels]))
-    (found,) = normaliser(name, Segmenter("n", Watching(), trained), drawn)([tile.pixels])
-    assert np.abs(found.astype(int) - wanted).max() <= 1
+    (normalised,) = normaliser(name, Segmenter("n", Watching(), trained), drawn)([tile.pixels])
+    assert np.abs(normalised.astype(int) - wanted).max() <= 1
 
 
 def test_a_slide_of_glass_goes_through_every_method_unchanged(drawn):
@@ -257,11 +257,11 @@ def test_the_accuracy_that_the_readme_states_comes_out_again(shared_data):
     stated = readme_rows()
     models = open_segmenters(["student", "reference", OTSU])
     results = run(shared_data, *models, sets=VALIDATED_ON)
-    found = {(result.tiles.name, result.model.name): result.figures for result in results}
+    normalised = {(result.tiles.name, result.model.name): result.figures for result in results}
     for place, (row, numbers) in enumerate(stated):
         name = ("student", "reference", "otsu")[place % 3]
         assert name in row.lower()
-        figures = found[("tcga_kong36", "tnbc_curie")[place // 3], name]
+        figures = normalised[("tcga_kong36", "tnbc_curie")[place // 3], name]
         dice, error = figures.intervals.dice, figures.intervals.density_error_points
         assert numbers[:3] == pytest.approx((figures.mean.dice, *dice), abs=2e-3)
         assert numbers[3:6] == pytest.approx((figures.density_error_points, *error), abs=0.15)
@@ -276,7 +276,9 @@ def readme_rows():
     rows = table.splitlines()[2:]
     assert len(rows) == 6
     numbers = [re.findall(r"[+-]?\d+(?:\.\d+)?", row.split("|", 3)[3]) for row in rows]
-    return [(row, [float(n) for n in found]) for row, found in zip(rows, numbers, strict=True)]
+    return [
+        (row, [float(n) for n in normalised]) for row, normalised in zip(rows, numbers, strict=True)
+    ]
 
 
 def gliobench(*arguments):

@@ -32,12 +32,12 @@ def write_onnx(path):
 
 
 def test_otsu_takes_any_size_without_file_or_card():
-    (found,) = open_segmenters(["otsu"])
-    assert (found.name, found.card, found.sha256) == ("otsu", None, "")
+    (segmenter,) = open_segmenters(["otsu"])
+    assert (segmenter.name, segmenter.card, segmenter.sha256) == ("otsu", None, "")
     for level in (255, 0):  # a blank tile has no threshold
         blank = np.full((30, 47, 3), level, np.uint8)
-        assert found.segment(blank).shape == (30, 47)
-        assert not found.segment(blank).any()
+        assert segmenter.segment(blank).shape == (30, 47)
+        assert not segmenter.segment(blank).any()
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model", "Otsu", "model.KERAS"])

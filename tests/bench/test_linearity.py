@@ -57,38 +57,38 @@ def summary(entry: Entry, meter: linearity.Meter) -> linearity.Linearity:
 
 
 def test_a_meter_that_is_right_is_linear_and_local(entry: Entry) -> None:
-    found = summary(entry, right)
-    assert (found.tiles, found.left_out, found.without_value) == (1, 0, 0)
-    assert found.zero_worst < 0.5
-    np.testing.assert_allclose(found.slopes, 1, atol=0.1)
-    assert found.drift_worst == 0
+    summed_up = summary(entry, right)
+    assert (summed_up.tiles, summed_up.left_out, summed_up.without_value) == (1, 0, 0)
+    assert summed_up.zero_worst < 0.5
+    np.testing.assert_allclose(summed_up.slopes, 1, atol=0.1)
+    assert summed_up.drift_worst == 0
 
 
 def test_an_offset_shows_at_zero(entry: Entry) -> None:
-    found = summary(entry, with_an_offset)
-    assert found.zero_mean == pytest.approx(3, abs=0.5)
-    np.testing.assert_allclose(found.slopes, 1, atol=0.1)
+    summed_up = summary(entry, with_an_offset)
+    assert summed_up.zero_mean == pytest.approx(3, abs=0.5)
+    np.testing.assert_allclose(summed_up.slopes, 1, atol=0.1)
 
 
 def test_a_meter_that_saturates_has_another_slope_where_nuclei_are_few(entry: Entry) -> None:
-    found = summary(entry, that_saturates)
-    assert found.slopes[0] == 1
-    assert found.slopes[-1] > 1.5
-    assert found.sparse_error > 2
+    summed_up = summary(entry, that_saturates)
+    assert summed_up.slopes[0] == 1
+    assert summed_up.slopes[-1] > 1.5
+    assert summed_up.sparse_error > 2
 
 
 def test_a_meter_that_looks_beside_drifts(entry: Entry) -> None:
-    found = summary(entry, that_looks_beside)
-    assert found.drift_worst > 1
-    assert found.drift_mean == found.drift_worst
+    summed_up = summary(entry, that_looks_beside)
+    assert summed_up.drift_worst > 1
+    assert summed_up.drift_mean == summed_up.drift_worst
 
 
 def test_a_step_without_a_value_is_counted_and_nothing_is_made_up(entry: Entry) -> None:
-    found = summary(entry, lambda pixels, mpp: None)
-    assert found.without_value == 1
-    assert math.isnan(found.zero_mean)
-    assert all(math.isnan(slope) for slope in found.slopes)
-    assert "–" in linearity.markdown([found])
+    summed_up = summary(entry, lambda pixels, mpp: None)
+    assert summed_up.without_value == 1
+    assert math.isnan(summed_up.zero_mean)
+    assert all(math.isnan(slope) for slope in summed_up.slopes)
+    assert "–" in linearity.markdown([summed_up])
 
 
 def test_a_tile_whose_nuclei_cannot_go_is_left_out(entry: Entry, tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_a_tile_whose_nuclei_cannot_go_is_left_out(entry: Entry, tmp_path: Path)
     crowded = Entry("drawn", "2", "", "val", "CC0", entry.image, full, 0.25)
     response = linearity.respond(crowded, right, SIDE_UM)
     assert response is None
-    found = linearity.summarise("planted", "drawn", [response])
-    assert (found.tiles, found.left_out) == (0, 1)
+    summed_up = linearity.summarise("planted", "drawn", [response])
+    assert (summed_up.tiles, summed_up.left_out) == (0, 1)
 
 
 def test_a_tile_smaller_than_the_models_has_no_locality(entry: Entry) -> None:

@@ -34,9 +34,9 @@ def test_white_stays_white(change):
 def test_a_stain_gains_what_is_asked():
     amounts = np.array([[[0.5, 0.3, 0.0], [0.9, 0.0, 0.0], [0.0, 0.8, 0.0]]])
     image = levels_of_density(amounts @ STAINS)
-    found = DENSITY_OF_LEVEL[stain(image, haematoxylin=0.7, eosin=1.3)] @ np.linalg.inv(STAINS)
+    measured = DENSITY_OF_LEVEL[stain(image, haematoxylin=0.7, eosin=1.3)] @ np.linalg.inv(STAINS)
     wanted = [[[0.35, 0.39, 0], [0.63, 0, 0], [0, 1.04, 0]]]
-    assert found == pytest.approx(np.array(wanted), abs=0.04)
+    assert measured == pytest.approx(np.array(wanted), abs=0.04)
 
 
 def test_a_gain_of_one_and_a_turn_of_nothing_change_nothing(tissue):

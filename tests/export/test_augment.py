@@ -142,10 +142,10 @@ def test_a_tile_smaller_than_the_crop_is_mirrored(height: int, width: int) -> No
     small = min(height, width)
     if height == width == small:  # nothing is free: the first mirrored line is the last true one
         turns = [np.rot90(value, k)[:, ::step] for k in range(4) for step in (1, -1)]
-        found = {
+        colours = {
             label[top : top + small, left : left + small].tobytes()
             for top in (0, SIDE - small)
             for left in (0, SIDE - small)
         }
-        assert found & {np.ascontiguousarray(turn).tobytes() for turn in turns}
+        assert colours & {np.ascontiguousarray(turn).tobytes() for turn in turns}
     assert 0 < label.mean() < 1  # mirrored, not filled with one value

@@ -234,12 +234,12 @@ def test_a_class_of_ones_own_counts_as_nucleus_where_it_is_named(type_here, tmp_
     features = content if isinstance(content, list) else content["features"]
     features[0]["properties"]["classification"] = {"name": "Mitosis"}
     path.write_text(json.dumps(features), encoding="utf-8")
-    found = []
+    counts = []
     for further in ([], ["--class", "mitosis", "--overwrite"]):
         code, said, _ = type_here(cli.run, "masks", path, "--out", out, *further)
         assert code == 0
-        found.append(int(said.split()[0]))
-    assert found == [len(features) - 1, len(features)]
+        counts.append(int(said.split()[0]))
+    assert counts == [len(features) - 1, len(features)]
 
 
 WRONG = """

@@ -614,9 +614,9 @@ def efficient_unet(side: int) -> keras.Model:
     maps = layers.Conv2DTranspose(8, 2, strides=2)(maps)
     last = layers.Conv2D(1, 1, activation="sigmoid", name="last")
     model = keras.Model(image, last(maps))
-    found = keras.Model(image, maps).predict_on_batch(windows) @ last.kernel.numpy()[0, 0]
-    sharpness = 10 / found.std()
-    threshold = np.quantile(found, [0.8])
+    logits = keras.Model(image, maps).predict_on_batch(windows) @ last.kernel.numpy()[0, 0]
+    sharpness = 10 / logits.std()
+    threshold = np.quantile(logits, [0.8])
     last.set_weights([last.kernel * sharpness, -threshold * sharpness])
     return model
 

@@ -180,8 +180,8 @@ def test_killed_after_an_epoch_it_ends_with_the_same_weights(
     model = distil(teacher, small_tiles, tmp_path, SETTINGS, TEACHING, say=said.append)
     assert not any("the teacher looks" in line for line in said)
     ours, theirs = (keras.models.load_model(p, compile=False) for p in (model, whole.model))
-    for found, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    for weight, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.release

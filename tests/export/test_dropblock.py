@@ -60,9 +60,9 @@ def test_realised_rate_is_what_the_paper_gives_for_ten_percent_and_blocks_of_thr
 @pytest.mark.parametrize(("height", "width"), [(30, 30), (16, 40), (40, 16), (3, 50)])
 def test_realised_rate_is_right_at_the_borders_too(gamma: str, height: int, width: int) -> None:
     layer = DropBlock2D(0.1, 3, gamma=gamma, seed=2)
-    found = dropped(layer, 64, height, width, 64)
+    share = dropped(layer, 64, height, width, 64)
     wanted = expected_rate(height, width, 3, layer.seed_probability(height, width))
-    assert found.mean() == pytest.approx(wanted, abs=0.003)
+    assert share.mean() == pytest.approx(wanted, abs=0.003)
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 20), (12, 31), (31, 12)])

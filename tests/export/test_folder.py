@@ -16,7 +16,7 @@ KNOWN = frozenset({"model", "report"})
 
 
 def write(folder: Path, text: str) -> None:
-    with replacing_folder(folder, known=KNOWN) as work:
+    with replacing_folder(folder, names=KNOWN) as work:
         for name in KNOWN:
             (work / name).write_text(text, encoding="utf-8")
 
@@ -40,7 +40,7 @@ def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
 
 def test_an_earlier_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     write(tmp_path / "out", "old")
-    with replacing_folder(tmp_path / "out", known=KNOWN) as work:
+    with replacing_folder(tmp_path / "out", names=KNOWN) as work:
         (work / "model").write_text("new", encoding="utf-8")
         assert texts(tmp_path / "out") == {"old"}
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["model"]
@@ -52,7 +52,7 @@ def test_a_fault_leaves_the_earlier_folder_and_nothing_beside_it(
     tmp_path: Path, fault: type[BaseException]
 ) -> None:
     write(tmp_path / "out", "old")
-    with pytest.raises(fault), replacing_folder(tmp_path / "out", known=KNOWN) as work:  # noqa: PT012
+    with pytest.raises(fault), replacing_folder(tmp_path / "out", names=KNOWN) as work:  # noqa: PT012
         (work / "model").write_text("new", encoding="utf-8")
         raise fault
     assert texts(tmp_path / "out") == {"old"}
@@ -80,7 +80,7 @@ def test_what_a_kill_between_the_two_moves_left_is_put_back(tmp_path: Path) -> N
     (tmp_path / "out").rename(tmp_path / ".out.earlier")
     with (
         pytest.raises(KeyboardInterrupt),
-        replacing_folder(tmp_path / "out", known=KNOWN),
+        replacing_folder(tmp_path / "out", names=KNOWN),
     ):
         raise KeyboardInterrupt
     assert texts(tmp_path / "out") == {"old"}

@@ -50,8 +50,8 @@ def images_of(side_px: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def outputs_of(model: keras.Model, *, training: bool = False) -> dict[str, np.ndarray]:
     images = images_of(model.input_shape[1]).astype(np.float32)
-    found = model(images, training=training)
-    return {name: keras.ops.convert_to_numpy(output) for name, output in found.items()}
+    answer = model(images, training=training)
+    return {name: keras.ops.convert_to_numpy(output) for name, output in answer.items()}
 
 
 def weights_of(model: keras.Model) -> list[np.ndarray]:
@@ -59,8 +59,8 @@ def weights_of(model: keras.Model) -> list[np.ndarray]:
 
 
 def assert_same_weights(model: keras.Model, wanted: list[np.ndarray]) -> None:
-    for found, one in zip(model.get_weights(), wanted, strict=True):
-        np.testing.assert_array_equal(found, one)
+    for answer, one in zip(model.get_weights(), wanted, strict=True):
+        np.testing.assert_array_equal(answer, one)
 
 
 def stir(model: keras.Model, seed: int) -> None:
@@ -127,8 +127,8 @@ def test_its_weights_are_as_many_as_the_publications_layers_have(published: kera
     normalised += sum(128 + 32 * unit for unit in range(5)) + 4 * 128 + 64
     branch = kernels + 2 * normalised + 64 * 2 + 2
     for name in ("np", "hv"):
-        found = [w for w in published.trainable_weights if w.path.startswith(f"{name}_")]
-        assert sum(math.prod(weight.shape) for weight in found) == branch
+        answer = [w for w in published.trainable_weights if w.path.startswith(f"{name}_")]
+        assert sum(math.prod(weight.shape) for weight in answer) == branch
     resnet = 23_564_800  # Keras' ResNet50V2 without its top, with the means it keeps
     assert encoder(published).count_params() == resnet
     means = 2 * 2 * normalised
@@ -238,9 +238,9 @@ def test_a_keras_file_gives_the_same_outputs_in_safe_mode(
     small: keras.Model, tmp_path: Path
 ) -> None:
     small.save(tmp_path / "small.keras")
-    found, wanted = outputs_of(load_model(tmp_path / "small.keras")), outputs_of(small)
+    answer, wanted = outputs_of(load_model(tmp_path / "small.keras")), outputs_of(small)
     for name in ("np", "hv"):
-        np.testing.assert_array_equal(found[name], wanted[name])
+        np.testing.assert_array_equal(answer[name], wanted[name])
 
 
 def test_the_mask_is_where_nucleus_is_likelier_than_background(small: keras.Model) -> None:
@@ -324,9 +324,9 @@ def test_distances_keep_to_their_nucleus_and_to_one() -> None:
 def test_a_mirrored_label_image_has_mirrored_distances_of_the_other_sign() -> None:
     tissue = demo.draw_tissue(np.full((90, 120), 0.3, dtype=np.float32), seed=3)
     labels = number_nuclei(tissue.nuclei)
-    found, mirrored = hv_maps(labels), hv_maps(labels[:, ::-1])[:, ::-1]
-    np.testing.assert_allclose(mirrored[..., 0], -found[..., 0], atol=1e-5)
-    np.testing.assert_allclose(mirrored[..., 1], found[..., 1], atol=1e-5)
+    answer, mirrored = hv_maps(labels), hv_maps(labels[:, ::-1])[:, ::-1]
+    np.testing.assert_allclose(mirrored[..., 0], -answer[..., 0], atol=1e-5)
+    np.testing.assert_allclose(mirrored[..., 1], answer[..., 1], atol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3), int), np.zeros(4, int), np.zeros((4, 4))])
@@ -372,8 +372,8 @@ def test_it_learns_a_few_crops_of_drawn_tissue() -> None:
     distances = np.asarray(model.predict_on_batch(pixels)["hv"])
     inside = nuclei == 1
     for channel in range(2):  # left and right, above and below are told apart
-        found, true = distances[inside][:, channel], wanted["hv"][inside][:, channel]
-        assert np.corrcoef(found, true)[0, 1] > 0.5
+        answer, true = distances[inside][:, channel], wanted["hv"][inside][:, channel]
+        assert np.corrcoef(answer, true)[0, 1] > 0.5
 
 
 def as_older_weights(model: keras.Model, path: Path) -> None:

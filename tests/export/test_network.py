@@ -147,9 +147,9 @@ def test_mixed_bfloat16_takes_the_weights_and_agrees_with_float32() -> None:
     whole, mixed = (build_unet(SMALL, precision=p) for p in ("float32", "mixed_bfloat16"))
     mixed.set_weights(whole.get_weights())
     image = image_of(SMALL)
-    found = mixed(image, training=False)
-    assert keras.backend.standardize_dtype(found.dtype) == "float32"
-    assert np.abs(found.numpy() - whole(image, training=False).numpy()).mean() < 0.02
+    rounded = mixed(image, training=False)
+    assert keras.backend.standardize_dtype(rounded.dtype) == "float32"
+    assert np.abs(rounded.numpy() - whole(image, training=False).numpy()).mean() < 0.02
 
 
 def test_a_student_works_at_the_stems_resolution_and_answers_at_full() -> None:

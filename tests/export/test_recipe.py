@@ -42,8 +42,8 @@ def test_one_setting_is_changed_by_name(change: str, part: str, name: str, value
         "augmentation": settings.recipe.augmentation,
         "shape": settings.shape,
     }
-    found = getattr(places[part], name)
-    assert (found, type(found)) == (value, type(value))
+    setting = getattr(places[part], name)
+    assert (setting, type(setting)) == (value, type(value))
     assert settings != SETTINGS
 
 

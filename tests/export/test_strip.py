@@ -40,14 +40,14 @@ def with_all_kinds() -> keras.Model:
 
 
 def test_takes_out_dropout_spatial_dropout_and_dropblock() -> None:
-    found = strip_dropping(with_all_kinds())
-    stripped = found.model
-    assert sorted(found.removed) == [
+    without = strip_dropping(with_all_kinds())
+    stripped = without.model
+    assert sorted(without.removed) == [
         "block (DropBlock2D)",
         "channel (SpatialDropout2D)",
         "single (Dropout)",
     ]
-    assert found.folded == ()
+    assert without.folded == ()
     kinds = {type(layer) for layer in stripped.layers}
     assert not kinds & {DropBlock2D, layers.Dropout, layers.SpatialDropout2D}
     assert {"first", "last"} <= {layer.name for layer in stripped.layers}
@@ -58,9 +58,9 @@ def test_takes_out_dropout_spatial_dropout_and_dropblock() -> None:
 )
 def test_computes_what_the_model_computes_in_inference(build) -> None:
     model = build()
-    found = strip_dropping(model)
-    stripped = found.model
-    assert found.removed
+    without = strip_dropping(model)
+    stripped = without.model
+    assert without.removed
     image = noise(2, *model.input_shape[1:])
     expected = model(image, training=False).numpy()
     np.testing.assert_array_equal(stripped(image, training=False).numpy(), expected)
@@ -77,9 +77,9 @@ def test_shares_no_variable_with_the_model() -> None:
 
 def test_a_model_without_dropping_layers_comes_back_whole() -> None:
     model = shaken(build_unet(UnetShape(16, 16, 2, 1, drop_rate=0.0)))
-    found = strip_dropping(model)
-    stripped = found.model
-    assert found.removed == ()
+    without = strip_dropping(model)
+    stripped = without.model
+    assert without.removed == ()
     image = noise(1, 16, 16, 3)
     expected = model(image, training=False).numpy()
     np.testing.assert_array_equal(stripped(image, training=False).numpy(), expected)
@@ -328,6 +328,6 @@ def test_what_normalization_makes_of_its_weights_comes_along(given: bool) -> Non
     if not given:
         norm.adapt(np.random.default_rng(2).normal(mean, np.sqrt(variance), (8, 64, 64, 3)))
     pixels = noise(2, 16, 24, 3)
-    found = strip_dropping(model).model(pixels, training=False).numpy()
-    np.testing.assert_allclose(found, (pixels - mean) / np.sqrt(variance), atol=0.05)
-    np.testing.assert_array_equal(found, model(pixels).numpy())
+    without = strip_dropping(model).model(pixels, training=False).numpy()
+    np.testing.assert_allclose(without, (pixels - mean) / np.sqrt(variance), atol=0.05)
+    np.testing.assert_array_equal(without, model(pixels).numpy())

@@ -144,10 +144,10 @@ def test_killed_after_an_epoch_it_ends_with_the_weights_of_an_undisturbed_traini
     whole: Trained, resumed: Trained
 ) -> None:
     ours, theirs = (keras.models.load_model(t.model, compile=False) for t in (resumed, whole))
-    for weight, (found, wanted) in zip(
+    for weight, (weight_now, wanted) in zip(
         theirs.weights, zip(ours.get_weights(), theirs.get_weights(), strict=True), strict=True
     ):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=weight.path)
+        np.testing.assert_allclose(weight_now, wanted, rtol=1e-4, atol=1e-5, err_msg=weight.path)
 
 
 @pytest.mark.release
@@ -159,8 +159,8 @@ def test_called_again_when_finished_it_trains_no_further(
     train(small_tiles, out, SETTINGS, say=said.append)
     assert not any(line.startswith("epoch") for line in said)
     ours, theirs = (keras.models.load_model(p / "model.keras") for p in (out, whole.out))
-    for found, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for weight_now, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight_now, wanted)
 
 
 @pytest.mark.release
@@ -298,8 +298,8 @@ def test_crops_are_a_function_of_seed_epoch_and_step_alone(lessons: Lessons) -> 
     drawn(lessons, SETTINGS, 0, 0)
     np.random.seed(0)  # noqa: NPY002  the global state must not matter
     again = drawn(lessons, SETTINGS, 2, 5)
-    for found, wanted in zip(again, first, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for weight_now, wanted in zip(again, first, strict=True):
+        np.testing.assert_array_equal(weight_now, wanted)
     for epoch, step, seed in ((1, 5, 1), (2, 6, 1), (5, 2, 1), (2, 5, 2)):
         other, _ = drawn(lessons, replace(SETTINGS, seed=seed), epoch, step)
         assert (other != first[0]).any()
@@ -338,8 +338,8 @@ def test_a_set_is_drawn_as_much_more_often_as_its_weight_says() -> None:
 def test_sparse_tiles_are_drawn_as_often_as_the_recipe_says() -> None:
     lessons = Lessons([of_set("a", 32)] * 3, [], None, [of_set("a", 64), of_set("b", 32)])
     recipe = replace(SETTINGS.recipe, sparse=0.4, balance=0.0)
-    found = shares_of_tiles(lessons, replace(SETTINGS, recipe=recipe))
-    np.testing.assert_allclose(found, [0.2, 0.2, 0.2, 0.2, 0.2])
+    weight_now = shares_of_tiles(lessons, replace(SETTINGS, recipe=recipe))
+    np.testing.assert_allclose(weight_now, [0.2, 0.2, 0.2, 0.2, 0.2])
 
 
 @pytest.mark.release
@@ -365,8 +365,8 @@ def test_an_average_keeps_its_share_and_leaves_random_states_alone() -> None:
     wanted = 0.75 * before + 0.25 * newest.get_layer("logits").kernel.numpy()
     np.testing.assert_allclose(average.get_layer("logits").kernel.numpy(), wanted, rtol=1e-6)
     after = [w.numpy() for w in average.weights if "float" not in w.dtype]
-    for found, kept in zip(after, states, strict=True):
-        np.testing.assert_array_equal(found, kept)
+    for weight_now, kept in zip(after, states, strict=True):
+        np.testing.assert_array_equal(weight_now, kept)
 
 
 @pytest.mark.release

@@ -61,24 +61,24 @@ def test_dice_is_1_where_neither_has_a_nucleus():
 
 
 def test_the_level_of_a_laboratory_that_draws_one_px_further_in_is_found():
-    found = fit(fields(6), OWN)
-    assert abs(found.level - (OWN + STEEPNESS)) <= 2
-    assert found.before.density_bias_points > 1
-    assert abs(found.after.density_bias_points) < 0.1
-    assert found.after.dice > found.before.dice
-    assert found.gains
-    check(fields(6), found, OWN)
+    fitted = fit(fields(6), OWN)
+    assert abs(fitted.level - (OWN + STEEPNESS)) <= 2
+    assert fitted.before.density_bias_points > 1
+    assert abs(fitted.after.density_bias_points) < 0.1
+    assert fitted.after.dice > fitted.before.dice
+    assert fitted.gains
+    check(fields(6), fitted, OWN)
 
 
 def test_each_field_is_judged_with_the_level_of_the_others():
     some = [*fields(4), Field.of("wide", *cones(9, 9, 10))]
-    found = fit(some, OWN)
-    for left_out, error in enumerate(found.left_out_errors):
+    fitted = fit(some, OWN)
+    for left_out, error in enumerate(fitted.left_out_errors):
         others = [field for n, field in enumerate(some) if n != left_out]
         level = fit(others, OWN).level
         field = some[left_out]
         assert error == pytest.approx(100 * (field.densities()[level] - field.true_density))
-    assert found.left_out.density_error_points == np.abs(found.left_out_errors).mean()
+    assert fitted.left_out.density_error_points == np.abs(fitted.left_out_errors).mean()
 
 
 def test_of_levels_that_are_equal_the_nearest_to_the_models_own_is_taken():
@@ -107,16 +107,16 @@ def test_fields_without_a_nucleus_are_refused():
 
 def test_a_level_at_the_end_of_the_range_is_refused():
     some = fields(4, radius_px=9, drawn_px=22)
-    found = fit(some, OWN)
-    assert found.level == searched(OWN)[0] == OWN - RANGE
+    fitted = fit(some, OWN)
+    assert fitted.level == searched(OWN)[0] == OWN - RANGE
     with pytest.raises(GlioError, match="end of the range from 64 to 192"):
-        check(some, found, OWN)
+        check(some, fitted, OWN)
 
 
 def test_a_level_that_fields_left_out_do_not_gain_from_is_refused():
     # one is drawn as much too wide as the other is too tight, so that each misleads the others
     some = [Field.of(f"{n}", *cones(n, 9, drawn)) for n, drawn in enumerate((7, 11, 9))]
-    found = fit(some, OWN)
-    assert not found.gains
+    fitted = fit(some, OWN)
+    assert not fitted.gains
     with pytest.raises(GlioError, match="gains nothing"):
-        check(some, found, OWN)
+        check(some, fitted, OWN)

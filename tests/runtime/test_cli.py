@@ -371,13 +371,13 @@ def test_tiles_of_any_quality_are_measured_on_request(type_here, tmp_path):
     tissue.paste(blurred, (480, 0))
     path, table = tmp_path / "half.svs", tmp_path / "half.csv"
     demo.write_slide(path, np.asarray(tissue), levels=1)
-    found = {}
+    statuses = {}
     for words in ((), ("--any-quality",)):
         code, _, _ = type_here(path, "--out", table, "--quiet", *words)
         assert code == 0
         with table.open(newline="", encoding="utf-8") as stream:
-            found[words] = [row["status"] for row in csv.DictReader(stream)]
-    assert found == {(): ["measured", "blurred"], ("--any-quality",): ["measured", "measured"]}
+            statuses[words] = [row["status"] for row in csv.DictReader(stream)]
+    assert statuses == {(): ["measured", "blurred"], ("--any-quality",): ["measured", "measured"]}
 
 
 def test_what_was_chosen_is_said_on_request(type_here, tmp_path, small_slide):

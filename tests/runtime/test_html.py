@@ -136,7 +136,7 @@ def drawn(page: Reader) -> dict[str, np.ndarray]:
     """Return the arrays that the map is drawn from, by the name of their column."""
     start = page.scripts[-1].index('{"report":')
     document, _ = json.JSONDecoder().raw_decode(page.scripts[-1][start:])
-    found = {}
+    by_name = {}
 
     def search(value: object) -> None:
         if isinstance(value, dict):
@@ -145,7 +145,7 @@ def drawn(page: Reader) -> dict[str, np.ndarray]:
                 if isinstance(item, dict) and item.get("type") == "ndarray":
                     content = gzip.decompress(base64.b64decode(item["array"]["data"]))
                     array = np.frombuffer(content, item["dtype"]).reshape(item["shape"])
-                    found.setdefault(name, array)  # the heatmap and the hatching come first
+                    by_name.setdefault(name, array)  # the heatmap and the hatching come first
             for part in value.values():
                 search(part)
         elif isinstance(value, list):
@@ -153,7 +153,7 @@ def drawn(page: Reader) -> dict[str, np.ndarray]:
                 search(part)
 
     search(document)
-    return found
+    return by_name
 
 
 def test_the_map_holds_the_density_and_the_class_of_every_tile(tmp_path, result):

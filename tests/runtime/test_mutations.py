@@ -66,24 +66,24 @@ class Worker:
             self._process = None
 
 
-def judged(found: dict, whole: dict) -> str:
+def judged(reading: dict, whole: dict) -> str:
     """Name what came of a damaged slide beside what its sound twin gives."""
-    if found["outcome"] != "measured":
-        return found["outcome"]
-    if found["size"] != whole["size"] and len(found["status"]) != len(whole["status"]):
+    if reading["outcome"] != "measured":
+        return reading["outcome"]
+    if reading["size"] != whole["size"] and len(reading["status"]) != len(whole["status"]):
         return "wrong: another grid"
-    if found["scale"] != whole["scale"]:
+    if reading["scale"] != whole["scale"]:
         return STATED
     differ = [
         k
-        for k, (ours, theirs) in enumerate(zip(found["nuclei"], whole["nuclei"], strict=True))
-        if ours != theirs and found["status"][k] == whole["status"][k]
+        for k, (ours, theirs) in enumerate(zip(reading["nuclei"], whole["nuclei"], strict=True))
+        if ours != theirs and reading["status"][k] == whole["status"][k]
     ]
-    if any(found["pixels"][k] == whole["pixels"][k] for k in differ):
+    if any(reading["pixels"][k] == whole["pixels"][k] for k in differ):
         return "wrong: other density of the same pixels"
     if differ:
         return "measured, pixels damaged"
-    return "measured" if found["status"] == whole["status"] else "measured, tiles marked"
+    return "measured" if reading["status"] == whole["status"] else "measured, tiles marked"
 
 
 def damaged(whole: dict[str, Path], kind: str, number: int) -> Iterator[mutations.Mutation]:

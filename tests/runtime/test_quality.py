@@ -220,10 +220,10 @@ def test_a_square_counts_as_solid_if_all_around_it_do():
 
 
 def test_what_lies_outside_the_slide_neither_counts_nor_hinders():
-    found, inside = np.zeros((4, 4), np.bool_), np.zeros((4, 4), np.bool_)
-    inside[:, :2] = found[:, :2] = True
-    assert solid_share(found, inside) == 1
-    assert solid_share(found, np.zeros_like(inside)) == 0
+    artefact, inside = np.zeros((4, 4), np.bool_), np.zeros((4, 4), np.bool_)
+    inside[:, :2] = artefact[:, :2] = True
+    assert solid_share(artefact, inside) == 1
+    assert solid_share(artefact, np.zeros_like(inside)) == 0
 
 
 @pytest.mark.parametrize("density", [0.001, 0.04, 0.12, 0.3])

@@ -42,7 +42,7 @@ def test_the_mosaic_s_map_agrees_with_the_truth(shared_slides, engine):
     )
     with Image.open(shared_slides / "gbm40_mosaic_truth_mask.png") as image:
         truth = np.asarray(image) != 0
-    found = measured.density.density
+    cells = measured.density.density
     for cell_px, worst_error, least_correlation in BOUNDS:
         n = cell_px // CELL_PX
         pairs = []
@@ -50,7 +50,7 @@ def test_the_mosaic_s_map_agrees_with_the_truth(shared_slides, engine):
             for column in range(5120 // cell_px):
                 top, left = row * cell_px, column * cell_px
                 if in_tissue(left, top, cell_px):
-                    ours = found[row * n : (row + 1) * n, column * n : (column + 1) * n].mean()
+                    ours = cells[row * n : (row + 1) * n, column * n : (column + 1) * n].mean()
                     theirs = truth[top : top + cell_px, left : left + cell_px].mean()
                     pairs.append((ours, theirs))
         ours, theirs = np.array(pairs).T

@@ -77,13 +77,13 @@ class Watcher:
         """Return the records; each one must be whole whenever it is looked at."""
         folder = self.maps / RECORDS
         paths = folder.glob("[!.]*.json") if folder.is_dir() else ()
-        found = []
+        faults = []
         for path in paths:
             try:
-                found.append(Record.from_json(path.read_bytes()))
+                faults.append(Record.from_json(path.read_bytes()))
             except FileNotFoundError:
                 continue  # a start that was taken back
-        return found
+        return faults
 
     def at_work(self) -> list[Record]:
         """Return the slides that this process has begun."""

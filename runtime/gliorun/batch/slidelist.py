@@ -124,11 +124,11 @@ def _row(values: dict[str, str], path: Path, where: str) -> Row | None:
     if not named:
         return None
     slide = _beside(path, named)
-    found = list(find_slides([str(slide)], path, lambda name, fault: None))
-    slide = found[0] if len(found) == 1 else slide
+    slides = list(find_slides([str(slide)], path, lambda name, fault: None))
+    slide = slides[0] if len(slides) == 1 else slide
     try:
-        if len(found) > 1:
-            raise GlioError(f"{where}: {named} holds {len(found)} slides; name one a line")
+        if len(slides) > 1:
+            raise GlioError(f"{where}: {named} holds {len(slides)} slides; name one a line")
         return Row(
             slide,
             values.get("name", ""),

@@ -165,7 +165,7 @@ def _scores(
     glass = DENSITY_OF_LEVEL[list(white if stain is None else stain.white)][:, None, None]
     density = np.maximum(np.take(DENSITY_OF_LEVEL, np.moveaxis(mean, -1, 0)) - glass, 0)
     least_red = RED if stain is None else max(RED, REDDER * stain.ground[1])
-    pen, red, grey = (solid_share(found, inside) for found in _artefacts(density, least_red))
+    pen, red, grey = (solid_share(artefact, inside) for artefact in _artefacts(density, least_red))
     tissue = ((np.ptp(density, axis=0) > STAINED) | (span >= STRUCTURED)) & inside
     fold = math.nan
     if stain is not None:
