@@ -71,7 +71,8 @@ def test_a_share_that_is_away_stands_in_both_until_it_is_back(opened):
             yield None
             shown.append((list(health.faults), (ledger.folder / "index.html").read_text("utf-8")))
 
-    index = loop._Batch(ledger, wanted, reporter, False, health)
+    order = loop.Order(wanted)
+    index = loop._Batch(ledger, wanted, reporter, False, lambda path: order, health)
     index.run(some_polls(), batches.copies_what_it_reads())
     assert [len(faults) for faults, _ in shown] == [0, 1, 0]
     assert shown[1][0] == [f"{share}: not there"]
