@@ -357,7 +357,13 @@ def test_each_nucleus_counts_in_the_cell_of_its_centre():
     mask[40:60, 30:50] = 1  # crosses the border of cells at 48 px, centre at (40, 50)
     mask[100:110, 100:110] = 1
     mask[120:140, 150:160] = 1
-    counts = nuclei_per_cell(find_nuclei(store_of(mask), SCALE), map_of(mask, 48))
+    fields = [
+        (0, 0, 40, 60),
+        (40, 50, 160, 130),
+        (40, 51, 150, 200),
+    ]  # centres at 40, 50 and 155, 130
+    counts = nuclei_per_cell(find_nuclei(store_of(mask), SCALE), map_of(mask, 48), fields)
+    assert counts.per_field == (0, 2, 1)
     wanted = np.zeros((4, 4), int)
     wanted[1, 0] = wanted[2, 2] = wanted[2, 3] = 1
     np.testing.assert_array_equal(counts.per_cell, wanted)

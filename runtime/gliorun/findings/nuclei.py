@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from gliorun.measuring import kernels
 from gliorun.measuring.density import DensityMap, classify
 from gliorun.measuring.masks import Mask, MaskStore
 from gliorun.reading.scale import Scale
+from gliorun.reading.tiles import Box
 
 MIN_NUCLEUS_UM2 = 5.0
 """A smaller shape is a speck and no nucleus: a disc 2.5 µm across. Of the nuclei that people
@@ -86,10 +87,13 @@ class NucleusCounts:
         Nuclei whose centre of gravity lies in each cell of the map.
     crossing : int
         Nuclei that lie in more than one cell, which counting cell by cell counts several times.
+    per_field : tuple of int
+        Nuclei whose centre of gravity lies in each of the fields that were asked for.
     """
 
     per_cell: NDArray[np.int64]
     crossing: int
+    per_field: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +251,11 @@ def px_l0_of(masks: MaskStore) -> tuple[float, float]:
     return width / masks.tile_px, height / masks.tile_px
 
 
-def nuclei_per_cell(nuclei: Iterable[Nucleus], density: DensityMap) -> NucleusCounts:
-    """Count nuclei in the cells of a map."""
+def nuclei_per_cell(
+    nuclei: Iterable[Nucleus], density: DensityMap, fields: Sequence[Box] = ()
+) -> NucleusCounts:
+    """Count nuclei in the cells of a map, and in fields of its slide."""
+    per_field = [0] * len(fields)
     per_cell = np.zeros(density.valid_px.shape, np.int64)
     crossing = 0
     cell_width, cell_height = density.cell_l0
@@ -256,13 +263,15 @@ def nuclei_per_cell(nuclei: Iterable[Nucleus], density: DensityMap) -> NucleusCo
     for nucleus in nuclei:
         x, y = nucleus.centroid_l0
         per_cell[min(int(y / cell_height), last_row), min(int(x / cell_width), last_column)] += 1
+        for number, (left_l0, top_l0, right_l0, bottom_l0) in enumerate(fields):
+            per_field[number] += left_l0 <= x < right_l0 and top_l0 <= y < bottom_l0
         top, left = nucleus.runs[0, 0], nucleus.runs[:, 1].min()
         bottom, right = nucleus.runs[-1, 0], nucleus.runs[:, 2].max() - 1
         crossing += bool(
             top // density.cell_px != bottom // density.cell_px
             or left // density.cell_px != right // density.cell_px
         )
-    return NucleusCounts(per_cell, crossing)
+    return NucleusCounts(per_cell, crossing, tuple(per_field))
 
 
 def compare_counts(counts: NucleusCounts, density: DensityMap, scale: Scale) -> CountComparison:

@@ -128,6 +128,7 @@ def _counting(result: Result) -> list[tuple[str, str]]:
     return [
         ("nuclei, each once", f"{comparison.nuclei:,}"),
         ("nuclei/mm² of tissue", f"{comparison.nuclei_per_mm2:,.0f}"),
+        *_densest(result),
         ("of them across the border of two cells", share(comparison.crossing_share)),
         (
             "nuclei too many or too few for the area of their cell",
@@ -139,6 +140,12 @@ def _counting(result: Result) -> list[tuple[str, str]]:
             "–" if correlation is None else f"{correlation:.3f}",
         ),
     ]
+
+
+def _densest(result: Result) -> list[tuple[str, str]]:
+    """Return nuclei/mm² of the densest field, if there is one."""
+    values = [result.field_nuclei_per_mm2(spot) for spot in result.hot_spots[:1]]
+    return [("nuclei/mm² in hot spot 1", f"{v:,.0f}") for v in values if v is not None]
 
 
 def _quality(result: Result) -> list[tuple[str, str]]:

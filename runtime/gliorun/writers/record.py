@@ -58,7 +58,7 @@ def run_record(
         tissue, by class)
     fields : count and area_mm2 of the hot spots that were asked for
     hot_spots : list of rank, minx, miny, width, height (level-0 px), square, density, density_low,
-        density_high, tissue_share, area_mm2
+        density_high, tissue_share, area_mm2, nuclei_per_mm2 (or null)
     regions : list of name, class, area_mm2, tissue_mm2, density, density_low, density_high,
         class_shares, nuclei, nuclei_per_mm2, hot_spot (as in hot_spots, or null)
     region_differences : list of first, second, difference, interval (low and high, or null)
@@ -139,7 +139,10 @@ def run_record(
             "class_shares": dict(zip(CLASS_NAMES, shares, strict=True)),
         },
         "fields": dict(zip(("count", "area_mm2"), fields, strict=True)),
-        "hot_spots": [asdict(spot) for spot in result.hot_spots],
+        "hot_spots": [
+            {**asdict(spot), "nuclei_per_mm2": result.field_nuclei_per_mm2(spot)}
+            for spot in result.hot_spots
+        ],
         "regions": [_region(of) for of in result.regions],
         "region_differences": [asdict(pair) for pair in result.differences],
         "nuclei": None if counts is None else asdict(counts),

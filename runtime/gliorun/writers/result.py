@@ -58,6 +58,13 @@ class Result:
     regions: tuple[RegionResult, ...] = ()
     differences: tuple[RegionDifference, ...] = ()
 
+    def field_nuclei_per_mm2(self, spot: HotSpot) -> float | None:
+        """Return nuclei a mm² of the tissue of a hot spot; None if they were not counted."""
+        if self.counts is None or len(self.counts.per_field) != len(self.hot_spots):
+            return None
+        area_mm2 = spot.width * self.scale.x_mpp * spot.height * self.scale.y_mpp / 1e6
+        return self.counts.per_field[spot.rank - 1] / (area_mm2 * spot.tissue_share)
+
     def nuclei(self) -> Iterator[Nucleus]:
         """Yield the nuclei of the masks, of regions those that have their centre in one.
 

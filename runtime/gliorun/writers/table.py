@@ -59,7 +59,7 @@ CELL: tuple[Column, ...] = (
     Column("hot_spot", int),
     Column("density_of_tile", float, 6),
 )
-"""Columns of every table of cells; `nuclei`, `calibration` and `warnings` may follow."""
+"""Columns of every table of cells; those of nuclei, `calibration` and `warnings` may follow."""
 NUCLEUS: tuple[Column, ...] = (
     Column("x", float, 2),
     Column("y", float, 2),
@@ -84,12 +84,13 @@ def cells(result: Result) -> Table:
     `tissue_fraction` the share of that which is tissue on the overview (the rest is glass),
     `status` says why a cell has no value, and `hot_spot` is the rank of the hot spot that holds the
     cell's centre, if one does. If nuclei were counted, a column `nuclei` holds the number of nuclei
-    whose centre lies in the cell, None where the tile was not measured. The last columns are of all
+    whose centre lies in the cell, None where the tile was not measured, and `nuclei_per_mm2` their
+    number a mm² of its tissue, None where it has no value. The last columns are of all
     cells and the same in every line: `calibration` and `warnings`, where there are such.
     """
     columns = CELL
     if result.counts is not None:
-        columns += (Column("nuclei", int),)
+        columns += (Column("nuclei", int), Column("nuclei_per_mm2", float, 1))
     columns += tuple(Column(name, str) for name in result.of_all_lines)
     return Table(columns, _cell_rows(result))
 
@@ -99,6 +100,10 @@ def _cell_rows(result: Result) -> Iterator[Row]:
     values, shares, status = density.density, density.valid_share, density.cell_status
     band, of_tile = (values, density.density_low, density.density_high), density.density_of_tile
     tissue = density.tissue_share
+    tissue_px = density.tissue_px
+    cell_width, cell_height = density.cell_l0
+    scale = result.scale
+    px_mm2 = cell_width * scale.x_mpp * cell_height * scale.y_mpp / density.cell_px**2 / 1e6
     classes = classify(values)
     of_all = tuple(result.of_all_lines.values())
     for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
@@ -110,7 +115,12 @@ def _cell_rows(result: Result) -> Iterator[Row]:
         nuclei: Row = ()
         if counts is not None:
             is_counted = tile_status == Status.MEASURED
-            nuclei = (int(counts.per_cell[row, column]) if is_counted else None,)
+            number = int(counts.per_cell[row, column])
+            area_mm2 = float(tissue_px[row, column]) * px_mm2
+            nuclei = (
+                number if is_counted else None,
+                number / area_mm2 if is_counted and area_mm2 else None,
+            )
         yield (
             left,
             top,
