@@ -62,7 +62,8 @@ def main(
         typer.Argument(
             help="Whole-slide image in any format OpenSlide reads, or a field of one as PNG, JPEG, "
             "BMP or TIFF; with --out-dir also many, folders, patterns such as 'scans/**/*.svs', "
-            "and a list (.csv) with the columns slide, name, mpp, tissue_mask, regions."
+            "and a list (.csv) with the columns slide, name, mpp, tissue_mask, regions, "
+            "calibration."
         ),
     ] = None,
     # `readable=False` keeps typer from checking the path; we report a bad one in one line

@@ -57,7 +57,7 @@ def test_cells_are_those_of_the_csv_unrounded_and_with_their_types(folder, resul
     with (folder / "a.csv").open(newline="", encoding="utf-8") as lines:
         wanted = list(csv.DictReader(lines))
     assert list(rows[0]) == ["x", "y", "area_um2", *wanted[0]]
-    decimals = {column.name: column.decimals for column in table.CELL}
+    decimals = {column.name: column.decimals for column in table.cells(result).columns}
     for ours, theirs in zip(rows, wanted, strict=True):
         for name, text in theirs.items():
             value = ours[name]

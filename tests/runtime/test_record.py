@@ -166,7 +166,22 @@ def test_a_map_without_a_value_has_null_for_its_mean(tmp_path, small_slide):
 def test_hot_spots_are_listed_as_they_rank(result):
     spots = record_of(result)["hot_spots"]
     assert [spot["rank"] for spot in spots] == [1, 2]
-    assert spots[0] == dataclasses.asdict(result.hot_spots[0])
+    assert spots[0] == {**dataclasses.asdict(result.hot_spots[0]), "nuclei_per_mm2": None}
+
+
+def test_a_hot_spot_has_the_nuclei_of_its_tissue(result):
+    spot = result.hot_spots[0]
+    field = spot.minx, spot.miny, spot.minx + spot.width, spot.miny + spot.height
+    nuclei = list(find_nuclei(result.masks, result.scale))
+    fields = [field, (0, 0, 1, 1)]
+    counts = nuclei_per_cell(nuclei, result.density, fields)
+    told = record_of(dataclasses.replace(result, counts=counts))["hot_spots"]
+    inside = sum(field[0] <= n.centroid_l0[0] < field[2] and field[1] <= n.centroid_l0[1] < field[3]
+                 for n in nuclei)  # fmt: skip
+    tissue_mm2 = spot.width * spot.height * 0.25**2 / 1e6 * spot.tissue_share
+    assert told[0]["nuclei_per_mm2"] == pytest.approx(inside / tissue_mm2)
+    assert (inside, told[1]["nuclei_per_mm2"]) == (counts.per_field[0], 0)
+    assert inside > 5
 
 
 def test_nuclei_are_told_if_they_were_counted(result):

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 import batches
+from gliorun import job
 from gliorun.batch import command, loop
 from gliorun.batch.ledger import Ledger
 from gliorun.batch.slidelist import read_list
 from gliorun.errors import GlioError, UsageError
+from gliorun.measuring.tile import Outlines
+from gliorun.model.calibration import Calibration
 
 BOX = {
     "type": "Feature",
@@ -76,7 +79,9 @@ def test_a_file_that_is_no_list_is_one_line(tmp_path, content, reason):
     assert "\n" not in str(caught.value)
 
 
-def run(request: command.Request, monkeypatch) -> tuple[bool, list[loop.Task]]:
+def run(
+    request: command.Request, monkeypatch, plan: job.Plan | None = None
+) -> tuple[bool, list[loop.Task]]:
     """Run a request with work that copies, and return what was to be measured."""
     tasks: list[loop.Task] = []
 
@@ -86,7 +91,7 @@ def run(request: command.Request, monkeypatch) -> tuple[bool, list[loop.Task]]:
             yield task, batches.copied(task)
 
     monkeypatch.setattr(loop, "local_work", lambda *arguments: work)
-    return command.run(request, batches.plan(), command.OutputMode(quiet=True)), tasks
+    return command.run(request, plan or batches.plan(), command.OutputMode(quiet=True)), tasks
 
 
 def test_each_row_is_measured_as_it_says_and_not_again(tmp_path, monkeypatch):
@@ -128,6 +133,25 @@ def test_a_row_that_became_wrong_is_told_though_its_slide_was_done(tmp_path, mon
     write(tmp_path / "list.csv", "slide,mpp\na.svs,wrong\n")
     assert not run(command.Request(named, tmp_path / "maps", "csv", 30), monkeypatch)[0]
     assert "mpp is 'wrong'" in batches.summary(tmp_path / "maps")["a"]["reason"]
+
+
+def test_a_row_has_a_calibration_of_its_own_or_none(tmp_path, monkeypatch):
+    ours, theirs = (
+        Calibration(name, "student", "ab" * 32, Outlines(160, 140, 120), "2026-01-01")
+        for name in ("ours", "theirs")
+    )
+    for name in "abcd":
+        batches.tiny(tmp_path / f"{name}.svs", density=0.1 + 0.1 * "abcd".index(name))
+    write(tmp_path / "cal.json", theirs.to_json({}))
+    write(tmp_path / "no.json", "{}")
+    text = "slide,calibration\na.svs,cal.json\nb.svs,none\nc.svs,\nd.svs,no.json\n"
+    named = [str(write(tmp_path / "list.csv", text))]
+    plan = batches.plan(calibration=ours)
+    all_done, tasks = run(command.Request(named, tmp_path / "maps", "csv", 30), monkeypatch, plan)
+    assert not all_done
+    found = {task.path.name: task.plan.settings.calibration for task in tasks}
+    assert found == {"a.svs": theirs, "b.svs": None, "c.svs": ours}
+    assert "no.json" in batches.summary(tmp_path / "maps")["d"]["reason"]
 
 
 def test_of_a_folder_of_regions_each_slide_has_its_own(tmp_path, monkeypatch):

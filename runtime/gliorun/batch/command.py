@@ -16,6 +16,7 @@ from gliorun.batch.health import FULL, Health
 from gliorun.batch.ledger import Ledger
 from gliorun.batch.slidelist import Row
 from gliorun.errors import DiskFullError, GlioError, UsageError
+from gliorun.model import calibration as calibrations
 from gliorun.progress import JsonLines, Lines, Reporter, RunProgress
 from gliorun.reading.files import absolute, find_slides, is_folder, stamp_of
 from gliorun.reading.regionfile import regions_file
@@ -161,6 +162,8 @@ def _orders(
             named = row.regions or regions
             changes["regions"] = None if named is None else regions_file(named, path)
             changes = {name: value for name, value in changes.items() if value is not None}
+            if row.calibration is not None:
+                changes["calibration"] = calibrations.named(row.calibration)
             if not changes:
                 return loop.Order(plan, row.name)
             settings = replace(plan.settings, **changes)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliorun.errors import GlioError
+from gliorun.model.calibration import NONE
 from gliorun.reading.files import absolute, check_file, find_slides, is_there
 from gliorun.words import plain
 
 SUFFIX = ".csv"
-COLUMNS = ("slide", "name", "mpp", "tissue_mask", "regions")
+COLUMNS = ("slide", "name", "mpp", "tissue_mask", "regions", "calibration")
 MOST_BYTES = 50_000_000
 
 
@@ -20,8 +21,8 @@ MOST_BYTES = 50_000_000
 class Row:
     """One slide of a list; what a row leaves empty is None, or "" for the name.
 
-    `fault` says in one line why the slide cannot be measured so; empty if it can. Paths are
-    absolute.
+    `calibration` is a file, or "none" for a slide that has none whatever the command says. `fault`
+    says in one line why the slide cannot be measured so; empty if it can. Paths are absolute.
     """
 
     slide: Path
@@ -29,6 +30,7 @@ class Row:
     mpp: float | None = None
     tissue_mask: Path | None = None
     regions: Path | None = None
+    calibration: str | None = None
     fault: str = ""
 
 
@@ -135,6 +137,7 @@ def _row(values: dict[str, str], path: Path, where: str) -> Row | None:
             _mpp(values.get("mpp", ""), where),
             _file(path, values.get("tissue_mask", ""), "tissue mask", where),
             _file(path, values.get("regions", ""), "file of regions", where),
+            _calibration(path, values.get("calibration", ""), where),
         )
     except GlioError as error:
         return Row(slide, values.get("name", ""), fault=str(error))
@@ -153,6 +156,11 @@ def _mpp(text: str, where: str) -> float | None:
         raise GlioError(
             f"{where}: mpp is {text!r}; write micrometres per pixel, as 0.25"
         ) from error
+
+
+def _calibration(path: Path, named: str, where: str) -> str | None:
+    file = None if named == NONE else _file(path, named, "calibration", where)
+    return named or None if file is None else str(file)
 
 
 def _file(path: Path, named: str, noun: str, where: str) -> Path | None:
