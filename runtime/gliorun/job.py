@@ -347,8 +347,8 @@ class SlideRun:
         )
         counts_nuclei = counts_nuclei and self.masks is not None
         if counts_nuclei:
-            fields = [(s.minx, s.miny, s.minx + s.width, s.miny + s.height) for s in hot_spots]
-            counts = nuclei_per_cell(result.nuclei(), density, fields)
+            boxes = [(s.minx, s.miny, s.minx + s.width, s.miny + s.height) for s in hot_spots]
+            counts = nuclei_per_cell(result.nuclei(), density, boxes)
             comparison = compare_counts(counts, density, surveyed.scale)
             result = replace(result, counts=counts, comparison=comparison)
         if self.in_regions is not None:
