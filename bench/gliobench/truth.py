@@ -31,13 +31,16 @@ class Truth:
 
 
 def read_cells(path: Path, within: Box | None = None) -> list[tuple[Box, float]]:
-    """Read the cells with a value of a density.csv, those wholly inside `within` if given."""
+    """Read the cells with a value of a density.csv, those wholly inside `within` if given.
+
+    Their density is of the whole cell, glass included, as that of the truth is.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as lines:
             cells = [
-                (_box(row), float(row["density"]))
+                (_box(row), float(row["density_of_tile"]))
                 for row in csv.DictReader(lines)
-                if row["density"]
+                if row["density_of_tile"]
             ]
     except OSError as error:
         raise GlioError(f"{path}: cannot be read ({error.strerror}); check its name") from error

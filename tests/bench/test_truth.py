@@ -18,7 +18,7 @@ from gliorun.errors import GlioError
 from gliorun.measuring.tile import Outlines
 from gliorun.model.calibration import Calibration
 
-HEADER = "minx,miny,width,height,density,class,valid_fraction,status\n"
+HEADER = "minx,miny,width,height,density,class,valid_fraction,status,density_of_tile\n"
 
 
 @pytest.fixture
@@ -42,9 +42,11 @@ def test_cells_without_a_value_and_outside_the_box_are_left_out(tmp_path):
     path = tmp_path / "density.csv"
     path.write_text(
         HEADER
-        + "0,0,10,10,0.4,5,1.0,measured\n10,0,10,10,,,0.0,unreadable\n20,0,10,10,0.1,3,1,measured\n"
+        + "0,0,10,10,0.4,5,1.0,measured,0.3\n10,0,10,10,,,0.0,unreadable,\n"
+        + "20,0,10,10,0.1,3,1,measured,0.1\n"
     )
-    assert [box for box, _ in read_cells(path)] == [(0, 0, 10, 10), (20, 0, 30, 10)]
+    # of the whole cell, glass at the rim of the tissue included, as the mask's density is
+    assert read_cells(path) == [((0, 0, 10, 10), 0.3), ((20, 0, 30, 10), 0.1)]
     assert [box for box, _ in read_cells(path, (5, 0, 30, 10))] == [(20, 0, 30, 10)]
 
 
@@ -55,7 +57,7 @@ def test_too_few_cells_and_cells_off_the_mask_are_refused(mask):
         against_truth([((0, 0, 10, 10), 0.4), ((15, 0, 25, 10), 0.4)], mask)
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", HEADER + "x,0,1,1,0.5,1,1,measured\n"])
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", HEADER + "x,0,1,1,0.5,1,1,measured,0.5\n"])
 def test_a_file_that_is_no_density_csv_is_refused(tmp_path, text):
     path = tmp_path / "density.csv"
     path.write_text(text)

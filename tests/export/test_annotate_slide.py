@@ -61,7 +61,9 @@ def test_fields_taken_as_they_are_have_the_densities_of_the_map(annotated: Path,
     entries = read_index(annotated)
     assert [entry.patient for entry in entries] == ["small"] * COUNT
     with (annotated / "density.csv").open(newline="", encoding="utf-8") as lines:
-        density_at = {(row["minx"], row["miny"]): row["density"] for row in csv.DictReader(lines)}
+        density_at = {
+            (row["minx"], row["miny"]): row["density_of_tile"] for row in csv.DictReader(lines)
+        }
     for entry, field in zip(entries, measure_fields(entries, engine, quiet), strict=True):
         corner = tuple(entry.id.rsplit("-", 2)[1:])
         assert field.densities()[engine.card.nucleus_level] == pytest.approx(

@@ -110,10 +110,10 @@ class CountComparison:
         Share of the nuclei that would have to lie in another cell for the count to be
         proportional to the area, 0 to 1; None without nuclei.
     other_class_share : float or None
-        Share of the valid area that would have another class if every nucleus had the mean area,
-        0 to 1; None without nuclei.
+        Share of the area of the cells that would have another class if every nucleus had the
+        mean area, 0 to 1; None without nuclei.
     rank_correlation : float or None
-        Spearman's, of count and area per valid area; None if either is the same everywhere.
+        Spearman's, of count and area per area of a cell; None if either is the same everywhere.
     """
 
     nuclei: int
@@ -277,8 +277,8 @@ def nuclei_per_cell(
 def compare_counts(counts: NucleusCounts, density: DensityMap, scale: Scale) -> CountComparison:
     """Set the count-based density of a slide beside its area density."""
     has_value = ~np.isnan(density.density)
-    count, area = counts.per_cell[has_value], density.nucleus_px[has_value]
-    valid = density.valid_px[has_value]
+    count, of_cell = counts.per_cell[has_value], density.area_px[has_value]
+    area = np.minimum(density.nucleus_px[has_value], of_cell)
     cell_width, cell_height = density.cell_l0
     px_mm2 = cell_width * scale.x_mpp * cell_height * scale.y_mpp / density.cell_px**2 / 1e6
     tissue_mm2 = float(density.tissue_px.sum()) * px_mm2
@@ -287,15 +287,15 @@ def compare_counts(counts: NucleusCounts, density: DensityMap, scale: Scale) -> 
     if count.any() and total_area:
         counted_area = count / count.sum() * total_area
         displaced = float(np.abs(counted_area - area).sum() / total_area / 2)
-        changed = classify(np.minimum(counted_area / valid, 1)) != classify(area / valid)
-        other_class = float(valid[changed].sum() / valid.sum())
+        changed = classify(np.minimum(counted_area / of_cell, 1)) != classify(area / of_cell)
+        other_class = float(of_cell[changed].sum() / of_cell.sum())
     return CountComparison(
         nuclei=total,
         crossing_share=counts.crossing / total if total else 0.0,
         nuclei_per_mm2=float(count.sum() / tissue_mm2) if tissue_mm2 else 0.0,
         displaced_share=displaced,
         other_class_share=other_class,
-        rank_correlation=_rank_correlation(count / valid, area / valid),
+        rank_correlation=_rank_correlation(count / of_cell, area / of_cell),
     )
 
 

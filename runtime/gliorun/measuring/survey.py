@@ -100,7 +100,10 @@ class Survey:
         if fine.cell_px == self.cell_px:
             return fine
         cells = fine.merged(self.cell_px // fine.cell_px)
+        of_valid = cells.tissue_share
         self._set_tissue(cells)
+        # Where a drawn region takes a part of a cell, its tissue is that of the part.
+        cells.tissue_share = np.where(cells.valid_px > 0, of_valid, cells.tissue_share)
         return cells
 
     @property
