@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bokeh.plotting import figure
 from PIL import Image
 
 import runs
@@ -24,6 +25,7 @@ from gliorun.reading.tiles import TileGrid
 from gliorun.settings import Settings
 from gliorun.writers.evidence import BAND, DECIDES, outlined, shown, write_evidence
 from gliorun.writers.palette import rgb
+from gliorun.writers.viewer import _mark_evidence
 
 TILE, ROWS, COLUMNS = 480, 9, 12
 SCALE = Scale(0.25, 0.25, "slide")
@@ -167,3 +169,17 @@ def test_hot_spots_do_not_hang_on_the_side_of_a_cell(tmp_path):
     assert [result.density.cell_px for result in results] == [480, 240, 120]
     assert len(results[0].hot_spots) == 2
     assert results[0].hot_spots == results[1].hot_spots == results[2].hot_spots
+
+
+def test_the_map_marks_every_tile_on_the_slide(result):
+    """A tile at the lower border reaches beyond the slide; its mark does not."""
+    whole = result[0]
+    *_, lowest = whole.density.grid
+    first = whole.evidence[0]
+    shown_low = replace(first, choice=replace(first.choice, spec=lowest))
+    plot = figure()
+    _mark_evidence(plot, replace(whole, evidence=(first, shown_low)))
+    (marks,) = plot.renderers
+    low_mm = whole.density.grid.size_l0[1] * whole.scale.y_mpp / 1000
+    ends = [max(corner) for corner in marks.data_source.data["ys"]]
+    assert ends == [pytest.approx(0.12 * (first.choice.spec.row + 1)), pytest.approx(low_mm)]

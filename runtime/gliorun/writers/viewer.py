@@ -511,12 +511,13 @@ def _open(result: Result) -> CustomJS:
 
 
 def _mark_evidence(plot: figure, result: Result) -> None:
-    """Mark the tiles that are shown below the map by a corner."""
+    """Mark the tiles that are shown below the map by their lower left corner on the slide."""
     width, height = result.density.grid.tile_l0
     x_mm, y_mm = width * result.scale.x_mpp / 1000, height * result.scale.y_mpp / 1000
     specs = [exhibit.choice.spec for exhibit in result.evidence]
     left = np.array([spec.column * x_mm for spec in specs])
-    bottom = np.array([(spec.row + 1) * y_mm for spec in specs])
+    slide_mm = result.density.grid.size_l0[1] * result.scale.y_mpp / 1000
+    bottom = np.minimum([(spec.row + 1) * y_mm for spec in specs], slide_mm)
     part = 0.22
     plot.patches(
         xs=[[x, x + part * x_mm, x] for x in left],
