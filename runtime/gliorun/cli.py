@@ -33,6 +33,10 @@ EXIT_CODES = (
     f"2: wrong usage. {STOPPED}: stopped."
 )
 FORMATS = "png,csv,html"
+NOT_AGAIN = ("slides", "watch", "settle_s", "json_lines", "quiet", "verbose", "cluster")
+"""What a command that tries single slides again does without."""
+NAMED = ("model", "calibration")
+"""Options that take the name of something, or a file."""
 SETTLE_S = 30.0
 OUTPUTS = (
     ".png heatmap, .html report, .evidence.png tiles with what was counted, .qc.png tissue and "
@@ -57,6 +61,7 @@ def _show_version(wanted: bool) -> None:
     epilog=EXIT_CODES,
 )
 def main(
+    context: typer.Context,
     slides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -352,10 +357,17 @@ def main(
     try:
         if out_dir is not None and slides:
             from gliorun.batch import command
+            from gliorun.batch.again import Again
 
             settle_s = SETTLE_S if settle_s is None else settle_s
             request = command.Request(
-                slides, out_dir, formats or FORMATS, settle_s, cluster, regions
+                slides,
+                out_dir,
+                formats or FORMATS,
+                settle_s,
+                cluster,
+                regions,
+                Again(_typed(context)),
             )
             output_mode = command.OutputMode(quiet, json_lines, verbose)
             if watch:
@@ -369,6 +381,22 @@ def main(
     except KeyboardInterrupt:
         typer.echo("gliorun: stopped; the same command goes on from here", err=True)
         raise typer.Exit(STOPPED) from None
+
+
+def _typed(context: typer.Context) -> tuple[str, ...]:
+    """Return the options that were typed and decide on the outputs, with absolute paths."""
+    words: list[str] = []
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source is None or source.name != "COMMANDLINE" or option.name in NOT_AGAIN:
+            continue
+        words.append(option.opts[0])
+        value = context.params[option.name or ""]
+        if isinstance(value, bool):
+            continue
+        is_path = Path(value).exists() if option.name in NAMED else isinstance(value, Path)
+        words.append(str(Path(value).absolute() if is_path else value))
+    return tuple(words)
 
 
 def _check_usage(

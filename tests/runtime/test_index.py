@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import batches
 from browsers import TOO_DARK, WIDER_THAN_ITS_PLACE
 from gliorun.batch import again, summary
 from gliorun.batch.again import Again
@@ -117,3 +121,21 @@ def test_no_window_is_too_narrow_nor_too_dark(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(WIDER_THAN_ITS_PLACE) == []
     assert page.evaluate(TOO_DARK) == []
+
+
+def test_the_index_tells_the_command_that_tries_a_slide_again(tmp_path):
+    """What was typed in one folder works as it stands from any other."""
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "bad.svs").write_bytes(b"no slide")
+    done = batches.type_in_at(
+        tmp_path, "scans", "--out-dir", "maps", "--format", "csv", "--any-quality", "--quiet"
+    )
+    assert done.returncode == 1
+    page = html.unescape((tmp_path / "maps" / "index.html").read_text(encoding="utf-8"))
+    (line,) = re.findall(r"<code>(gliorun [^<]*)</code>", page)
+    words = shlex.split(line)
+    assert words[:2] == ["gliorun", str(tmp_path / "scans" / "bad.svs")]
+    assert words[2:] == ["--out-dir", str(tmp_path / "maps"), "--format", "csv", "--any-quality"]
+    batches.tiny(tmp_path / "scans" / "bad.svs")
+    assert batches.type_in(*words[1:]).returncode == 0
+    assert (tmp_path / "maps" / "bad.csv").is_file()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gliorun import job
 from gliorun.batch import loop, slidelist, summary
 from gliorun.batch import watch as watching
+from gliorun.batch.again import Again
 from gliorun.batch.health import FULL, Health
 from gliorun.batch.ledger import Ledger
 from gliorun.batch.slidelist import Row
@@ -30,7 +31,8 @@ class Request:
     """The slides to measure, the folder and formats of the outputs, and the cluster if any.
 
     A watch takes a file for complete once it has not changed for `settle_s` seconds. `regions` is a
-    folder with the regions of each slide. A list of slides (.csv) is named alone.
+    folder with the regions of each slide. A list of slides (.csv) is named alone. `again` is how
+    single slides are measured by the same options.
     """
 
     names: list[str]
@@ -39,6 +41,7 @@ class Request:
     settle_s: float
     cluster: str | None = None
     regions: Path | None = None
+    again: Again = field(default_factory=Again)
 
     def __post_init__(self) -> None:
         loop.suffixes_of(self.formats)  # raises on an unknown format
@@ -101,6 +104,7 @@ def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
         tally = loop.run(
             slides, ledger, plan, work, reporter, retry=True,
             order_of=_orders(plan, listed, request.regions),
+            again=Again() if listed else request.again,  # the rows of a list add to the options
         )  # fmt: skip
     return not tally.failed
 
@@ -134,7 +138,7 @@ def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
                 try:
                     loop.run(
                         feed, ledger, plan, work, reporter, retry=False, health=health,
-                        order_of=_orders(plan, {}, request.regions),
+                        order_of=_orders(plan, {}, request.regions), again=request.again,
                     )  # fmt: skip
                 except DiskFullError as error:
                     _wait_for_room(error, health, ledger, reporter)

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from gliorun import job, writers
 from gliorun.atomic import cannot_write, remove_leftovers
 from gliorun.batch import summary
+from gliorun.batch.again import Again
 from gliorun.batch.failure import Failure, of_error, of_one_slide
 from gliorun.batch.health import Health
 from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger, Record
@@ -132,12 +133,14 @@ def run(
     retry: bool,
     health: Health | None = None,
     order_of: Callable[[Path], Order] | None = None,
+    again: Again | None = None,
 ) -> Tally:
     """Measure the slides of a feed that are due, and keep the tables in the folder up to date.
 
     With `retry`, slides that failed before are measured again at once. A watch has `health`, whose
     faults stand in the index. `order_of` gives what was asked for each slide, by default the plan.
-    If an exception stops the run, the slide under way keeps its previous record.
+    `again` is how slides that failed are tried again by hand, which the index tells. If an
+    exception stops the run, the slide under way keeps its previous record.
 
     Raises
     ------
@@ -148,7 +151,7 @@ def run(
     """
     if order_of is None:
         order_of = lambda path: Order(plan)  # noqa: E731
-    return _Batch(ledger, plan, reporter, retry, order_of, health).run(feed, work)
+    return _Batch(ledger, plan, reporter, retry, order_of, health, again).run(feed, work)
 
 
 @dataclass(slots=True)
@@ -161,6 +164,7 @@ class _Batch:
     retry: bool
     order_of: Callable[[Path], Order]
     health: Health | None = None
+    again: Again | None = None
     tally: Tally = field(default_factory=Tally)
     under_way: dict[str, Task] = field(default_factory=dict)
     stalled: str = ""
@@ -285,7 +289,7 @@ class _Batch:
         self.summary_at = time.monotonic()
         faults = {} if self.health is None else self.health.faults
         if self.summary_due or faults != self.shown_faults:
-            summary.write(self.ledger.folder, list(self.ledger), faults=faults)
+            summary.write(self.ledger.folder, list(self.ledger), self.again, faults=faults)
             self.summary_due, self.shown_faults = False, dict(faults)
 
 
