@@ -415,6 +415,7 @@ class JsonLines:
             reason=record.reason or None,
             outputs=list(record.outputs),
             warnings=list(record.warnings),
+            calibration=record.calibration or None,
             tiles=record.pace.get("tiles"),
             tiles_per_s=record.pace.get("tiles_per_s"),
             bottleneck=record.pace.get("bottleneck"),

@@ -135,18 +135,23 @@ def test_the_environment_names_the_default_and_none_switches_it_off(
 
 
 def test_a_folder_is_measured_anew_with_a_calibration_and_its_table_names_it(
-    small_slide: slides.Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_slide: slides.Drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     from gliorun.batch import command
 
     request = command.Request([str(small_slide.path)], tmp_path / "maps", "csv", 1.0, None)
-    mode = command.OutputMode(True, False, False)
+    mode = command.OutputMode(json_lines=True)
     for made, shown in ((None, ""), (STRICT, "the lab, level 170")):
         plan = job.Plan([], DEFAULT_MODEL, Settings(calibration=made))
         assert command.run(request, plan, mode)
         (line,) = rows(tmp_path / "maps" / "summary.csv")
         assert line["calibration"] == shown
         assert rows(tmp_path / "maps" / "small.csv")[0].get("calibration", "") == shown
+        events = map(json.loads, capsys.readouterr().out.splitlines())
+        (ended,) = (event for event in events if event["event"] == "slide")
+        assert ended["calibration"] == (shown or None)
+        page = (tmp_path / "maps" / "index.html").read_text(encoding="utf-8")
+        assert ("calibrated to the lab, level 170" in page) == bool(shown)
 
 
 def test_named_reads_a_file_and_none_is_none(tmp_path: Path):

@@ -109,6 +109,15 @@ class Record:
     figures: dict[str, Any] = field(default_factory=dict)
     pace: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def calibration(self) -> str:
+        """Name and level of its calibration, as they stand in the other outputs; empty for none."""
+        try:
+            values = self.made_with["settings"]["calibration"]
+            return f"{values['name']}, level {values['outlines']['nucleus']}"
+        except (KeyError, TypeError):  # none, or written by another version
+            return ""
+
     def to_json(self) -> str:
         """Return the record as JSON; ASCII, because a file name need not be valid text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)

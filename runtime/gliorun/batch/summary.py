@@ -77,13 +77,6 @@ def _state(record: Record) -> str:
     return record.state
 
 
-def _calibration(made_with: dict[str, Any]) -> str:
-    """Return the name and the level of a calibration, as they stand in the other outputs."""
-    values = _at(made_with, "settings", "calibration")
-    level = _at(values, "outlines", "nucleus")
-    return "" if level is None else f"{_at(values, 'name')}, level {level}"
-
-
 def _row(record: Record) -> Row:
     run = record.figures if record.state == "done" else {}
     row: Row = {
@@ -98,7 +91,7 @@ def _row(record: Record) -> Row:
         "tiles_without_value": _whole(_summed(_at(run, "tiles"), ("measured", "no_tissue"))),
         "mpp": _at(run, "scale", "x_mpp"),
         "mpp_source": _at(run, "scale", "source"),
-        "calibration": _calibration(record.made_with),
+        "calibration": record.calibration,
         "warnings": "; ".join(record.warnings),
         "same_as": record.same_as,
         "tries": record.tries,
