@@ -9,6 +9,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ Podman = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store():
     """Build the image; give the words that call podman where it lies."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing or not CHECK.is_file() or os.geteuid() != 0:
@@ -45,7 +46,8 @@ def store(tmp_path_factory):
     if len(socket.if_nameindex()) < 2:
         pytest.skip("no network to build an image with")
     kept = os.environ.get("CONTAINER_CHECK_DIR")  # spares the base image the next time
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("container")
+    # podman takes no more than 50 characters for where it runs: too few for a folder of pytest's
+    folder = Path(kept or tempfile.mkdtemp(prefix="container-"))
     built = subprocess.run(
         ["bash", CHECK, ROOT, ROOT / "Dockerfile", "--", "--version"],
         env={**os.environ, "CONTAINER_CHECK_DIR": str(folder), "MEM": "2g",

@@ -100,7 +100,8 @@ def test_the_wheel_runs_where_it_is_unpacked_and_loads_no_training(built, tmp_pa
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
         "import sys, gliorun.job; from gliorun.model.engine import open_model; "
-        "open_model(gliorun.job.shipped.DEFAULT_MODEL); from gliorun.writers import html; "
+        "from gliorun.model.shipped import DEFAULT_MODEL; "
+        "open_model(DEFAULT_MODEL); from gliorun.writers import html; "
         "names = ('tensorflow', 'keras', 'onnx', 'nncf', 'glioexport', 'gliobench', 'pytest'); "
         "print(gliorun.__file__, [n for n in names if n in sys.modules])"
     )

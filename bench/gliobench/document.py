@@ -91,7 +91,7 @@ def read(schema_type: type[T], values: Any, where: str) -> T:
     """
     try:
         return msgspec.convert(values, schema_type)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:  # JSON may hold half a character
         raise GlioError(f"{where}: {error}; measure again") from error
 
 

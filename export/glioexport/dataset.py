@@ -19,6 +19,7 @@ from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour
 from gliorun.measuring.stain import fit_stain
 from gliorun.model.card import ModelCard
+from gliorun.reading.files import is_file
 from gliorun.reading.images import NO_IMAGE, open_upright, read_labels
 from gliorun.reading.scale import SAME_SCALE
 
@@ -104,7 +105,7 @@ def read_index(folder: Path) -> list[Entry]:
     ]
     for entry in entries:
         for file in (entry.image, entry.label):
-            if not file.is_file():
+            if not is_file(file):
                 raise GlioError(
                     f"{path}: names {file}, which does not exist; copy the folder whole"
                 )

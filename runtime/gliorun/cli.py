@@ -385,6 +385,8 @@ def main(
 
 def _typed(context: typer.Context) -> tuple[str, ...]:
     """Return the options that were typed and decide on the outputs, with absolute paths."""
+    from gliorun.reading.files import is_there
+
     words: list[str] = []
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
@@ -394,7 +396,7 @@ def _typed(context: typer.Context) -> tuple[str, ...]:
         value = context.params[option.name or ""]
         if isinstance(value, bool):
             continue
-        is_path = Path(value).exists() if option.name in NAMED else isinstance(value, Path)
+        is_path = is_there(Path(value)) if option.name in NAMED else isinstance(value, Path)
         words.append(str(Path(value).absolute() if is_path else value))
     return tuple(words)
 

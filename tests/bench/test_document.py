@@ -143,3 +143,11 @@ def test_a_machine_is_described_with_its_core_types():
     assert noise(plain) == ""
     busy = noise(Machine("Y", (), 2, {}, 8.0, 9.0, "B", "3.12"))
     assert "load 9.0 on 2 cores): compare CPU seconds; tiles/s are too low, and a ratio" in busy
+
+
+def test_half_a_character_is_refused_in_one_line(path):
+    text = path.read_text("utf-8")
+    assert '"made"' in text
+    path.write_text(text.replace('"made"', r'"\ud800"'), "utf-8")
+    with pytest.raises(GlioError, match=r"a\.json: .*measure again"):
+        document.load(path)

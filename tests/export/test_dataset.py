@@ -107,6 +107,15 @@ def test_an_index_as_excel_saves_it_is_refused_in_one_line(
         assert str(index) in str(caught.value)
 
 
+def test_a_name_longer_than_a_disk_takes_is_a_missing_file(tiles: Path) -> None:
+    index = tiles / "index.csv"
+    index.write_text(
+        index.read_text(encoding="utf-8").replace("4.png", "4" * 300 + ".png"), "utf-8"
+    )
+    with pytest.raises(GlioError, match="which does not exist"):
+        read_index(tiles)
+
+
 @pytest.mark.parametrize("file", ["images/2.png", "labels/4.png"])
 def test_names_a_missing_file(tiles: Path, file: str) -> None:
     (tiles / file).unlink()

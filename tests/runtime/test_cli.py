@@ -235,6 +235,12 @@ def test_an_output_never_takes_the_place_of_what_is_read(type_here, tmp_path, sm
     assert read.read_bytes() == small_slide.path.read_bytes()
 
 
+def test_a_model_whose_name_is_longer_than_a_disk_takes(type_here, tmp_path, small_slide):
+    model = tmp_path / ("x" * 300 + ".xml")
+    answer = type_here(small_slide.path, "--out", tmp_path / "a.csv", "--model", model)
+    refused(answer, "x.xml: cannot be read (File name too long)")
+
+
 def test_a_model_that_is_not_ours(type_here, tmp_path, small_slide):
     model = tmp_path / "model.xml"
     model.write_text("<net/>")

@@ -282,7 +282,7 @@ def write(width, height):
     scale = Scale(0.25, 0.25, "slide")
     card = ModelCard("fake", tile_px=480, mpp=0.25, colour_target=None)
     result = SimpleNamespace(
-        slide_name="a.svs", density=DensityMap(grid, 480, 480), scale=scale, warnings=(), card=card,
+        slide_name="a.svs", density=DensityMap(grid, 480, 480), scale=scale, notes=(), card=card,
         masks=masks,
     )
     write_mask(sys.argv[1], result)

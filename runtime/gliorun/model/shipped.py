@@ -9,6 +9,7 @@ from pathlib import Path
 from gliorun import __version__
 from gliorun.errors import GlioError
 from gliorun.model.card import ModelCard, sha256_of
+from gliorun.reading.files import is_folder
 
 MODELS = Path(__file__).parents[1] / "models"
 """Folder of the models that ship with gliorun."""
@@ -38,7 +39,7 @@ def model_path(named: Path | None) -> Path:
     names = models()
     if str(named) in names:
         return names[str(named)]
-    if named.is_dir():
+    if is_folder(named):
         return _int8_of(named)
     if not named.suffix:
         raise GlioError(f"{named}: no such model; pass a file (.xml) or {' or '.join(names)}")
