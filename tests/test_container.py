@@ -116,8 +116,8 @@ def test_kernels_come_compiled_for_any_user(podman: Podman, user: str):
     code = (
         "import numpy as np; from gliorun.measuring import kernels; "
         "levels = np.zeros((480, 480), np.uint8); "
-        "cells = np.zeros((4, 2, 2), np.int64)[:, :1, :1]; "
-        "kernels.count_nuclei(levels, levels, (1, 1, 1), 480, cells[:3], cells[3]); "
+        "cells = np.zeros((4, 4, 4), np.int64)[:, :2, :2]; "  # a part of a map, as a tile's is
+        "kernels.count_nuclei(levels, levels, (1, 1, 1), 240, cells[:3], cells[3]); "
         "stats = kernels.count_nuclei.stats; "
         "print(len(stats.cache_hits), len(stats.cache_misses))"
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,18 @@ def test_an_archive_cut_short_counts_as_none(tmp_path, length):
         save(kept, half_measured())
     archive = tmp_path / FOLDER / "key.npz"
     archive.write_bytes(archive.read_bytes()[:length])
+    density, _ = restored(tmp_path, "key")
+    assert density.known_tiles() == 0
+
+
+def test_an_array_whose_header_does_not_end_counts_as_none(tmp_path):
+    with checkpoint(tmp_path, "key", 10) as kept:
+        save(kept, half_measured())
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (3, 6, 8),NaN".ljust(117) + b"\n"
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(1152)
+    with zipfile.ZipFile(tmp_path / FOLDER / "key.npz", "w") as archive:
+        for name in ("outlined_px", "valid_px", "status", "places"):
+            archive.writestr(f"{name}.npy", array)
     density, _ = restored(tmp_path, "key")
     assert density.known_tiles() == 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Generator
@@ -35,7 +36,8 @@ MOST_SHARE = 0.02
 """Greatest share of the time spent on saving; slow saves are made less often."""
 UNUSABLE = (
     OSError, ValueError, KeyError, EOFError, TypeError, OverflowError, SyntaxError, MemoryError,
-    NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
+    NotImplementedError, RuntimeError, struct.error, tokenize.TokenError,
+    zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 """What reading a damaged archive of arrays may raise."""
 
