@@ -176,8 +176,8 @@ def _index() -> bytes:
 
 
 def _cells() -> bytes:
-    head = "minx,miny,width,height,density,class,valid_fraction,tissue_fraction,status,hot_spot"
-    row = "{0},0,480,480,0.12,3,1.0,1.0,measured,"
+    head = "minx,miny,width,height,density_of_tile,class,valid_fraction,tissue_fraction,status"
+    row = "{0},0,480,480,0.12,3,1.0,1.0,measured"
     return "\n".join([head, *(row.format(480 * k) for k in range(4)), ""]).encode()
 
 

@@ -237,7 +237,7 @@ def _run_golden(model: Path | None, path: Path) -> tuple[list[Check], float | No
         rates.append(clock.tiles_s)
     first = maps[0]
     cells = [
-        (first.cell_box(row, column), float(first.density[row, column]))
+        (first.cell_box(row, column), float(first.density_of_tile[row, column]))
         for row, column in np.ndindex(first.density.shape)
         if np.isfinite(first.density[row, column])
     ]

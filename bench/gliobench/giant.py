@@ -33,7 +33,7 @@ GIGAPIXELS = (0.01, 10.0)
 QUALITY = 85
 THUMBNAIL_PX = 1024
 ABOUT = "Aperio Image Library v12"
-COLUMNS = ("minx", "miny", "width", "height", "density", "class", "tissue")
+COLUMNS = ("minx", "miny", "width", "height", "density_of_tile", "class", "tissue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def write_giant(path: Path, spec: GiantSpec) -> Giant:
 
     One rounded piece of tissue lies in the middle, its density rising from left to right with a
     hot spot. Tissue and glass change from tile to tile of 480 px, so that the truth is exact
-    for each. The CSV has the first columns of gliorun's density.csv.
+    for each. The columns of the CSV are called as those of density.csv.
 
     Raises
     ------

@@ -63,7 +63,7 @@ def test_the_truth_of_each_tile_follows_from_its_pixels(written):
             corner = int(row["minx"]), int(row["miny"])
             size = int(row["width"]), int(row["height"])
             pixels = np.asarray(handle.read_region(corner, 0, size))[..., :3]
-            pairs.append((float(row["density"]), darkness(pixels), row["tissue"] == "1"))
+            pairs.append((float(row["density_of_tile"]), darkness(pixels), row["tissue"] == "1"))
     assert all(dark == density == 0 for density, dark, tissue in pairs if not tissue)
     true, dark = np.array([pair[:2] for pair in pairs if pair[2]]).T
     assert np.unique(true).size > 5
