@@ -20,8 +20,8 @@ from gliorun import demo
 from gliorun.batch import summary
 from gliorun.batch.health import HEALTH, Health
 from gliorun.batch.ledger import Record
-from gliorun.measuring.quality import QualityLimits
 from gliorun.progress import JsonLines, RunProgress
+from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.slide import Slide
 from guides import ROOT
 
@@ -221,7 +221,7 @@ def test_the_columns_of_clean_index_and_candidates(tmp_path):
     pytest.importorskip("skimage")
     from glioexport.annotate import Source, annotate, take_corrections
     from glioexport.clean import clean
-    from gliorun.measuring.colour import StainStatistic
+    from gliorun.model.stainstatistic import StainStatistic
 
     tile = demo.draw_tissue(np.full((320, 320), 0.15, np.float32))
     (tmp_path / "tiles").mkdir()

@@ -20,6 +20,7 @@ from gliorun.measuring.survey import Survey, survey
 from gliorun.measuring.tile import Levels, Measured, Tile
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Engine, open_model
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.pipeline import Waits, load_tiles, measured_tiles, scene_of
 from gliorun.reading.scale import check_mpp
 from gliorun.reading.slide import Rgba, Slide
@@ -254,7 +255,7 @@ class Sample:
 
     tiles: list[Tile]
     surveyed: Survey
-    stain: colour.StainStatistic | None
+    stain: StainStatistic | None
     table: colour.Table
 
 

@@ -51,6 +51,7 @@ from gliorun.measuring import colour
 from gliorun.measuring.survey import survey
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import Engine
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.pipeline import scene_of
 from gliorun.reading.files import title
 from gliorun.reading.images import NO_IMAGE, open_upright
@@ -97,7 +98,7 @@ class Source:
     patient: str
     licence: str
     mpp: float
-    stain: colour.StainStatistic | None = None
+    stain: StainStatistic | None = None
 
     def __post_init__(self) -> None:
         if not self.set:

@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from gliorun.errors import UsageError
-from gliorun.measuring.colour import (
-    DENSITY_OF_LEVEL,
-    StainStatistic,
-    Table,
-    stretching,
-)
+from gliorun.measuring.colour import DENSITY_OF_LEVEL, Table, stretching
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.windows import pad_to
 
 Pixels = NDArray[np.uint8]

@@ -14,10 +14,10 @@ from glioexport.unbiased import Field, Fit, check, check_count, check_nuclei, fi
 from gliorun.atomic import cannot_write, replacing_all
 from gliorun.commandline import table
 from gliorun.errors import GlioError, UsageError
-from gliorun.measuring.tile import Outlines
 from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Engine, open_model
+from gliorun.model.outlines import Outlines
 from gliorun.model.shipped import name_of
 from gliorun.reading.windows import segment
 

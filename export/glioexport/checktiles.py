@@ -15,8 +15,8 @@ from glioexport.dataset import IMAGE_SUFFIXES, Entry, read_index, read_rgba, sta
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
-from gliorun.measuring.colour import StainStatistic
 from gliorun.model.card import ModelCard
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.scale import SAME_SCALE
 from gliorun.reading.windows import windows
 

@@ -14,8 +14,9 @@ from glioexport.dataset import IMAGE_SUFFIXES, MPP, Entry, read_index, read_rgba
 from gliorun.atomic import cannot_write, replacing
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour, quality
-from gliorun.measuring.quality import Quality, QualityLimits, Scores
+from gliorun.measuring.quality import Quality, Scores
 from gliorun.measuring.tile import Status
+from gliorun.qualitylimits import QualityLimits
 
 INDEX, TABLE = "index.csv", "clean.csv"
 UNREADABLE = Quality(Status.UNREADABLE, Scores(*[math.nan] * len(fields(Scores))))

@@ -233,7 +233,7 @@ def clean(
     """Say which tiles are blurred, folded, inked or blank; no image is moved or deleted."""
     from glioexport.clean import clean as clean_tiles
     from glioexport.clean import summary
-    from gliorun.measuring.quality import QualityLimits
+    from gliorun.qualitylimits import QualityLimits
 
     limits = QualityLimits()
     for change in limit or ():

@@ -19,6 +19,7 @@ from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import colour
 from gliorun.measuring.stain import fit_stain
 from gliorun.model.card import ModelCard
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.files import is_file
 from gliorun.reading.images import NO_IMAGE, open_upright, read_labels
 from gliorun.reading.scale import SAME_SCALE
@@ -51,7 +52,7 @@ class Entry:
     image: Path
     label: Path
     mpp: float = MPP
-    stain: colour.StainStatistic | None = None
+    stain: StainStatistic | None = None
 
     @property
     def stain_group(self) -> str:
@@ -170,7 +171,7 @@ def _mpp(row: dict[str, str], path: Path) -> float:
     return mpp
 
 
-def stain_columns(stain: colour.StainStatistic | None) -> dict[str, str]:
+def stain_columns(stain: StainStatistic | None) -> dict[str, str]:
     """Return the optional columns `ground` and `white` of a line; none without a stain."""
     if stain is None:
         return {}
@@ -180,7 +181,7 @@ def stain_columns(stain: colour.StainStatistic | None) -> dict[str, str]:
     }
 
 
-def _stain(row: dict[str, str], path: Path) -> colour.StainStatistic | None:
+def _stain(row: dict[str, str], path: Path) -> StainStatistic | None:
     """Return the stain in a line's optional columns `ground` and `white`."""
     ground, white = row.get("ground") or "", row.get("white") or ""
     if not ground and not white:
@@ -188,9 +189,7 @@ def _stain(row: dict[str, str], path: Path) -> colour.StainStatistic | None:
     try:
         red, green, blue = map(float, ground.split())
         red_of_glass, green_of_glass, blue_of_glass = map(int, white.split())
-        stain = colour.StainStatistic(
-            (red, green, blue), (red_of_glass, green_of_glass, blue_of_glass)
-        )
+        stain = StainStatistic((red, green, blue), (red_of_glass, green_of_glass, blue_of_glass))
     except ValueError:
         stain = None
     if (
@@ -233,7 +232,7 @@ def read_label(path: Path) -> NDArray[Any]:
         ) from error
 
 
-def stain_statistics(entries: Iterable[Entry]) -> dict[str, colour.StainStatistic]:
+def stain_statistics(entries: Iterable[Entry]) -> dict[str, StainStatistic]:
     """Measure the ground of every stain group; those with too little tissue are left out.
 
     Images without a label, whose entry names the image itself, count as all ground.
@@ -252,8 +251,8 @@ def stain_statistics(entries: Iterable[Entry]) -> dict[str, colour.StainStatisti
 
 def load_tiles(
     entries: Iterable[Entry],
-    statistics: dict[str, colour.StainStatistic],
-    target: colour.StainStatistic | None,
+    statistics: dict[str, StainStatistic],
+    target: StainStatistic | None,
     read: Callable[[Path], NDArray[Any]] = read_nuclei,
 ) -> list[LabelledTile]:
     """Read tiles with their labels, bring them to `MPP` and normalise their colour to `target`.
@@ -327,7 +326,7 @@ def check_scale(card: ModelCard) -> None:
 def as_runtime(
     images: list[Pixels],
     segment: Callable[[Pixels], Pixels],
-    target: colour.StainStatistic | None,
+    target: StainStatistic | None,
 ) -> list[Pixels]:
     """Normalise the images of one slide to a network's target, as the runtime does.
 
@@ -345,7 +344,7 @@ def _opaque(image: Pixels) -> Pixels:
 
 def in_runtime_colour(
     tiles: list[LabelledTile],
-    target: colour.StainStatistic | None,
+    target: StainStatistic | None,
     segment_image: Callable[[Pixels], Pixels],
 ) -> list[LabelledTile]:
     """Return tiles as scanned, in the colour that the runtime would show them to the network in.

@@ -27,6 +27,7 @@ from gliorun.findings.agreement import Agreement, agreement
 from gliorun.findings.bootstrap import clusters, intervals_of_means
 from gliorun.measuring import colour
 from gliorun.model.card import sha256_of
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.windows import segment
 
 Mask = NDArray[np.uint8]
@@ -46,7 +47,7 @@ class Chosen:
 
     train: list[Entry]
     val: list[Entry]
-    statistics: dict[str, colour.StainStatistic]
+    statistics: dict[str, StainStatistic]
 
     def fingerprint(self) -> str:
         """Return a hash of all training and validation data: entries, images and labels."""
@@ -58,7 +59,7 @@ class Chosen:
                 digest.update(repr(line).encode())
         return digest.hexdigest()
 
-    def mean_colour(self) -> colour.StainStatistic:
+    def mean_colour(self) -> StainStatistic:
         """Return the mean over the slides that are trained on."""
         groups = sorted({entry.stain_group for entry in self.train} & set(self.statistics))
         return colour.mean_statistic(self.statistics[group] for group in groups)
@@ -73,7 +74,7 @@ class Lessons:
 
     tiles: list[LabelledTile]
     checks: list[LabelledTile]
-    target: colour.StainStatistic | None
+    target: StainStatistic | None
     sparse: list[LabelledTile] = field(default_factory=list)
 
     def licences(self) -> list[dict[str, str]]:
@@ -119,7 +120,7 @@ def choose(data: Path, held_out: Iterable[str] = ()) -> Chosen:
     return Chosen(train, val, statistics)
 
 
-def load_lessons(chosen: Chosen, target: colour.StainStatistic | None) -> Lessons:
+def load_lessons(chosen: Chosen, target: StainStatistic | None) -> Lessons:
     """Read the chosen tiles, in the colour of `target`."""
     train, val = (load_tiles(e, chosen.statistics, target) for e in (chosen.train, chosen.val))
     return Lessons(train, val, target)

@@ -18,6 +18,7 @@ from glioexport.dataset import Entry, LabelledTile, at_scale, read_label, read_r
 from glioexport.erase import erase, instances
 from gliorun.atomic import replacing
 from gliorun.measuring import colour
+from gliorun.model.stainstatistic import StainStatistic
 
 KEPT = (0.0, 0.1, 0.3)
 """Shares of the nuclei that are kept, one drawn for each tile."""
@@ -31,8 +32,8 @@ NOT_MADE = (1, 1)
 
 def sparse_tiles(
     entries: Iterable[Entry],
-    statistics: dict[str, colour.StainStatistic],
-    target: colour.StainStatistic | None,
+    statistics: dict[str, StainStatistic],
+    target: StainStatistic | None,
     folder: Path,
     say: Callable[[str], None],
 ) -> list[LabelledTile]:

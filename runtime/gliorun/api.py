@@ -20,13 +20,13 @@ from gliorun.defaults import HOT_SPOT_MM2, HOT_SPOTS
 from gliorun.errors import GlioError, UsageError
 from gliorun.findings.hotspots import HotSpot, check_fields
 from gliorun.measuring.density import CLASS_EDGES, CLASS_NAMES, DensityMap, classify
-from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.survey import survey
 from gliorun.measuring.tile import Status
 from gliorun.model import calibration, engine, shipped
 from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine
+from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.scale import Scale
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings

@@ -309,10 +309,10 @@ def main(
         raise UsageError(f"--settle-s goes with --watch. Example: {MANY} --watch")
 
     from gliorun import job
-    from gliorun.measuring.quality import QualityLimits
     from gliorun.model import calibration as calibrations
     from gliorun.model import shipped
     from gliorun.model.engine import Compute
+    from gliorun.qualitylimits import QualityLimits
     from gliorun.settings import Settings
     from gliorun.writers import Appearance
 

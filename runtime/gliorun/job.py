@@ -22,7 +22,6 @@ from gliorun.findings.evidence import Exhibit, choose, exhibits
 from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
 from gliorun.findings.nuclei import compare_counts, nuclei_per_cell
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
-from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap, check_cells
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.survey import Survey, outlines_of, survey
@@ -30,6 +29,7 @@ from gliorun.measuring.tile import LeftOut, Measured
 from gliorun.model import golden
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Compute, Engine, compute_here, open_model
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.progress import Lines, RunProgress
 from gliorun.reading.dicomheader import dicom_header
 from gliorun.reading.files import fingerprint_of

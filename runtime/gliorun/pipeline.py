@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from gliorun.errors import DamagedSlideError
 from gliorun.measuring import colour
-from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.streams import map_ahead
 from gliorun.measuring.survey import Scene, Survey, sample_tiles, tile_reader
 from gliorun.measuring.tile import LeftOut, Levels, Measured, Status, Tile
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.slide import Rgba
 from gliorun.reading.tiles import TileSpec
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gliorun import defaults
 from gliorun.errors import UsageError
-from gliorun.measuring.quality import QualityLimits
 from gliorun.model.calibration import Calibration
 from gliorun.processors import processors
+from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.files import check_file
 from gliorun.reading.scale import check_mpp
 

@@ -18,9 +18,9 @@ from gliobench.stress import CHANGES
 from glioexport.dataset import as_runtime, load_tiles, read_index, stain_statistics
 from gliorun import demo
 from gliorun.errors import GlioError
-from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.stain import ROUNDS
 from gliorun.model.card import ModelCard
+from gliorun.model.stainstatistic import StainStatistic
 from guides import ROOT
 
 TARGET = StainStatistic((0.32, 0.69, 0.35))

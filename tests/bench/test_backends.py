@@ -10,9 +10,9 @@ from gliobench import backends
 from gliobench.backends import calibrated, open_segmenters
 from gliorun import demo
 from gliorun.errors import GlioError
-from gliorun.measuring.tile import Outlines
 from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
+from gliorun.model.outlines import Outlines
 
 
 def write_card(path, **changes):

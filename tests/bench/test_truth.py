@@ -15,8 +15,8 @@ from gliobench.truth import (
     read_mask,
 )
 from gliorun.errors import GlioError
-from gliorun.measuring.tile import Outlines
 from gliorun.model.calibration import Calibration
+from gliorun.model.outlines import Outlines
 
 HEADER = "minx,miny,width,height,density,class,valid_fraction,status,density_of_tile\n"
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from gliorun import demo
 from gliorun.findings.agreement import Agreement
-from gliorun.measuring.colour import StainStatistic
 from gliorun.model.card import ModelCard
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.windows import windows
 
 SIDE = 64

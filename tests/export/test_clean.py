@@ -19,7 +19,7 @@ from glioexport.clean import clean, summary
 from glioexport.dataset import read_index
 from gliorun import demo
 from gliorun.errors import GlioError
-from gliorun.measuring.quality import QualityLimits
+from gliorun.qualitylimits import QualityLimits
 
 from .small import read_rows, write_index, write_tiles
 
@@ -290,7 +290,7 @@ def test_of_the_labelled_tiles_hardly_any_is_discarded(shared_data: Path, tmp_pa
 def test_cleaning_loads_no_training_library(folder: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from glioexport.clean import clean; from gliorun.measuring.quality import QualityLimits\n"
+        "from glioexport.clean import clean; from gliorun.qualitylimits import QualityLimits\n"
         f"data, out = Path({str(folder)!r}), Path({str(tmp_path / 'out')!r})\n"
         "clean(data, out, QualityLimits())\n"
         "print(sorted({'tensorflow', 'keras', 'openvino', 'onnx'} & set(sys.modules)))"

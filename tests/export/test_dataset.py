@@ -27,8 +27,9 @@ from glioexport.dataset import (
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
-from gliorun.measuring.quality import QualityLimits
 from gliorun.model.card import ModelCard
+from gliorun.model.stainstatistic import StainStatistic
+from gliorun.qualitylimits import QualityLimits
 
 from .small import read_rows, write_index
 
@@ -212,7 +213,7 @@ def test_with_a_target_every_group_meets_it(small_tiles: Path) -> None:
     entries = read_index(small_tiles)
     statistics = stain_statistics(entries)
     assert set(statistics) == {"drawn/p0", "drawn/p1", "drawn/p2"}
-    target = colour.StainStatistic((0.3, 0.6, 0.3))
+    target = StainStatistic((0.3, 0.6, 0.3))
     tiles = load_tiles(entries, statistics, target)
     counts = colour.empty_levels()
     for tile in tiles[:2]:
@@ -278,7 +279,7 @@ def test_names_the_tile_whose_scale_is_mad(small_tiles: Path, tmp_path: Path, mp
 
 
 def test_as_the_runtime_the_ground_meets_the_target() -> None:
-    target = colour.StainStatistic((0.4, 0.9, 0.4))
+    target = StainStatistic((0.4, 0.9, 0.4))
 
     def dark(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return (image[..., 0] < 110).astype(np.uint8)

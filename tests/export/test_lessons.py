@@ -21,7 +21,7 @@ from glioexport.lessons import (
 )
 from gliorun.errors import GlioError
 from gliorun.measuring import colour
-from gliorun.measuring.colour import StainStatistic
+from gliorun.model.stainstatistic import StainStatistic
 
 from .small import read_rows, write_index, write_tiles
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from glioexport.dataset import load_tiles, read_index
 from glioexport.sparse import sparse_tiles
-from gliorun.measuring.colour import StainStatistic
+from gliorun.model.stainstatistic import StainStatistic
 
 
 def test_sparse_tiles_hold_fewer_nuclei_and_are_made_once(

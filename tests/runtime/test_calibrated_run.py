@@ -14,10 +14,10 @@ import pytest
 import slides
 from gliorun import api, cli, identity, job
 from gliorun.errors import GlioError
-from gliorun.measuring.tile import Outlines
 from gliorun.model import calibration
 from gliorun.model.calibration import Calibration
 from gliorun.model.engine import EXACT, open_model
+from gliorun.model.outlines import Outlines
 from gliorun.model.shipped import DEFAULT_MODEL
 from gliorun.settings import Settings
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gliorun.errors import GlioError
-from gliorun.measuring.tile import Outlines
 from gliorun.model import calibration
 from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
+from gliorun.model.outlines import Outlines
 
 MADE = Calibration("Köln", "student", "ab" * 32, Outlines(150, 140, 130), "2026-11-30", "me")
 CARD = ModelCard("student", 480, 0.25, None, weights_sha256="ab" * 32)

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from gliorun.errors import GlioError
-from gliorun.measuring.colour import StainStatistic
-from gliorun.measuring.tile import Outlines
 from gliorun.model.card import EVEN_LEVEL, FORMAT, ModelCard
+from gliorun.model.outlines import Outlines
+from gliorun.model.stainstatistic import StainStatistic
 
 CARD = ModelCard(
     name="nucleus",

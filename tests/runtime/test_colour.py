@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import slides
 from gliorun.measuring import colour
-from gliorun.measuring.colour import StainStatistic
+from gliorun.model.stainstatistic import StainStatistic
 
 
 @pytest.fixture(scope="module")

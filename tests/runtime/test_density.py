@@ -7,7 +7,8 @@ import pytest
 
 from gliorun.errors import GlioError
 from gliorun.measuring.density import CLASS_EDGES, NO_CLASS, DensityMap, classify
-from gliorun.measuring.tile import LeftOut, Measured, Outlines, Status
+from gliorun.measuring.tile import LeftOut, Measured, Status
+from gliorun.model.outlines import Outlines
 from gliorun.reading.tiles import TileGrid
 
 TILE = 480

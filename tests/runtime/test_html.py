@@ -24,11 +24,11 @@ from gliorun.findings.evidence import Choice, Exhibit
 from gliorun.findings.hotspots import HotSpot, find_fields, find_hot_spots
 from gliorun.findings.nuclei import NucleusCounts, compare_counts
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
-from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.tile import Status
 from gliorun.measuring.tissue import Tissue
 from gliorun.model import shipped
 from gliorun.model.card import ModelCard, sha256_of
+from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid, TileSpec
 from gliorun.writers import palette, viewer

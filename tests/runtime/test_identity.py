@@ -15,11 +15,11 @@ from PIL import Image
 import slides
 from gliorun import identity, job
 from gliorun.errors import GlioError
-from gliorun.measuring.quality import QualityLimits
-from gliorun.measuring.tile import Outlines
 from gliorun.model import shipped
 from gliorun.model.calibration import Calibration
 from gliorun.model.engine import Compute
+from gliorun.model.outlines import Outlines
+from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.files import files_of
 from gliorun.settings import Settings
 from gliorun.writers import Appearance

@@ -15,13 +15,13 @@ from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.findings.hotspots import find_fields
 from gliorun.measuring import colour, stain
-from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.density import DensityMap
-from gliorun.measuring.quality import QualityLimits
 from gliorun.measuring.survey import sample_tiles, survey
 from gliorun.measuring.tile import LeftOut, Measured, Status, Tile
 from gliorun.model.card import ModelCard
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.pipeline import BURST, measure
+from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 
@@ -511,7 +511,7 @@ def test_a_slide_whose_colour_cannot_be_matched_says_so(tmp_path, strength, targ
 
 
 def test_a_slide_in_another_stain_or_without_nuclei_is_told(tmp_path):
-    target = colour.StainStatistic((0.2, 0.5, 0.2))
+    target = StainStatistic((0.2, 0.5, 0.2))
     tissue = slides.all_tissue(960, 960)
     demo.write_slide(tmp_path / "yellow.svs", tissue[..., [0, 2, 1]], levels=1)
     demo.write_slide(tmp_path / "sound.svs", tissue, levels=1)

@@ -19,17 +19,12 @@ from conftest import SHARP_SETS
 from gliorun import demo
 from gliorun.errors import GlioError
 from gliorun.measuring import colour, kernels
-from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic
-from gliorun.measuring.quality import (
-    Quality,
-    QualityLimits,
-    edge_width_px,
-    judge,
-    shrink_of,
-    solid_share,
-)
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
+from gliorun.measuring.quality import Quality, edge_width_px, judge, shrink_of, solid_share
 from gliorun.measuring.tile import Status
 from gliorun.measuring.tissue import find_tissue
+from gliorun.model.stainstatistic import StainStatistic
+from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileGrid
 

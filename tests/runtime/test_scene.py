@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.scene import MOST_FOREIGN, foreign_share, warnings_of_scene
+from gliorun.model.stainstatistic import StainStatistic
 
 HAEMATOXYLIN = np.array([0.650, 0.704, 0.286])
 EOSIN = np.array([0.072, 0.990, 0.105])

@@ -14,8 +14,8 @@ from gliorun.batch import command, loop
 from gliorun.batch.ledger import Ledger
 from gliorun.batch.slidelist import read_list
 from gliorun.errors import GlioError, UsageError
-from gliorun.measuring.tile import Outlines
 from gliorun.model.calibration import Calibration
+from gliorun.model.outlines import Outlines
 
 BOX = {
     "type": "Feature",

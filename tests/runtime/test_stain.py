@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gliorun import demo
-from gliorun.measuring.colour import StainStatistic
 from gliorun.measuring.stain import fit_stain, glass_level
+from gliorun.model.stainstatistic import StainStatistic
 
 TARGET = StainStatistic(ground=(0.32, 0.69, 0.35))
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.squares import Squares
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
-from gliorun.measuring.tile import Measured, Outlines, Pixels
+from gliorun.measuring.tile import Measured, Pixels
+from gliorun.model.outlines import Outlines
 from gliorun.reading.tiles import TileSpec
 
 MOST_HOT_SPOTS = 6

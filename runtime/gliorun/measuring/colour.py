@@ -14,19 +14,15 @@ was stretched until its ground looked like nuclei.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.measuring import kernels
+from gliorun.model.stainstatistic import Densities, StainStatistic, White
 
 Table = NDArray[np.uint8]
 Levels = NDArray[np.int64]
-Densities = tuple[float, float, float]
-"""Optical densities (natural logarithm) of R, G and B."""
-White = tuple[int, int, int]
-"""Level of the glass in R, G and B, 0 to 255."""
 
 WHITE_QUANTILE = 0.999
 DIMMEST_WHITE = 225
@@ -49,17 +45,6 @@ GAIN_RANGE = (0.3, 4.0)
 
 DENSITY_OF_LEVEL = -np.log((np.arange(256) + 1) / 256)
 """Optical density (natural logarithm) of each 8-bit level."""
-
-
-@dataclass(frozen=True, slots=True)
-class StainStatistic:
-    """Median optical density of the ground over the glass, for each of R, G and B.
-
-    `white` is the level of the glass in each channel, 0 to 255.
-    """
-
-    ground: Densities
-    white: White = (255, 255, 255)
 
 
 def empty_levels() -> Levels:

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from gliorun.errors import GlioError, UsageError
 from gliorun.measuring import kernels
-from gliorun.measuring.tile import OF_MASKS, LeftOut, Measured, Outlines, Status
+from gliorun.measuring.tile import LeftOut, Measured, Status
+from gliorun.model.outlines import OF_MASKS, Outlines
 from gliorun.reading.tiles import TileGrid, TileSpec
 
 CLASS_EDGES = (0.0, 0.02, 0.04, 0.08, 0.16, 0.20, 1.0)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.errors import GlioError
-from gliorun.measuring.tile import OF_MASKS, LeftOut, Measured
+from gliorun.measuring.tile import LeftOut, Measured
+from gliorun.model.outlines import OF_MASKS
 from gliorun.reading.tiles import TileGrid
 
 Mask = NDArray[np.uint8]

@@ -8,16 +8,16 @@ A tile is judged in pixels of half a micrometre, or of its slide if those are co
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.changes import named_value
-from gliorun.errors import UsageError
 from gliorun.measuring import kernels
-from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic, White
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
 from gliorun.measuring.tile import Status
+from gliorun.model.stainstatistic import StainStatistic, White
+from gliorun.qualitylimits import QualityLimits
 
 JUDGED_MPP = 0.5
 """Micrometres per pixel at which the quality of a tile is judged."""
@@ -38,56 +38,6 @@ LEAST_EDGES = 8
 """Least number of squares with an edge for judging the focus of a tile."""
 
 Squares = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class QualityLimits:
-    """Limits within which a tile is measured.
-
-    Shares are of the tile's area inside the slide. Those with a largest value count only what
-    fills 12 µm in every direction, so that no nucleus, however dark or blue, counts.
-
-    Parameters
-    ----------
-    max_pen : float
-        Share that is blue, green or black: ink, or the border of a scan.
-    max_red : float
-        Share that is bright red: ink, or a pool of blood, which has the same colour.
-    max_grey : float
-        Share that is grey: the rim of a bubble, dirt, the edge of the glass.
-    min_tissue : float
-        Share that is stained, or pale but not smooth.
-    max_fold : float
-        Share where tissue lies double.
-    max_edge_px : float
-        Median width of edges in px of `JUDGED_MPP` or of the slide: 1.9 to 2.7 in focus, 3.5 and
-        more under a Gaussian blur of 1 µm.
-    """
-
-    max_pen: float = 0.02
-    max_red: float = 0.1
-    max_grey: float = 0.02
-    min_tissue: float = 0.02
-    max_fold: float = 0.1
-    max_edge_px: float = 3.5
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            high = math.inf if field.name == "max_edge_px" else 1
-            if not 0 <= value <= high:  # also refuses NaN
-                raise UsageError(f"{field.name} is {value}; it must lie from 0 to {high:g}")
-
-    def varied(self, change: str) -> QualityLimits:
-        """Return the limits with one change, "name=value".
-
-        Raises
-        ------
-        UsageError
-            There is no such limit, or its value is out of range.
-        """
-        name, value = named_value(change, asdict(self))
-        return replace(self, **{name: value})
 
 
 @dataclass(frozen=True, slots=True)

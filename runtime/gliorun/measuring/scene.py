@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun.measuring.colour import DENSITY_OF_LEVEL, StainStatistic, White
+from gliorun.measuring.colour import DENSITY_OF_LEVEL
+from gliorun.model.stainstatistic import StainStatistic, White
 
 BOX_PX = 4
 """Side of the squares whose mean colour is judged: single pixels hold noise and JPEG's colours."""

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from gliorun.measuring import colour
-from gliorun.measuring.colour import StainStatistic, White
 from gliorun.measuring.kernels import OPAQUE
-from gliorun.measuring.tile import OF_MASKS, Pixels
+from gliorun.measuring.tile import Pixels
+from gliorun.model.outlines import OF_MASKS
+from gliorun.model.stainstatistic import StainStatistic, White
 
 Segment = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 """Gives the levels, (H, W) uint8, of each normalised image, in order."""

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gliorun.errors import GlioError, TileReadError
-from gliorun.measuring.colour import StainStatistic, White
 from gliorun.measuring.density import MIN_VALID_SHARE, DensityMap
 from gliorun.measuring.drawn import fits_both
 from gliorun.measuring.quality import judge, shrink_of
 from gliorun.measuring.scene import warnings_of_scene
 from gliorun.measuring.stain import fit_stain, glass_level
 from gliorun.measuring.streams import map_ahead
-from gliorun.measuring.tile import LeftOut, Levels, Outlines, Pixels, Status
+from gliorun.measuring.tile import LeftOut, Levels, Pixels, Status
 from gliorun.measuring.tissue import (
     MIN_SHARE,
     Tissue,
@@ -31,6 +30,8 @@ from gliorun.measuring.tissue import (
     read_tissue,
 )
 from gliorun.model.card import ModelCard
+from gliorun.model.outlines import Outlines
+from gliorun.model.stainstatistic import StainStatistic, White
 from gliorun.processors import processors
 from gliorun.reading.scale import Scale, check_scale
 from gliorun.reading.slide import Rgba, Slide, resized

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from gliorun.errors import GlioError
-from gliorun.measuring.tile import Outlines
 from gliorun.model.card import ModelCard
+from gliorun.model.outlines import Outlines
 from gliorun.reading.files import check_file
 from gliorun.words import plain
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from gliorun.errors import GlioError
-from gliorun.measuring.colour import StainStatistic
-from gliorun.measuring.tile import Outlines
+from gliorun.model.outlines import Outlines
+from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.scale import MPP_RANGE
 
 FORMAT = 3
