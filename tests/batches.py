@@ -12,11 +12,12 @@ import slides
 from gliorun import demo, job
 from gliorun.batch import loop
 from gliorun.batch.failure import Failure
-from gliorun.batch.ledger import RECORDS, Record
+from gliorun.batch.ledger import RECORDS
 from gliorun.batch.loop import Ended, Task
 from gliorun.model import shipped
 from gliorun.progress import Lines, RunProgress
 from gliorun.settings import Settings
+from gliorun.sliderecord import Record
 
 PROGRAM = """
 import signal

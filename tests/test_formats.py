@@ -19,10 +19,10 @@ from gliobench import giant
 from gliorun import demo
 from gliorun.batch import summary
 from gliorun.batch.health import HEALTH, Health
-from gliorun.batch.ledger import Record
 from gliorun.progress import JsonLines, RunProgress
 from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.slide import Slide
+from gliorun.sliderecord import Record
 from guides import ROOT
 
 OUTPUTS = (

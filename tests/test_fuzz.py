@@ -23,11 +23,11 @@ import slides
 from gliobench import sidebyside
 from gliobench.truth import read_cells
 from gliorun import demo
-from gliorun.batch.ledger import Record
 from gliorun.errors import GlioError
 from gliorun.measuring.checkpoint import checkpoint
 from gliorun.model.card import ModelCard
 from gliorun.reading import tiff
+from gliorun.sliderecord import Record
 from guides import ROOT
 from runtime import test_checkpoint
 

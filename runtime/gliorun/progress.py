@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from gliorun.batch.ledger import Record
 from gliorun.reading.files import title
+from gliorun.sliderecord import Record
 from gliorun.words import duration, plain, tiles, warnings_in_words
 
 ROOMY, NAME = 120, 20

@@ -21,10 +21,11 @@ import slides
 from gliorun import demo, writers
 from gliorun.batch import loop
 from gliorun.batch.failure import Failure
-from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, TRY_AGAIN_S, UNDER_WAY, Ledger
 from gliorun.batch.loop import Task
 from gliorun.errors import GlioError, StalledError
 from gliorun.reading import files
+from gliorun.sliderecord import Record
 from gliorun.templates.tables import data_tables
 from gliorun.writers import Appearance
 

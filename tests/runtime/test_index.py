@@ -15,7 +15,7 @@ import batches
 from browsers import TOO_DARK, WIDER_THAN_ITS_PLACE
 from gliorun.batch import again, summary
 from gliorun.batch.again import Again
-from gliorun.batch.ledger import Record
+from gliorun.sliderecord import Record
 
 SLIDES, FAILED = 500, 12
 AGAIN = Again(("--out-dir", "/maps of 2026", "--cell-px", "120"))

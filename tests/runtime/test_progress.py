@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gliorun import progress
-from gliorun.batch.ledger import Record
 from gliorun.progress import JsonLines, Lines, RunProgress
+from gliorun.sliderecord import Record
 from gliorun.words import duration, plain
 
 ONE, TWO, THREE = Path("/x/one.svs"), Path("/x/two.svs"), Path("/x/three.svs")

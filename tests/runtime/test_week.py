@@ -27,7 +27,8 @@ import batches
 import slides
 from gliorun import demo
 from gliorun.batch.health import HEALTH
-from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, UNDER_WAY, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, RECORDS, UNDER_WAY
+from gliorun.sliderecord import Record
 
 SLIDES = int(os.environ.get("WEEK_SLIDES", "60"))
 KILLS = int(os.environ.get("WEEK_KILLS", "16"))

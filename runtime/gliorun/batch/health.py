@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from gliorun.atomic import replacing
-from gliorun.batch.ledger import Record
 from gliorun.errors import DiskFullError, GlioError
+from gliorun.sliderecord import Record
 
 HEALTH = "health.json"
 RESERVE = ".reserve"

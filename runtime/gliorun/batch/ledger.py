@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from gliorun.atomic import cannot_write, move_all, replacing
+from gliorun.batch.filename import file_name
 from gliorun.errors import GlioError
 from gliorun.reading.files import (
     Stamp,
@@ -26,8 +24,8 @@ from gliorun.reading.files import (
     stamp_of,
     title,
 )
+from gliorun.sliderecord import Record
 
-FORMAT = 1
 RECORDS = "records"
 """Subfolder of the output folder; it holds one record per slide."""
 CHECKSUMS = ".sha256"
@@ -44,112 +42,6 @@ UNDER_WAY = ".under-way"
 """Subfolder in which the outputs of a slide are written; they are moved once all are complete."""
 TAKEN = ("summary", "index")
 """Names of the tables beside the outputs, which no slide may take."""
-LONGEST, LONGEST_BYTES = 64, 192
-"""Longer names are cut. Windows limits a path to 260 characters, and the name occurs in it twice;
-other systems limit a name to 255 bytes, and our longest suffix adds 25."""
-DEVICES = frozenset(
-    ["con", "prn", "aux", "nul", "conin$", "conout$"]
-    + [f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"]
-)
-"""Device names on Windows, which no file may have, whatever its suffix."""
-
-DOUBLE = (".evidence", ".mask", ".nuclei", ".ome", ".qc", ".regions", ".thumb", ".tissue")
-"""Endings of a name that would turn one output into another, as `a.mask` does with `.ome.tif`."""
-
-State = Literal["started", "done", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The state of one slide, and what is known of its last run.
-
-    Parameters
-    ----------
-    name : str
-        Stem of the names of its outputs.
-    slide : str
-        Its path.
-    stamp : Stamp, optional
-        Size and time of its files when it was measured; None if they could not be reached.
-    fingerprint : str
-        Hash of samples of its files; empty if they could not be read.
-    made_with : dict
-        Model, settings and version, as plain values.
-    state : {"started", "done", "failed"}
-        A slide that remains "started" was interrupted by a kill.
-    tries : int
-        Number of unsuccessful runs in turn, including the present one.
-    changed_at : str
-        When the state was reached, ISO 8601, UTC.
-    outputs : tuple of str
-        Names of its files in the output folder.
-    reason, trace : str
-        One line that says why it failed; and the traceback, if that was a bug.
-    same_as : str
-        Name of another slide with identical content.
-    figures : dict
-        The part of the run record that the tables show, and a hint to the user, if any.
-    pace : dict
-        Tiles per second, and the stage that the run waited for most.
-    """
-
-    name: str
-    slide: str
-    stamp: Stamp | None
-    fingerprint: str
-    made_with: dict[str, Any]
-    state: State
-    tries: int
-    changed_at: str
-    outputs: tuple[str, ...] = ()
-    reason: str = ""
-    trace: str = ""
-    same_as: str = ""
-    warnings: tuple[str, ...] = ()
-    figures: dict[str, Any] = field(default_factory=dict)
-    pace: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def calibration(self) -> str:
-        """Name and level of its calibration, as they stand in the other outputs; empty for none."""
-        try:
-            values = self.made_with["settings"]["calibration"]
-            return f"{values['name']}, level {values['outlines']['nucleus']}"
-        except (KeyError, TypeError):  # none, or written by another version
-            return ""
-
-    def to_json(self) -> str:
-        """Return the record as JSON; ASCII, because a file name need not be valid text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Record:
-        """Read a record.
-
-        Raises
-        ------
-        GlioError
-            It is not a record of this format.
-        """
-        try:
-            values = json.loads(text)
-            if values.pop("format") != FORMAT or set(values) != {f.name for f in fields(cls)}:
-                raise ValueError("another format")
-            record = msgspec.convert(values, cls)
-            record._check()
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise GlioError(f"not a record of a slide ({type(error).__name__}: {error})") from error
-        return record
-
-    def _check(self) -> None:
-        """Refuse what `start` never writes: a record must not point into another folder."""
-        if self.tries < 1 or not self.name:
-            raise ValueError(f"tries {self.tries}, name {self.name!r}")
-        for output in self.outputs:
-            if Path(output).name != output or not output.startswith(f"{self.name}."):
-                raise ValueError(f"output {output!r}")
-        if datetime.fromisoformat(self.changed_at).tzinfo is None:
-            raise ValueError(f"time {self.changed_at!r}")
 
 
 class Ledger:
@@ -416,7 +308,7 @@ class Ledger:
             partial.write_text(sums, encoding="utf-8", newline="\n")
 
     def _free_name(self, wanted: str, slide: Path, fingerprint: str) -> str:
-        plain = name = _file_name(wanted)
+        plain = name = file_name(wanted)
         content = hashlib.sha256(f"{fingerprint} {slide}".encode(errors="replace")).hexdigest()
         taken = {*TAKEN, *(other.lower() for other in self._records)}
         digits = 6
@@ -487,20 +379,7 @@ class Ledger:
 
 def _is_called(record: Record, name: str) -> bool:
     """Tell whether a record has a wanted name, or that with a suffix as the name was taken."""
-    return not name or _file_name(name) in (record.name, record.name.rpartition("-")[0])
-
-
-def _file_name(title: str) -> str:
-    """Return a safe file name: printable, no formula, no device name, no misleading ending."""
-    name = "".join(c if c.isprintable() and c not in '<>:"/\\|?*' else "_" for c in title)
-    name = name[:LONGEST].encode()[:LONGEST_BYTES].decode(errors="ignore")
-    name = name.rstrip(". ") or "slide"
-    device = name.partition(".")[0].rstrip(" ").lower() in DEVICES
-    if device or name.startswith(("=", "+", "-", "@", ".")):
-        name = f"_{name}"
-    if name.lower().endswith(DOUBLE):
-        name += "_"
-    return name
+    return not name or file_name(name) in (record.name, record.name.rpartition("-")[0])
 
 
 def _now() -> datetime:

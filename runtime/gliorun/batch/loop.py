@@ -18,11 +18,12 @@ from gliorun.batch import summary
 from gliorun.batch.again import Again
 from gliorun.batch.failure import Failure, of_error, of_one_slide
 from gliorun.batch.health import Health
-from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger, Record
+from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger
 from gliorun.errors import DiskFullError, GlioError, StalledError, UsageError
 from gliorun.model.engine import Engine
 from gliorun.progress import Reporter
 from gliorun.reading.files import stamp_of
+from gliorun.sliderecord import Record
 
 LOCK = ".lock"
 SUMMARY_EVERY_S = 20.0

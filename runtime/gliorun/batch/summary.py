@@ -12,9 +12,9 @@ from urllib.parse import quote
 from gliorun import templates
 from gliorun.atomic import replacing
 from gliorun.batch.again import Again
-from gliorun.batch.ledger import Record
 from gliorun.measuring.density import CLASS_NAMES
 from gliorun.reading.files import is_there
+from gliorun.sliderecord import Record
 from gliorun.templates.tables import data_tables
 from gliorun.words import plain
 from gliorun.writers import THUMBNAIL, palette

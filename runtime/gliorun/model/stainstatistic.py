@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 Densities = tuple[float, float, float]
 """Optical densities (natural logarithm) of R, G and B."""
-
-
 White = tuple[int, int, int]
 """Level of the glass in R, G and B, 0 to 255."""
 
