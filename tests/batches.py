@@ -15,7 +15,8 @@ from gliorun.batch.failure import Failure
 from gliorun.batch.ledger import RECORDS
 from gliorun.batch.loop import Ended, Task
 from gliorun.model import shipped
-from gliorun.progress import Lines, RunProgress
+from gliorun.reporting.lines import Lines
+from gliorun.reporting.progress import RunProgress
 from gliorun.settings import Settings
 from gliorun.sliderecord import Record
 

@@ -19,9 +19,10 @@ from gliobench import giant
 from gliorun import demo
 from gliorun.batch import summary
 from gliorun.batch.health import HEALTH, Health
-from gliorun.progress import JsonLines, RunProgress
 from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.slide import Slide
+from gliorun.reporting.jsonlines import JsonLines
+from gliorun.reporting.progress import RunProgress
 from gliorun.sliderecord import Record
 from guides import ROOT
 

@@ -30,10 +30,11 @@ from gliorun.model import golden
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import EXACT, Compute, Engine, compute_here, open_model
 from gliorun.model.stainstatistic import StainStatistic
-from gliorun.progress import Lines, RunProgress
 from gliorun.reading.dicomheader import dicom_header
 from gliorun.reading.files import fingerprint_of
 from gliorun.reading.slide import Slide
+from gliorun.reporting.lines import Lines
+from gliorun.reporting.progress import RunProgress
 from gliorun.settings import Settings
 from gliorun.words import plain, tiles, warnings_in_words
 from gliorun.writers.record import run_record

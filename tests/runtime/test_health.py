@@ -19,7 +19,8 @@ from gliorun.batch import watch as watching
 from gliorun.batch.failure import Failure, of_one_slide
 from gliorun.batch.health import HEALTH, RESERVE, Health
 from gliorun.errors import DiskFullError
-from gliorun.progress import Lines, RunProgress
+from gliorun.reporting.lines import Lines
+from gliorun.reporting.progress import RunProgress
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -15,7 +15,7 @@ import pytest
 
 import batches
 import slides
-from gliorun import demo, job, progress
+from gliorun import demo, job
 from gliorun.model import shipped
 from gliorun.settings import Settings
 
@@ -161,7 +161,9 @@ def test_a_run_into_a_log_tells_a_line_a_minute(small_slide, stopped_at_four, mo
             self.now_s += 60
             return self.now_s
 
-    monkeypatch.setattr(progress, "time", Minutes())
+    clock = Minutes()
+    for module in ("lines", "progress"):
+        monkeypatch.setattr(f"gliorun.reporting.{module}.time", clock)
     job.run(
         small_slide.path, job.Plan(stopped_at_four, shipped.DEFAULT_MODEL, Settings()), quiet=False
     )

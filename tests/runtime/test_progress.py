@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gliorun import progress
-from gliorun.progress import JsonLines, Lines, RunProgress
+from gliorun.reporting import jsonlines, lines, progress
+from gliorun.reporting.jsonlines import JsonLines
+from gliorun.reporting.lines import Lines
+from gliorun.reporting.progress import RunProgress
 from gliorun.sliderecord import Record
 from gliorun.words import duration, plain
 
@@ -38,7 +40,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    for module in (jsonlines, lines, progress):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 

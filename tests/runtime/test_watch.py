@@ -18,8 +18,9 @@ import batches
 import slides
 from gliorun.batch import command, loop, watch
 from gliorun.errors import UsageError
-from gliorun.progress import Lines, RunProgress
 from gliorun.reading.slide import Slide
+from gliorun.reporting.lines import Lines
+from gliorun.reporting.progress import RunProgress
 
 SETTLE_S = 30.0
 

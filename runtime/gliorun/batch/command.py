@@ -18,9 +18,12 @@ from gliorun.batch.ledger import Ledger
 from gliorun.batch.slidelist import Row
 from gliorun.errors import DiskFullError, GlioError, UsageError
 from gliorun.model import calibration as calibrations
-from gliorun.progress import JsonLines, Lines, Reporter, RunProgress
 from gliorun.reading.files import absolute, find_slides, is_folder, stamp_of
 from gliorun.reading.regionfile import regions_file
+from gliorun.reporting.jsonlines import JsonLines
+from gliorun.reporting.lines import Lines
+from gliorun.reporting.progress import RunProgress
+from gliorun.reporting.reporter import Reporter
 
 ROOM_EVERY_S = 30.0
 """Time between two looks whether a full disk has room again."""

@@ -21,8 +21,8 @@ from gliorun.batch.health import Health
 from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger
 from gliorun.errors import DiskFullError, GlioError, StalledError, UsageError
 from gliorun.model.engine import Engine
-from gliorun.progress import Reporter
 from gliorun.reading.files import stamp_of
+from gliorun.reporting.reporter import Reporter
 from gliorun.sliderecord import Record
 
 LOCK = ".lock"

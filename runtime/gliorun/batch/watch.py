@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliorun.batch.failure import of_one_slide
-from gliorun.progress import Reporter
 from gliorun.reading.files import NO_SLIDE, Complain, Stamp, find_slides, is_there, stamp_of
 from gliorun.reading.slide import Slide
+from gliorun.reporting.reporter import Reporter
 
 POLLS = 3
 """Number of times that the folder is listed within `settle_s`."""
