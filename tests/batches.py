@@ -15,6 +15,7 @@ from gliorun.batch.failure import Failure
 from gliorun.batch.ledger import RECORDS
 from gliorun.batch.loop import Ended, Task
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.reporting.lines import Lines
 from gliorun.reporting.progress import RunProgress
 from gliorun.settings import Settings
@@ -31,8 +32,8 @@ TINY_PX = (300, 260)
 CSV = (".csv",)
 
 
-def plan(**settings: object) -> job.Plan:
-    return job.Plan([], shipped.DEFAULT_MODEL, Settings(**settings))
+def plan(**settings: object) -> Plan:
+    return Plan([], shipped.DEFAULT_MODEL, Settings(**settings))
 
 
 def tiny(path: Path, *, density: float = 0.1) -> Path:
@@ -66,7 +67,7 @@ def run(
     folder: Path,
     work: loop.Work,
     *,
-    wanted: job.Plan | None = None,
+    wanted: Plan | None = None,
     suffixes: tuple[str, ...] = CSV,
     retry: bool = True,
 ) -> loop.Tally:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gliorun import job
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 
 KILLS = 50
@@ -25,7 +26,7 @@ EVERY_S = 0.05
 def go(slide: Path, out: Path) -> None:
     """Run gliorun in this process, and end it."""
     outputs = [out / "density.csv", out / "run.json", out / "mask.mask.ome.tif"]
-    plan = job.Plan(outputs, shipped.DEFAULT_MODEL, Settings(), checkpoint_s=EVERY_S)
+    plan = Plan(outputs, shipped.DEFAULT_MODEL, Settings(), checkpoint_s=EVERY_S)
     job.run(slide, plan, quiet=True)
     os._exit(0)
 

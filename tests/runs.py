@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.findings.hotspots import find_hot_spots
-from gliorun.job import mask_store
 from gliorun.measuring.survey import survey
 from gliorun.model.card import ModelCard
 from gliorun.pipeline import Accumulator, Predict, doubts, measure
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
+from gliorun.sliderun import mask_store
 from gliorun.writers.result import Result
 
 OF_MASKS = {"nucleus_level": 1, "inner_level": 1, "outer_level": 1}

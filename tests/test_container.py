@@ -20,6 +20,7 @@ import slides
 from conftest import SHARED
 from gliorun import job
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 from guides import ROOT, marked
 
@@ -91,7 +92,7 @@ def test_a_slide_that_is_mounted_read_only_has_the_densities_that_it_has_here(
     assert done.returncode == 0, done.stderr
     assert len(list(out.iterdir())) == 9
     ours = tmp_path / "a.csv"
-    job.run(small_slide.path, job.Plan([ours], shipped.DEFAULT_MODEL, Settings()), quiet=True)
+    job.run(small_slide.path, Plan([ours], shipped.DEFAULT_MODEL, Settings()), quiet=True)
     tables = []
     for path in (out / "a.csv", ours):
         with path.open(newline="", encoding="utf-8") as lines:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliorun import job, writers
+from gliorun import writers
 from gliorun.defaults import HOT_SPOT_MM2, HOT_SPOTS
 from gliorun.errors import GlioError, UsageError
 from gliorun.findings.hotspots import HotSpot, check_fields
@@ -26,10 +26,12 @@ from gliorun.model import calibration, engine, shipped
 from gliorun.model.calibration import Calibration
 from gliorun.model.card import ModelCard
 from gliorun.model.engine import Compute, Engine
+from gliorun.plan import check_model, check_sources_stay, sources_of
 from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.scale import Scale
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
+from gliorun.sliderun import SlideRun, Stopwatch, in_regions, mask_store
 from gliorun.writers import Appearance
 
 if TYPE_CHECKING:
@@ -216,7 +218,7 @@ class SlideMap:
             A file cannot be written.
         """
         paths = [Path(output) for output in outputs]
-        job.check_sources_stay(paths, self._sources)
+        check_sources_stay(paths, self._sources)
         writers.check_outputs(paths)
         for path in paths:
             if writers.suffix_of(path) == writers.REGIONS and not self._result.regions:
@@ -299,19 +301,19 @@ def measure(
     """
     check_fields(hot_spots, hot_spot_mm2)
     path, settings = Path(slide), settings or Settings()
-    watch = job.Stopwatch()
+    watch = Stopwatch()
     with Slide(path, cache_mb=settings.cache_mb) as opened, ExitStack() as held:
         model = model or open_model()
-        job.check_model(model.card, settings)
+        check_model(model.card, settings)
         watch.lap("open")
         surveyed = survey(opened, model.card, settings)
-        masks = held.enter_context(job.mask_store(surveyed)) if nuclei else None
+        masks = held.enter_context(mask_store(surveyed)) if nuclei else None
         density = surveyed.fine_map()
-        regions = job.in_regions(surveyed, density)
-        slide_run = job.SlideRun(surveyed, model, density, masks, None, watch, regions)
+        regions = in_regions(surveyed, density)
+        slide_run = SlideRun(surveyed, model, density, masks, None, watch, regions)
         warnings, stain = slide_run.measure(progress)
         spots = slide_run.hot_spots(hot_spot_mm2, hot_spots)
         evidence = slide_run.evidence(spots, stain)  # a report may be written later
         fields = hot_spots, hot_spot_mm2
         result = slide_run.result(warnings, spots, evidence, fields=fields, counts_nuclei=nuclei)
-        return SlideMap(result, job.sources_of(path, settings), held.pop_all())
+        return SlideMap(result, sources_of(path, settings), held.pop_all())

@@ -312,6 +312,7 @@ def main(
     from gliorun.model import calibration as calibrations
     from gliorun.model import shipped
     from gliorun.model.engine import Compute
+    from gliorun.plan import Plan
     from gliorun.qualitylimits import QualityLimits
     from gliorun.settings import Settings
     from gliorun.writers import Appearance
@@ -342,7 +343,7 @@ def main(
         precision=precision,
         timeout_s=timeout,
     )
-    plan = job.Plan(
+    plan = Plan(
         out or [],
         shipped.model_path(model),
         settings,

@@ -3,92 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from gliorun import demo, identity, pipeline, writers
+from gliorun import demo, identity, writers
 from gliorun.atomic import remove_leftovers
-from gliorun.defaults import CHECKPOINT_S, HOT_SPOT_MM2, HOT_SPOTS
-from gliorun.errors import DamagedSlideError, GlioError, UsageError
-from gliorun.findings.evidence import Exhibit, choose, exhibits
-from gliorun.findings.hotspots import HotSpot, check_fields, find_hot_spots
-from gliorun.findings.nuclei import compare_counts, nuclei_per_cell
+from gliorun.errors import GlioError
+from gliorun.findings.hotspots import HotSpot
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
-from gliorun.measuring.density import DensityMap, check_cells
-from gliorun.measuring.masks import MaskStore
-from gliorun.measuring.survey import Survey, outlines_of, survey
-from gliorun.measuring.tile import LeftOut, Measured
+from gliorun.measuring.survey import Survey, survey
 from gliorun.model import golden
-from gliorun.model.card import ModelCard
-from gliorun.model.engine import EXACT, Compute, Engine, compute_here, open_model
-from gliorun.model.stainstatistic import StainStatistic
-from gliorun.reading.dicomheader import dicom_header
-from gliorun.reading.files import fingerprint_of
+from gliorun.model.engine import EXACT, Engine, open_model
+from gliorun.plan import Plan, check_regions, check_sources_stay, open_engine, sources_of
 from gliorun.reading.slide import Slide
 from gliorun.reporting.lines import Lines
 from gliorun.reporting.progress import RunProgress
 from gliorun.settings import Settings
+from gliorun.sliderun import SlideRun, Stopwatch, in_regions, mask_store
 from gliorun.words import plain, tiles, warnings_in_words
-from gliorun.writers.record import run_record
-
-if TYPE_CHECKING:
-    from gliorun.measuring.regions import InRegions
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The outputs to write, and the model and settings for them.
-
-    Hot spots are `hot_spots` square fields of `hot_spot_mm2` each. A checkpoint is saved every
-    `checkpoint_s` seconds, or never if that is 0. It is deleted once the outputs are in place,
-    unless `keeps_checkpoint` is set because the caller still has to move them. With `keep_patient`
-    DICOM outputs name the patient and the study of a DICOM slide. With `counts`, nuclei are
-    counted whatever the outputs are.
-    """
-
-    outputs: list[Path]
-    model: Path
-    settings: Settings
-    compute: Compute = field(default_factory=Compute)
-    appearance: writers.Appearance = field(default_factory=writers.Appearance)
-    hot_spots: int = HOT_SPOTS
-    hot_spot_mm2: float = HOT_SPOT_MM2
-    checkpoint_s: float = CHECKPOINT_S
-    keeps_checkpoint: bool = False
-    keep_patient: bool = False
-    counts: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields(self.hot_spots, self.hot_spot_mm2)
-        if not self.checkpoint_s >= 0:
-            raise UsageError(f"checkpoint is {self.checkpoint_s:g} s; it must be 0 (none) or more")
-
-    @property
-    def keeps_masks(self) -> bool:
-        """Whether an output needs the masks of the whole slide."""
-        return self.counts or any(
-            writers.suffix_of(output) in writers.MASK_SUFFIXES for output in self.outputs
-        )
-
-    @property
-    def shows_evidence(self) -> bool:
-        """Whether an output shows tiles with what was counted."""
-        return any(writers.suffix_of(out) in writers.EVIDENCE_SUFFIXES for out in self.outputs)
-
-    @property
-    def counts_nuclei(self) -> bool:
-        """Whether nuclei are counted: if that was asked for, or if an output needs it."""
-        return self.counts or any(
-            writers.suffix_of(output) in writers.COUNTING_SUFFIXES for output in self.outputs
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,70 +37,6 @@ class Outcome:
     warnings: tuple[str, ...]
     hint: str | None
     run: dict[str, Any]
-
-
-def settled(plan: Plan) -> Plan:
-    """Return the plan with the precision that its model has on this machine.
-
-    Raises
-    ------
-    GlioError
-        The model cannot be read.
-    """
-    return replace(plan, compute=compute_here(plan.model, plan.compute))
-
-
-def made_with(plan: Plan) -> identity.Values:
-    """Return everything besides the slide that the outputs of a plan depend on.
-
-    Raises
-    ------
-    GlioError
-        The model cannot be read.
-    """
-    of_map = identity.of_map(plan.model, settled(plan).compute, plan.settings)
-    return identity.of_outputs(
-        of_map,
-        plan.appearance,
-        plan.hot_spots,
-        plan.hot_spot_mm2,
-        plan.keep_patient,
-        counts=plan.counts,
-    )
-
-
-def open_engine(plan: Plan) -> Engine:
-    """Read and compile the model of a plan; the engine is reused from slide to slide.
-
-    Raises
-    ------
-    UsageError
-        The cells of the plan do not divide the tiles of the model.
-    GlioError
-        The model cannot be used.
-    """
-    engine = open_model(plan.model, plan.compute)
-    try:
-        check_model(engine.card, plan.settings)  # fail before a slide is opened
-    except UsageError:
-        raise
-    except GlioError as error:
-        raise GlioError(f"{plan.model}: {error}") from error
-    return engine
-
-
-def check_model(card: ModelCard, settings: Settings) -> None:
-    """Refuse a model that cannot be used with some settings.
-
-    Raises
-    ------
-    UsageError
-        The cells do not divide the tiles of the model.
-    GlioError
-        The calibration is of another model, or levels of outlines are not known.
-    """
-    check_cells(settings.cell_px, card.tile_px)
-    outlines_of(card, settings)
 
 
 def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
@@ -206,176 +80,6 @@ def no_tiles(done: int, total: int, bottleneck: str) -> None:
 
 def say_nothing(line: str) -> None:
     """Show no choice."""
-
-
-class Stopwatch:
-    """When a run began, the seconds of one stage after another, and what it waited for."""
-
-    def __init__(self) -> None:
-        self.started_at = datetime.now(timezone.utc)
-        self.waits = pipeline.Waits()
-        self._laps: dict[str, float] = {}
-        self._started = self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        """Note that a stage has ended."""
-        now = time.monotonic()
-        self._laps[stage] = now - self._last
-        self._last = now
-
-    def total_s(self) -> float:
-        """Return the seconds since the run began."""
-        return time.monotonic() - self._started
-
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds of each stage, and those waited within them."""
-        waited = {
-            "waiting for reading": self.waits.reading_s,
-            "waiting for network": self.waits.network_s,
-        }
-        return self._laps | waited
-
-
-class _Count:
-    """Tells how many tiles are done, as the last accumulator."""
-
-    def __init__(self, done: int, total: int, tell: Callable[[int, int], None]) -> None:
-        self._done, self._total, self._tell = done, total, tell
-        tell(done, total)
-
-    def feed(self, tile: Measured | LeftOut) -> None:
-        self._done += 1
-        self._tell(self._done, self._total)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SlideRun:
-    """One slide that is surveyed, a model that is compiled, and what is kept of each tile.
-
-    `checkpoint` holds `density`, `masks` and `in_regions`, if there are any.
-    """
-
-    surveyed: Survey
-    engine: Engine
-    density: DensityMap
-    masks: MaskStore | None
-    checkpoint: Checkpoint | None
-    watch: Stopwatch
-    in_regions: InRegions | None = None
-
-    def measure(
-        self, tell: Callable[[int, int], None]
-    ) -> tuple[tuple[str, ...], StainStatistic | None]:
-        """Measure the tiles that no checkpoint knows; return what is doubtful, and the stain.
-
-        `tell` is called with tiles done and in all, before the first tile and after each.
-
-        Raises
-        ------
-        GlioError
-            Something the user can act on; what was measured is in the checkpoint.
-        """
-        surveyed, density = self.surveyed, self.density
-        todo = density.missing(surveyed.chosen)
-        total = len(surveyed.chosen)
-        count = _Count(total - len(todo), total, tell)
-        keepers = self.masks, self.in_regions or density, self.checkpoint
-        kept = [keeper for keeper in keepers if keeper is not None]
-        try:
-            scene = pipeline.measure(
-                surveyed, self.engine.predict, todo, [*kept, count], self.watch.waits
-            )
-        except DamagedSlideError:
-            raise
-        except BaseException:
-            if self.checkpoint is not None:
-                self.checkpoint.save()
-            raise
-        warnings = pipeline.doubts(surveyed, density, scene)
-        self.watch.lap("measure")
-        if self.checkpoint is not None:
-            self.checkpoint.save()  # a disk that is full now costs no tile
-        return warnings, scene.stain
-
-    def hot_spots(self, area_mm2: float, count: int) -> tuple[HotSpot, ...]:
-        """Return the densest fields, searched for in finer cells than those of the map."""
-        return find_hot_spots(self.density, self.surveyed.scale, area_mm2=area_mm2, count=count)
-
-    def evidence(
-        self, hot_spots: tuple[HotSpot, ...], stain: StainStatistic | None
-    ) -> tuple[Exhibit, ...]:
-        """Read and segment anew the few tiles that show what was counted."""
-        choices = choose(self.surveyed.cells_of(self.density), hot_spots)
-        specs = [choice.spec for choice in choices]
-        again = pipeline.look_again(self.surveyed, stain, self.engine.predict, specs)
-        with closing(again):
-            shown = tuple(exhibits(choices, again, self.surveyed.outlines))
-        self.watch.lap("evidence")
-        return shown
-
-    def result(
-        self,
-        warnings: tuple[str, ...],
-        hot_spots: tuple[HotSpot, ...],
-        evidence: tuple[Exhibit, ...] = (),
-        *,
-        fields: tuple[int, float],
-        counts_nuclei: bool,
-        keep_patient: bool = False,
-    ) -> writers.Result:
-        """Return what the writers need; count the nuclei if asked and if their masks are kept.
-
-        `fields` are number and area in mm² of the hot spots that were asked for. With
-        `keep_patient` the writers learn the patient and the study of a DICOM slide.
-        """
-        surveyed, density = self.surveyed, self.surveyed.cells_of(self.density)
-        result = writers.Result(
-            # else no text, in another encoding than the system's
-            slide_name=plain(surveyed.slide.path.name),
-            density=density,
-            scale=surveyed.scale,
-            tissue=surveyed.tissue,
-            overview=surveyed.overview,
-            card=surveyed.card,
-            hot_spots=hot_spots,
-            warnings=warnings,
-            masks=self.masks,
-            calibration=surveyed.settings.calibration,
-            bounds_l0=surveyed.slide.bounds_l0,
-            dicom=dicom_header(surveyed.slide.properties, keep_patient=keep_patient),
-            drawn_regions=surveyed.regions,
-            evidence=evidence,
-        )
-        counts_nuclei = counts_nuclei and self.masks is not None
-        if counts_nuclei:
-            boxes = [(s.minx, s.miny, s.minx + s.width, s.miny + s.height) for s in hot_spots]
-            counts = nuclei_per_cell(result.nuclei(), density, boxes)
-            comparison = compare_counts(counts, density, surveyed.scale)
-            result = replace(result, counts=counts, comparison=comparison)
-        if self.in_regions is not None:
-            from gliorun.findings.regions import results_of
-
-            regions, differences = results_of(
-                self.in_regions,
-                surveyed.tissue,
-                surveyed.scale,
-                hot_spot_mm2=fields[1],
-                nuclei=result.nuclei() if counts_nuclei else None,
-            )
-            result = replace(result, regions=regions, differences=differences)
-        self.watch.lap("summarise")
-        record = run_record(
-            result,
-            properties=surveyed.slide.properties,
-            fingerprint=_fingerprint(surveyed.slide.path),
-            fields=fields,
-            compute=self.engine.choices(),
-            settings=surveyed.settings,
-            started_at=self.watch.started_at,
-            resumed_tiles=0 if self.checkpoint is None else self.checkpoint.restored_tiles,
-            seconds=self.watch.seconds(),
-        )
-        return replace(result, run=record)
 
 
 def measure(
@@ -442,65 +146,6 @@ def _slide_run(
     if checkpoint is not None:
         checkpoint.restore(density, masks, regions)
     return SlideRun(surveyed, engine, density, masks, checkpoint, watch, regions)
-
-
-def in_regions(surveyed: Survey, density: DensityMap) -> InRegions | None:
-    """Return what feeds a map with the regions of a slide; None if all of it is measured."""
-    if not surveyed.regions:
-        return None
-    from gliorun.measuring.regions import InRegions
-
-    return InRegions(surveyed.regions, density, surveyed.chosen)
-
-
-def mask_store(surveyed: Survey, checkpoint: Checkpoint | None = None) -> MaskStore:
-    """Return a store for the masks of a slide, which a later run can resume from a checkpoint."""
-    path = None if checkpoint is None else checkpoint.masks_path
-    return MaskStore(surveyed.grid, surveyed.card.tile_px, surveyed.outlines.nucleus, path)
-
-
-def _fingerprint(path: Path) -> str | None:
-    try:
-        return fingerprint_of(path)
-    except OSError:  # it was there while its tiles were read
-        return None
-
-
-def sources_of(path: Path, settings: Settings) -> list[Path]:
-    """Return the files that a run reads."""
-    given = settings.tissue_mask, settings.regions
-    return [path, *(file for file in given if file is not None)]
-
-
-def check_sources_stay(outputs: list[Path], sources: list[Path]) -> None:
-    """Refuse an output that would take the place of what is read.
-
-    Raises
-    ------
-    UsageError
-        One would.
-    """
-    for output in outputs:
-        for source in sources:
-            try:
-                is_same = output.samefile(source)
-            except OSError:  # missing or unreachable: reported when it is opened
-                continue
-            if is_same:
-                raise UsageError(f"{output}: is read by this run; name another file to write")
-
-
-def check_regions(outputs: list[Path], settings: Settings) -> None:
-    """Refuse a table of regions where none are given.
-
-    Raises
-    ------
-    UsageError
-        None are.
-    """
-    for output in outputs:
-        if writers.suffix_of(output) == writers.REGIONS and settings.regions is None:
-            raise UsageError(f"{output}: is of regions; pass --regions, or name another output")
 
 
 def _checkpoint(

@@ -17,6 +17,7 @@ from gliorun import job
 from gliorun.errors import GlioError
 from gliorun.model.engine import EXACT, Engine, open_model
 from gliorun.model.shipped import DEFAULT_MODEL
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 
 COUNT = 4
@@ -39,7 +40,7 @@ def annotated(
     """Folder with the fields of a slide, and its map beside them."""
     out = tmp_path_factory.mktemp("annotated")
     table = out / "density.csv"
-    job.run(small_slide.path, job.Plan([table], DEFAULT_MODEL, Settings()), quiet=True)
+    job.run(small_slide.path, Plan([table], DEFAULT_MODEL, Settings()), quiet=True)
     annotate(small_slide.path, out, engine, candidates.Asked(table, COUNT, (), None))
     return out
 

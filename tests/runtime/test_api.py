@@ -17,9 +17,10 @@ import typer
 
 import gliorun
 import slides
-from gliorun import api, cli, job
+from gliorun import api, cli
 from gliorun.model import shipped
 from gliorun.model.card import sha256_of
+from gliorun.plan import Plan
 from test_architecture import imported_by
 
 COMMAND = [sys.executable, "-c", "from gliorun.cli import run; run()"]
@@ -215,7 +216,7 @@ def test_a_model_is_opened_by_the_name_that_ships_or_by_its_file(model):
 
 def test_what_is_not_said_is_what_the_command_takes():
     options = {option.name: option.default for option in typer.main.get_command(cli.app).params}
-    compute, plan = gliorun.Compute(), job.Plan([], shipped.DEFAULT_MODEL, gliorun.Settings())
+    compute, plan = gliorun.Compute(), Plan([], shipped.DEFAULT_MODEL, gliorun.Settings())
     here = {
         **{name: getattr(plan.settings, name) for name in ("mpp", "cell_px", "threads")},
         **{name: getattr(plan.settings, name) for name in ("max_bad_tiles", "tissue_mask")},

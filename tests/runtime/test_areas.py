@@ -18,6 +18,7 @@ from gliorun.errors import GlioError
 from gliorun.measuring.tile import LeftOut, Status
 from gliorun.measuring.tissue import read_outlined
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.reading.slide import Slide
 from gliorun.settings import Settings
 from gliorun.writers import Result
@@ -151,7 +152,7 @@ def test_a_run_takes_the_outlines_and_writes_its_own(tmp_path):
     path = tmp_path / "drawn.geojson"
     path.write_text(json.dumps([square(0, 0, 480)]))
     outputs = [tmp_path / "a.tissue.geojson", tmp_path / "a.csv"]
-    plan = job.Plan(outputs, shipped.DEFAULT_MODEL, Settings(threads=1, tissue_mask=path))
+    plan = Plan(outputs, shipped.DEFAULT_MODEL, Settings(threads=1, tissue_mask=path))
     job.run(tmp_path / "a.svs", plan, quiet=True)
     assert area(features(outputs[0])[0]).area == pytest.approx(480**2, rel=0.03)
     lines = outputs[1].read_text("utf-8").splitlines()

@@ -19,6 +19,7 @@ from gliorun.model.calibration import Calibration
 from gliorun.model.engine import EXACT, open_model
 from gliorun.model.outlines import Outlines
 from gliorun.model.shipped import DEFAULT_MODEL
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 
 WEIGHTS = open_model(DEFAULT_MODEL, EXACT).card.weights_sha256
@@ -32,7 +33,7 @@ def written(path: Path, made: Calibration = STRICT) -> Path:
 
 
 def run(slide: Path, outputs: list[Path], made: Calibration | None) -> str:
-    return job.run(slide, job.Plan(outputs, DEFAULT_MODEL, Settings(calibration=made)), quiet=True)
+    return job.run(slide, Plan(outputs, DEFAULT_MODEL, Settings(calibration=made)), quiet=True)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -142,7 +143,7 @@ def test_a_folder_is_measured_anew_with_a_calibration_and_its_table_names_it(
     request = command.Request([str(small_slide.path)], tmp_path / "maps", "csv", 1.0, None)
     mode = command.OutputMode(json_lines=True)
     for made, shown in ((None, ""), (STRICT, "the lab, level 170")):
-        plan = job.Plan([], DEFAULT_MODEL, Settings(calibration=made))
+        plan = Plan([], DEFAULT_MODEL, Settings(calibration=made))
         assert command.run(request, plan, mode)
         (line,) = rows(tmp_path / "maps" / "summary.csv")
         assert line["calibration"] == shown

@@ -17,8 +17,8 @@ import pytest
 
 import batches
 import slides
-from gliorun import job
 from gliorun.errors import GlioError, UsageError
+from gliorun.plan import made_with
 
 distributed = pytest.importorskip("distributed")
 cluster = pytest.importorskip("gliorun.batch.cluster")
@@ -158,7 +158,7 @@ def one_worker():
 )
 def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_worker, entry, said):
     plan = replace(batches.plan(), outputs=[tmp_path / "a.csv"])
-    wanted = job.made_with(plan) | {entry: "another"}
+    wanted = made_with(plan) | {entry: "another"}
     answer = one_worker.submit(
         cluster.measure_there, tmp_path / "a.svs", plan, None, wanted, pure=False
     ).result(WAIT_S)
@@ -170,7 +170,7 @@ def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_wor
 def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_worker):
     plan = replace(batches.plan(), outputs=[tmp_path / "elsewhere" / "a.csv"])
     answer = one_worker.submit(
-        cluster.measure_there, tmp_path / "a.svs", plan, None, job.made_with(plan), pure=False
+        cluster.measure_there, tmp_path / "a.svs", plan, None, made_with(plan), pure=False
     ).result(WAIT_S)
     assert isinstance(answer, cluster.Unfit)
     assert "elsewhere is not there" in answer.reason

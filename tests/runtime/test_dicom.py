@@ -20,6 +20,7 @@ from gliorun.findings.outline import simple_outlines_l0
 from gliorun.measuring.masks import MaskStore
 from gliorun.measuring.tile import LeftOut, Status
 from gliorun.model import shipped
+from gliorun.plan import Plan, made_with
 from gliorun.reading.dicomheader import dicom_header
 from gliorun.reading.scale import Scale
 from gliorun.reading.slide import Slide
@@ -241,15 +242,13 @@ def test_a_missing_library_is_one_line_before_the_work(tmp_path, monkeypatch):
 
 def test_a_run_names_the_patient_only_with_keep_patient(folder, tmp_path):
     for wanted in (False, True):
-        plan = job.Plan(
-            [tmp_path / "a.dcm"], shipped.DEFAULT_MODEL, Settings(), keep_patient=wanted
-        )
+        plan = Plan([tmp_path / "a.dcm"], shipped.DEFAULT_MODEL, Settings(), keep_patient=wanted)
         job.run(folder / "case 7", plan, quiet=True)
         image = pydicom.dcmread(tmp_path / "a.dcm")
         assert str(image.PatientName) == ("Doe^Jane" if wanted else "")
         assert image.FrameOfReferenceUID == FRAME_UID
     without = dataclasses.replace(plan, keep_patient=False)
-    assert job.made_with(plan) != job.made_with(without)  # so a folder is measured anew
+    assert made_with(plan) != made_with(without)  # so a folder is measured anew
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ import openvino as ov
 import pytest
 
 import slides
-from gliorun import job
 from gliorun.errors import GlioError, StalledError
 from gliorun.model import shipped
 from gliorun.model.engine import CARD_KEY, Compute, Engine, open_model
 from gliorun.model.shipped import DEFAULT_MODEL
+from gliorun.plan import Plan, open_engine
 from gliorun.settings import Settings
 
 
@@ -380,7 +380,7 @@ def test_a_card_without_the_levels_of_a_band_is_refused_before_a_slide_is_opened
     assert bare != text
     copied.write_text(bare, encoding="utf-8")
     with pytest.raises(GlioError, match=r"model\.xml: .*convert the model again"):
-        job.open_engine(job.Plan([], copied, Settings()))
+        open_engine(Plan([], copied, Settings()))
 
 
 def test_of_a_converted_folder_the_int8_model_is_taken(tmp_path):

@@ -20,6 +20,7 @@ from gliorun.findings.hotspots import find_fields
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
 from gliorun.measuring.tile import Status
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid
 from gliorun.settings import Settings
@@ -93,7 +94,7 @@ def result(tmp_path_factory):
     demo.write_slide(folder / "a.svs", slides.all_tissue(1500, 1100, density=0.2), levels=1)
     kept = []
     write = writers.write
-    plan = job.Plan(
+    plan = Plan(
         [folder / "a.html"], shipped.DEFAULT_MODEL, Settings(cell_px=240), hot_spot_mm2=0.02
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -21,6 +21,7 @@ from gliorun.findings.nuclei import find_nuclei, nuclei_per_cell
 from gliorun.measuring.density import CLASS_NAMES, MIN_VALID_SHARE, classify
 from gliorun.measuring.tile import LeftOut, Status
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.reading.slide import Slide
 from gliorun.reading.tiles import TileSpec
 from gliorun.settings import Settings
@@ -367,9 +368,7 @@ def test_objects_lie_where_qupath_shows_what_they_are_of(tmp_path, kind):
     """QuPath subtracts the corner of the bounds; a slide scanned whole is the same slide there."""
     path = scanned_in_part(tmp_path, kind)
     outputs = [tmp_path / f"a{suffix}" for suffix in (".geojson", ".nuclei.geojson", ".csv")]
-    plan = job.Plan(
-        outputs, shipped.DEFAULT_MODEL, Settings(threads=1, cell_px=120), hot_spot_mm2=0.01
-    )
+    plan = Plan(outputs, shipped.DEFAULT_MODEL, Settings(threads=1, cell_px=120), hot_spot_mm2=0.01)
     job.run(path, plan, quiet=True)
     tiles, nuclei = map(objects, outputs[:2])
     assert json.loads(outputs[0].read_text())["origin_l0"] == [768, 512]

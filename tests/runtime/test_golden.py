@@ -15,6 +15,7 @@ from gliorun.errors import GlioError
 from gliorun.model import golden
 from gliorun.model.engine import EXACT, Engine, open_model
 from gliorun.model.shipped import DEFAULT_MODEL, models
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 
 
@@ -90,7 +91,7 @@ def test_the_demo_ends_with_a_fault_where_the_masks_are_others(tmp_path: Path):
     model.with_suffix(".bin").write_bytes(DEFAULT_MODEL.with_suffix(".bin").read_bytes())
     out = tmp_path / "out.csv"
     with pytest.raises(GlioError, match="does not give the masks of its certificate"):
-        job.run_demo(job.Plan([out], model, Settings()), quiet=True)
+        job.run_demo(Plan([out], model, Settings()), quiet=True)
     assert not out.exists()
 
 

@@ -19,6 +19,7 @@ from gliorun.model import shipped
 from gliorun.model.calibration import Calibration
 from gliorun.model.engine import Compute
 from gliorun.model.outlines import Outlines
+from gliorun.plan import Plan, made_with, open_engine, settled
 from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.files import files_of
 from gliorun.settings import Settings
@@ -98,8 +99,8 @@ def test_a_slide_whose_companion_files_were_exchanged_is_measured_anew(tmp_path,
     ours, theirs = (tmp_path / name for name in ("ours", "theirs"))
     slide = write(ours, slides.all_tissue(*SIZE_PX, density=0.05))
     other = write(theirs, slides.all_tissue(*SIZE_PX, density=0.3))
-    plan = job.Plan([tmp_path / "a.csv"], shipped.DEFAULT_MODEL, Settings())
-    engine = job.open_engine(plan)
+    plan = Plan([tmp_path / "a.csv"], shipped.DEFAULT_MODEL, Settings())
+    engine = open_engine(plan)
     with pytest.raises(KeyboardInterrupt):
         job.measure(slide, plan, lambda: engine, stop)
     exchange(ours, theirs, stays=files_of(slide)[0])
@@ -108,13 +109,13 @@ def test_a_slide_whose_companion_files_were_exchanged_is_measured_anew(tmp_path,
     assert run["density"] == job.measure(other, plan, lambda: engine).run["density"]
 
 
-def keys(plan: job.Plan) -> tuple[str, identity.Values]:
+def keys(plan: Plan) -> tuple[str, identity.Values]:
     """Return what tells a map, and what tells all outputs, from those of other plans."""
-    compute = job.settled(plan).compute
-    return identity.key_of(identity.of_map(plan.model, compute, plan.settings)), job.made_with(plan)
+    compute = settled(plan).compute
+    return identity.key_of(identity.of_map(plan.model, compute, plan.settings)), made_with(plan)
 
 
-PLAN = job.Plan([], shipped.DEFAULT_MODEL, Settings(), F32)
+PLAN = Plan([], shipped.DEFAULT_MODEL, Settings(), F32)
 CHANGES_NOTHING = {"threads": 3, "memory_mb": 64}
 CHANGES = {
     "mpp": 0.5,
@@ -168,12 +169,12 @@ def test_the_content_of_a_mask_counts_and_not_its_name(tmp_path):
 
 def test_a_precision_left_to_the_machine_is_kept_as_what_it_came_to():
     auto = replace(PLAN, compute=Compute(precision="auto"))
-    assert job.made_with(auto)["device"] == "CPU f32"  # as the model is INT8
+    assert made_with(auto)["device"] == "CPU f32"  # as the model is INT8
     assert keys(auto) == keys(PLAN)
 
 
 def test_machines_with_bf16_and_without_do_not_share_a_result_of_a_float_model():
-    card = replace(job.open_engine(PLAN).card, precision="FP32")
+    card = replace(open_engine(PLAN).card, precision="FP32")
     auto = Compute(precision="auto")
     devices = [
         identity.of_map(shipped.DEFAULT_MODEL, auto.settled(card, able), Settings())["device"]

@@ -17,6 +17,7 @@ import batches
 import slides
 from gliorun import demo, job
 from gliorun.model import shipped
+from gliorun.plan import Plan, open_engine
 from gliorun.settings import Settings
 
 WORKER = Path(__file__).resolve().parent.parent / "kill_worker.py"
@@ -33,7 +34,7 @@ def large(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(large, tmp_path_factory) -> str:
     table = tmp_path_factory.mktemp("undisturbed") / "density.csv"
-    plan = job.Plan([table], shipped.DEFAULT_MODEL, Settings(), checkpoint_s=0)
+    plan = Plan([table], shipped.DEFAULT_MODEL, Settings(), checkpoint_s=0)
     job.run(large, plan, quiet=True)
     return table.read_text()
 
@@ -101,9 +102,9 @@ def test_another_setting_starts_over(large, tmp_path):
             raise StoppedError
 
     def plan(**changes):
-        return job.Plan([record], shipped.DEFAULT_MODEL, Settings(**changes), checkpoint_s=1000)
+        return Plan([record], shipped.DEFAULT_MODEL, Settings(**changes), checkpoint_s=1000)
 
-    engine = job.open_engine(plan())
+    engine = open_engine(plan())
     with pytest.raises(StoppedError):
         job.measure(large, plan(), lambda: engine, stop)
     [kept] = tmp_path.glob(".gliorun/*.npz")
@@ -122,7 +123,7 @@ def test_what_a_killed_run_left_beside_its_outputs_is_removed_by_who_holds_the_r
     left, other = tmp_path / ".a.0123abcd.csv", tmp_path / ".b.0123abcd.csv"
     left.touch()
     other.touch()
-    plan = job.Plan([table], shipped.DEFAULT_MODEL, Settings(), checkpoint_s=checkpoint_s)
+    plan = Plan([table], shipped.DEFAULT_MODEL, Settings(), checkpoint_s=checkpoint_s)
     job.run(slide, plan, quiet=True)
     stays = set() if checkpoint_s else {left}
     assert set(tmp_path.iterdir()) == {slide, table, other, *stays}
@@ -132,14 +133,14 @@ def test_what_a_killed_run_left_beside_its_outputs_is_removed_by_who_holds_the_r
 def stopped_at_four(small_slide, tmp_path) -> list[Path]:
     """Outputs of a run over eleven tiles that was stopped at the fourth."""
     outputs = [tmp_path / "a.csv", tmp_path / "run.json"]
-    plan = job.Plan(outputs, shipped.DEFAULT_MODEL, Settings())
+    plan = Plan(outputs, shipped.DEFAULT_MODEL, Settings())
 
     def stop(done: int, total: int, bottleneck: str) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        job.measure(small_slide.path, plan, lambda: job.open_engine(plan), stop)
+        job.measure(small_slide.path, plan, lambda: open_engine(plan), stop)
     return outputs
 
 
@@ -164,9 +165,7 @@ def test_a_run_into_a_log_tells_a_line_a_minute(small_slide, stopped_at_four, mo
     clock = Minutes()
     for module in ("lines", "progress"):
         monkeypatch.setattr(f"gliorun.reporting.{module}.time", clock)
-    job.run(
-        small_slide.path, job.Plan(stopped_at_four, shipped.DEFAULT_MODEL, Settings()), quiet=False
-    )
+    job.run(small_slide.path, Plan(stopped_at_four, shipped.DEFAULT_MODEL, Settings()), quiet=False)
     first, *lines, _ = capsys.readouterr().err.splitlines()
     name = small_slide.path.name
     assert first == f"{name}: goes on from tile 4 of 11"
@@ -181,15 +180,15 @@ def test_another_graph_of_the_same_weights_starts_over(small_slide, tmp_path, al
     for suffix in (".xml", ".bin"):
         shutil.copy(shipped.DEFAULT_MODEL.with_suffix(suffix), tmp_path / f"model{suffix}")
     model = tmp_path / "model.xml"
-    plan = job.Plan([tmp_path / "a.csv"], model, Settings())
+    plan = Plan([tmp_path / "a.csv"], model, Settings())
 
     def stop(done: int, total: int, bottleneck: str) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        job.measure(small_slide.path, plan, lambda: job.open_engine(plan), stop)
+        job.measure(small_slide.path, plan, lambda: open_engine(plan), stop)
     if altered:
         model.write_text(model.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    outcome = job.measure(small_slide.path, plan, lambda: job.open_engine(plan))
+    outcome = job.measure(small_slide.path, plan, lambda: open_engine(plan))
     assert (outcome.run["resumed_tiles"] > 0) is taken_over

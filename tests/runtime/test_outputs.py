@@ -24,6 +24,7 @@ from full_disk import files_up_to
 from gliorun import demo, job, writers
 from gliorun.errors import GlioError
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 from gliorun.writers import png, qc
 
@@ -193,7 +194,7 @@ def test_every_output_says_that_the_colour_was_not_matched(tmp_path, capsys):
     demo.write_slide(tmp_path / "pale.svs", pale, levels=1)
     without_regions = set(writers.WRITERS) - {writers.REGIONS}
     outputs = {suffix: tmp_path / f"a{suffix}" for suffix in without_regions}
-    plan = job.Plan(list(outputs.values()), shipped.DEFAULT_MODEL, Settings(threads=1))
+    plan = Plan(list(outputs.values()), shipped.DEFAULT_MODEL, Settings(threads=1))
     summary = job.run(tmp_path / "pale.svs", plan, quiet=True)
     assert capsys.readouterr().err == f"warning: pale.svs: {UNMATCHED}\n"
     assert summary.endswith(", 1 warning")

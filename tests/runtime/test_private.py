@@ -18,6 +18,7 @@ from PIL import Image
 import slides
 from gliorun import job
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 
 OUTPUTS = (
@@ -52,7 +53,7 @@ def test_no_name_reaches_an_output_and_no_label_is_opened(named, tmp_path, monke
 
     monkeypatch.setattr(openslide.OpenSlide, "associated_images", property(opened))
     outputs = [tmp_path / name for name in OUTPUTS]
-    job.run(named, job.Plan(outputs, shipped.DEFAULT_MODEL, Settings()), quiet=True)
+    job.run(named, Plan(outputs, shipped.DEFAULT_MODEL, Settings()), quiet=True)
     for output in outputs:
         assert SECRET.encode() not in output.read_bytes(), output.name
     with Image.open(tmp_path / "a.png") as image:

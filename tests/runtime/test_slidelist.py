@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 import batches
-from gliorun import job
 from gliorun.batch import command, loop
 from gliorun.batch.ledger import Ledger
 from gliorun.batch.slidelist import read_list
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.calibration import Calibration
 from gliorun.model.outlines import Outlines
+from gliorun.plan import Plan
 
 BOX = {
     "type": "Feature",
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_list_is_one_line(tmp_path, content, reason):
 
 
 def run(
-    request: command.Request, monkeypatch, plan: job.Plan | None = None
+    request: command.Request, monkeypatch, plan: Plan | None = None
 ) -> tuple[bool, list[loop.Task]]:
     """Run a request with work that copies, and return what was to be measured."""
     tasks: list[loop.Task] = []

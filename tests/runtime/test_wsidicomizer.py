@@ -12,6 +12,7 @@ import pytest
 
 from gliorun import job
 from gliorun.model import shipped
+from gliorun.plan import Plan
 from gliorun.settings import Settings
 
 pytestmark = pytest.mark.release
@@ -47,7 +48,7 @@ def test_the_mosaic_as_dicom_has_the_densities_of_the_mosaic(converted, shared_s
         (converted, ["dicom.csv", "a.dcm", "a.nuclei.dcm"]),
     ):
         outputs = [tmp_path / name for name in names]
-        job.run(slide, job.Plan(outputs, shipped.DEFAULT_MODEL, Settings()), quiet=True)
+        job.run(slide, Plan(outputs, shipped.DEFAULT_MODEL, Settings()), quiet=True)
         tables[slide] = cells(outputs[0])
     assert tables[converted] == tables[shared_slides / MOSAIC]
     with wsidicom.WsiDicom.open(converted) as slide:

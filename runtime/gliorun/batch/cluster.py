@@ -21,6 +21,7 @@ from gliorun.batch.loop import Ended, Task
 from gliorun.errors import GlioError, UsageError
 from gliorun.model import shipped
 from gliorun.model.engine import Engine
+from gliorun.plan import Plan, made_with, open_engine
 from gliorun.reading.files import is_folder
 
 AHEAD = 2
@@ -44,7 +45,7 @@ Answer = job.Outcome | Failure | Unfit
 
 
 @contextmanager
-def on(address: str, plan: job.Plan, complain: Callable[[str], None]) -> Iterator[loop.Work]:
+def on(address: str, plan: Plan, complain: Callable[[str], None]) -> Iterator[loop.Work]:
     """Yield the function that measures slides on the workers of a scheduler.
 
     Raises
@@ -160,24 +161,22 @@ _END = object()
 """Marks the end of the tasks."""
 
 
-def measure_there(
-    path: Path, plan: job.Plan, own_model: Path | None, wanted: dict[str, Any]
-) -> Answer:
+def measure_there(path: Path, plan: Plan, own_model: Path | None, wanted: dict[str, Any]) -> Answer:
     """Measure a slide on a worker if its result would equal that of the requesting machine.
 
     Parameters
     ----------
     path : Path
-    plan : job.Plan
+    plan : Plan
     own_model : Path, optional
         None stands for the default model that is installed with gliorun.
     wanted : dict
-        What `job.made_with` returns on the requesting machine.
+        What `made_with` returns on the requesting machine.
     """
     plan = replace(plan, model=own_model or shipped.DEFAULT_MODEL)
     me = get_worker().address
     try:
-        made_here = job.made_with(plan)
+        made_here = made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():
@@ -203,5 +202,5 @@ def measure_there(
 @lru_cache(maxsize=1)
 def _engine(plan: bytes) -> Engine:
     """Return the engine of a pickled plan without outputs; it is reused from slide to slide."""
-    opened: job.Plan = pickle.loads(plan)
-    return job.open_engine(opened)
+    opened: Plan = pickle.loads(plan)
+    return open_engine(opened)

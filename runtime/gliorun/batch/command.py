@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gliorun import job
 from gliorun.batch import loop, slidelist, summary
 from gliorun.batch import watch as watching
 from gliorun.batch.again import Again
@@ -18,6 +17,7 @@ from gliorun.batch.ledger import Ledger
 from gliorun.batch.slidelist import Row
 from gliorun.errors import DiskFullError, GlioError, UsageError
 from gliorun.model import calibration as calibrations
+from gliorun.plan import Plan, settled
 from gliorun.reading.files import absolute, find_slides, is_folder, stamp_of
 from gliorun.reading.regionfile import regions_file
 from gliorun.reporting.jsonlines import JsonLines
@@ -74,7 +74,7 @@ class OutputMode:
         return Lines(progress, quiet=self.quiet, verbose=self.verbose, dated=dated)
 
 
-def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
+def run(request: Request, plan: Plan, output_mode: OutputMode) -> bool:
     """Measure the requested slides and return whether none failed.
 
     Raises
@@ -87,7 +87,7 @@ def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
     listed, complaints = _listed(request)
     if listed:
         request = replace(request, names=[str(path) for path in listed])
-    folder, plan = _folder_of(request), job.settled(plan)
+    folder, plan = _folder_of(request), settled(plan)
     faults: dict[str, str] = {}
     if listed:
         slides = list(listed)
@@ -112,7 +112,7 @@ def run(request: Request, plan: job.Plan, output_mode: OutputMode) -> bool:
     return not tally.failed
 
 
-def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
+def watch(request: Request, plan: Plan, output_mode: OutputMode) -> None:
     """Measure slides as they arrive, until the user stops the program.
 
     Raises
@@ -122,7 +122,7 @@ def watch(request: Request, plan: job.Plan, output_mode: OutputMode) -> None:
     """
     if any(map(slidelist.is_list, request.names)):
         raise UsageError("--watch waits for slides in folders; a list (.csv) is run without it")
-    folder, plan = _folder_of(request), job.settled(plan)
+    folder, plan = _folder_of(request), settled(plan)
     reporter = output_mode.reporter(RunProgress({}), dated=True)
     suffixes = loop.suffixes_of(request.formats)
     with (
@@ -156,7 +156,7 @@ def _listed(request: Request) -> tuple[dict[Path, Row], tuple[str, ...]]:
 
 
 def _orders(
-    plan: job.Plan, listed: Mapping[Path, Row], regions: Path | None
+    plan: Plan, listed: Mapping[Path, Row], regions: Path | None
 ) -> Callable[[Path], loop.Order]:
     """Return what gives the order of each slide: the plan, with what its row or folder adds."""
 
@@ -211,7 +211,7 @@ def _wait_for_room(
 
 
 @contextmanager
-def _work(request: Request, plan: job.Plan, reporter: Reporter) -> Iterator[loop.Work]:
+def _work(request: Request, plan: Plan, reporter: Reporter) -> Iterator[loop.Work]:
     if request.cluster is None:
         yield loop.local_work(plan, reporter.tiles, reporter.say)
         return

@@ -21,6 +21,7 @@ from gliorun.batch.health import Health
 from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger
 from gliorun.errors import DiskFullError, GlioError, StalledError, UsageError
 from gliorun.model.engine import Engine
+from gliorun.plan import Plan, made_with, open_engine
 from gliorun.reading.files import stamp_of
 from gliorun.reporting.reporter import Reporter
 from gliorun.sliderecord import Record
@@ -35,7 +36,7 @@ class Task:
     """A slide to measure, its plan, and its records for this run and the previous one."""
 
     path: Path
-    plan: job.Plan
+    plan: Plan
     record: Record
     before: Record | None
 
@@ -48,7 +49,7 @@ class Order:
     measured so; empty if it can.
     """
 
-    plan: job.Plan
+    plan: Plan
     name: str = ""
     fault: str = ""
 
@@ -90,7 +91,7 @@ def suffixes_of(formats: str) -> tuple[str, ...]:
 
 @contextmanager
 def opened(
-    folder: Path, suffixes: tuple[str, ...], plan: job.Plan, complain: Callable[[str], None]
+    folder: Path, suffixes: tuple[str, ...], plan: Plan, complain: Callable[[str], None]
 ) -> Generator[Ledger]:
     """Create the output folder if needed, and lock it against other processes.
 
@@ -99,7 +100,7 @@ def opened(
     GlioError
         The folder cannot be written or another process uses it, or the model does not exist.
     """
-    wanted = job.made_with(plan)
+    wanted = made_with(plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,7 +128,7 @@ def opened(
 def run(
     feed: Feed,
     ledger: Ledger,
-    plan: job.Plan,
+    plan: Plan,
     work: Work,
     reporter: Reporter,
     *,
@@ -160,7 +161,7 @@ class _Batch:
     """The state of one run over a feed."""
 
     ledger: Ledger
-    plan: job.Plan
+    plan: Plan
     reporter: Reporter
     retry: bool
     order_of: Callable[[Path], Order]
@@ -243,7 +244,7 @@ class _Batch:
         if order.plan is self.plan:
             return order, self.ledger.made_with
         try:
-            return order, job.made_with(order.plan)
+            return order, made_with(order.plan)
         except GlioError as error:
             return replace(order, fault=order.fault or str(error)), self.ledger.made_with
 
@@ -337,12 +338,12 @@ def pace_of(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def local_work(plan: job.Plan, tiles_done: job.Tiles, say: job.Say) -> Work:
+def local_work(plan: Plan, tiles_done: job.Tiles, say: job.Say) -> Work:
     """Return the function that measures slides in this process, one at a time."""
 
     @lru_cache(maxsize=1)
     def engine() -> Engine:
-        return job.open_engine(plan)
+        return open_engine(plan)
 
     def work(tasks: Iterable[Task | None]) -> Generator[Ended]:
         for task in tasks:
@@ -360,7 +361,7 @@ def local_work(plan: job.Plan, tiles_done: job.Tiles, say: job.Say) -> Work:
 
 def attempt(
     path: Path,
-    plan: job.Plan,
+    plan: Plan,
     engine: Callable[[], Engine],
     tiles_done: job.Tiles = job.no_tiles,
     say: job.Say = job.say_nothing,
