@@ -59,7 +59,7 @@ SHORTER = {
     "glioexport convert student": "--max-density-points 100 --min-class-agreement 0",
     "gliobench compare": "--count 2 --rounds 1",
     "gliobench speed": "--budget 30 --rounds 1",
-    "gliobench candidates": "--count 2 --rounds 1",
+    "gliobench untrained": "--count 2 --rounds 1",
     "gliobench giant": "--gigapixels 0.02",
 }
 """What is added to a command, so that it takes seconds: three epochs make no network that calls

@@ -226,7 +226,7 @@ def convert_reference(out: Path, tiles: Path | None, say: Callable[[str], None])
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Network:
     """A network as INT8, trained or not, and how many weights it has."""
 
     name: str
@@ -234,9 +234,9 @@ class Candidate:
     weights: int
 
 
-def open_candidates(
+def open_untrained(
     shapes: Iterable[str], windows: list[Pixels], say: Callable[[str], None]
-) -> list[Candidate]:
+) -> list[Network]:
     """Open the shipped reference, followed by untrained students.
 
     Parameters
@@ -256,17 +256,17 @@ def open_candidates(
     settings = {shape: student_settings(shape.split()) for shape in shapes}
 
     _load_tensorflow()
-    from glioexport.distil import write_candidate
+    from glioexport.distil import write_untrained
     from glioexport.loading import load_model
 
     weights = load_model(reference_model()).count_params()
-    candidates = [Candidate("reference", open_model(shipped.REFERENCE_MODEL, EXACT).masks, weights)]
+    networks = [Network("reference", open_model(shipped.REFERENCE_MODEL, EXACT).masks, weights)]
     for shape in settings:
         say(f"converts {shape}")
         with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
-            path, weights = write_candidate(settings[shape], windows, Path(folder))
-            candidates.append(Candidate(shape, open_model(path, EXACT).masks, weights))
-    return candidates
+            path, weights = write_untrained(settings[shape], windows, Path(folder))
+            networks.append(Network(shape, open_model(path, EXACT).masks, weights))
+    return networks
 
 
 def comparison_windows(tiles: Path | None, card: ModelCard) -> tuple[list[Pixels], str]:

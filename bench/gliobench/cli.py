@@ -66,7 +66,7 @@ def compare(
 
 
 @app.command()
-def candidates(
+def untrained(
     shapes: Annotated[
         list[str] | None,
         typer.Argument(
@@ -78,18 +78,18 @@ def candidates(
     count: Annotated[int, typer.Option(help="Tiles a round.", min=1)] = 24,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 7,
 ) -> None:
-    """Put students that are not trained yet beside the reference: how fast would each be?"""
+    """Measure how fast students would be before they are trained, beside the reference."""
     from gliobench import backends, machine
-    from gliobench import candidates as untrained
+    from gliobench.untrained import SHAPES, measure, table
     from gliorun.demo import demo_density, draw_tissue
     from gliorun.reading.windows import windows
 
     tissue = draw_tissue(demo_density(3 * 480, 4 * 480), seed=0).pixels
     tiles = (list(windows(tissue, 480)) * -(-count // 12))[:count]
-    opened = backends.open_candidates(shapes or untrained.SHAPES, tiles[:4], _say)
-    speeds = untrained.measure(opened, tiles, rounds, _say)
+    networks = backends.open_untrained(shapes or SHAPES, tiles[:4], _say)
+    speeds = measure(networks, tiles, rounds, _say)
     typer.echo(f"{machine.describe()}; {count} tiles, {rounds} rounds in turns\n")
-    typer.echo(untrained.table(speeds))
+    typer.echo(table(speeds))
 
 
 @app.command()

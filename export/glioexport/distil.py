@@ -158,7 +158,7 @@ def _mask(teacher: Teacher, tile: LabelledTile) -> Pixels:
     return (teacher.answer(tile.pixels) > 127).astype(np.uint8)
 
 
-def write_candidate(
+def write_untrained(
     settings: TrainSettings, windows: list[Pixels], folder: Path
 ) -> tuple[Path, int]:
     """Write an untrained student into `folder` as INT8; return its path and number of weights.

@@ -47,7 +47,7 @@ def test_a_model_of_ones_own_without_its_conversion_is_one_line(tmp_path):
         (("speed", "none.svs", "--mpp", 9), "mpp is 9 µm per pixel; it must lie from"),
         (("giant", "a.svs", "--gigapixels", 99), "gigapixels is 99; it must lie from"),
         (("accuracy", "none", "--split", "test"), "split is 'test'; known: val, train"),
-        (("candidates", "nope=1"), "nope=1: no such setting; known, as name=value:"),
+        (("untrained", "nope=1"), "nope=1: no such setting; known, as name=value:"),
         (("report",), "report needs at least one JSON file"),
     ],
 )

@@ -262,7 +262,7 @@ typed(export, "distil", "none", "--out", "x", "--label-share", "2")
 typed(export, "convert", "none.keras", "--out", "x")
 typed(export, "convert", "none.keras", "--out", "x", "--pixel-range", "3")
 typed(bench, "compare", "--tiles", "none")
-typed(bench, "candidates", "nope=1")
+typed(bench, "untrained", "nope=1")
 """
 
 

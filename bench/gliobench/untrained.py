@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gliobench.backends import Candidate, Masks, Pixels
+from gliobench.backends import Masks, Network, Pixels
 from gliobench.report import spread
 from gliorun import commandline
 from gliorun.errors import GlioError
@@ -28,7 +28,7 @@ SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The speed of one candidate, one value per round: `cpu_ms` per tile, of all cores together."""
+    """The speed of one network, one value per round: `cpu_ms` per tile, of all cores together."""
 
     name: str
     weights: int
@@ -37,9 +37,9 @@ class Speed:
 
 
 def measure(
-    candidates: list[Candidate], windows: list[Pixels], rounds: int, say: Callable[[str], None]
+    networks: list[Network], windows: list[Pixels], rounds: int, say: Callable[[str], None]
 ) -> list[Speed]:
-    """Run every candidate on all windows, `rounds` times in turns, after one warm-up.
+    """Run every network on all windows, `rounds` times in turns, after one warm-up.
 
     CPU time is more reliable than clock time if other programs use the machine.
 
@@ -49,22 +49,22 @@ def measure(
         There is no window, or fewer than one round.
     """
     if not windows or rounds < 1:
-        raise GlioError("candidates need at least one tile and one round")
-    for candidate in candidates:
-        _run(candidate.masks, windows[:4])
-    taken: dict[str, list[tuple[float, float]]] = {c.name: [] for c in candidates}
+        raise GlioError("untrained: needs at least one tile and one round")
+    for network in networks:
+        _run(network.masks, windows[:4])
+    taken: dict[str, list[tuple[float, float]]] = {network.name: [] for network in networks}
     for turn in range(rounds):
         say(f"round {turn + 1}/{rounds}")
-        for candidate in candidates:
-            taken[candidate.name].append(_run(candidate.masks, windows))
+        for network in networks:
+            taken[network.name].append(_run(network.masks, windows))
     return [
         Speed(
-            candidate.name,
-            candidate.weights,
-            tuple(len(windows) / wall for wall, _ in taken[candidate.name]),
-            tuple(1000 * cpu / len(windows) for _, cpu in taken[candidate.name]),
+            network.name,
+            network.weights,
+            tuple(len(windows) / wall for wall, _ in taken[network.name]),
+            tuple(1000 * cpu / len(windows) for _, cpu in taken[network.name]),
         )
-        for candidate in candidates
+        for network in networks
     ]
 
 

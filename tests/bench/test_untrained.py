@@ -1,15 +1,15 @@
-"""gliobench candidates: untrained students in turns, compared with the first line."""
+"""gliobench untrained: untrained students in turns, compared with the first line."""
 
 import numpy as np
 import pytest
 
-from gliobench.backends import Candidate, open_candidates
-from gliobench.candidates import SHAPES, Speed, measure, table
+from gliobench.backends import Network, open_untrained
+from gliobench.untrained import SHAPES, Speed, measure, table
 from glioexport.student import student_settings
 from gliorun.errors import GlioError
 
 
-def test_candidates_take_turns_after_one_warm_up_each():
+def test_networks_take_turns_after_one_warm_up_each():
     calls = []
 
     def masks_of(name):
@@ -20,7 +20,7 @@ def test_candidates_take_turns_after_one_warm_up_each():
         return masks
 
     windows = [np.zeros((8, 8, 3), np.uint8)] * 6
-    speeds = measure([Candidate(n, masks_of(n), 7) for n in "ab"], windows, 2, lambda line: None)
+    speeds = measure([Network(n, masks_of(n), 7) for n in "ab"], windows, 2, lambda line: None)
     assert calls == [("a", 4), ("b", 4)] + [("a", 6), ("b", 6)] * 2
     assert [(s.name, s.weights, len(s.tiles_s), len(s.cpu_ms)) for s in speeds] == [
         ("a", 7, 2, 2),
@@ -50,14 +50,14 @@ def test_the_shapes_that_are_measured_by_default_can_be_trained(shape):
 
 def test_a_shape_that_does_not_fit_is_named():
     with pytest.raises(GlioError, match="levels=8"):
-        open_candidates(["stem=4 levels=8"], [], print)
+        open_untrained(["stem=4 levels=8"], [], print)
 
 
 @pytest.mark.release
 def test_an_untrained_student_runs_as_int8_beside_the_reference():
     windows = [np.full((480, 480, 3), level, np.uint8) for level in (40, 200)]
-    reference, student = open_candidates(["stem=4 filters=4 levels=1"], windows, print)
+    reference, student = open_untrained(["stem=4 filters=4 levels=1"], windows, print)
     assert reference.weights == 1_945_538
     assert student.weights < 10_000
-    for candidate in (reference, student):
-        assert [mask.shape for mask in candidate.masks(windows)] == [(480, 480)] * 2
+    for network in (reference, student):
+        assert [mask.shape for mask in network.masks(windows)] == [(480, 480)] * 2
