@@ -75,11 +75,11 @@ def train(
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
     settings = TrainSettings(chosen, shape_of(recipe), precision, seed)
-    settings = replace(settings, weights=weights_of_sets(weight or ()))
     changes = [] if filters is None else [f"filters={filters}"]
     changes += [*(vary or ()), *(["drop_rate=0"] if no_dropblock else ())]
     settings = varied(settings, changes)
-    read_index(data)  # before TensorFlow loads, which takes seconds
+    sets = {entry.set for entry in read_index(data)}  # before TensorFlow loads, which takes seconds
+    settings = replace(settings, weights=weights_of_sets(weight or (), sets))
 
     load_tensorflow()
     from glioexport.train import train as train_model
@@ -106,16 +106,21 @@ def distil(
     precision: Precision = "float32",
     seed: Annotated[int, typer.Option(help="Of weights and crops.", min=0)] = 1,
     hold_out: HoldOut = None,
+    weight: Weights = None,
     vary: Changes = None,
 ) -> None:
     """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
+    from dataclasses import replace
+
     from glioexport.dataset import read_index
     from glioexport.description import Description, check_described
+    from glioexport.recipe import weights_of_sets
     from glioexport.student import Teaching, student_settings
 
     settings = student_settings(vary or (), epochs=epochs, precision=precision, seed=seed)
     teaching = Teaching(label_share, turns)
-    read_index(data)  # before TensorFlow loads, which takes seconds
+    sets = {entry.set for entry in read_index(data)}  # before TensorFlow loads, which takes seconds
+    settings = replace(settings, weights=weights_of_sets(weight or (), sets))
     if teacher is not None:
         check_described(teacher, Description())
 

@@ -174,13 +174,13 @@ def varied(settings: TrainSettings, changes: Iterable[str]) -> TrainSettings:
         raise UsageError(f"{', '.join(changes)}: {error}") from error
 
 
-def weights_of_sets(texts: Iterable[str]) -> dict[str, float]:
+def weights_of_sets(texts: Iterable[str], sets: set[str]) -> dict[str, float]:
     """Return the factor of each set out of texts, each "set=factor".
 
     Raises
     ------
     UsageError
-        A text is no name with a number.
+        A text is no name with a number, or names none of `sets`.
     """
     weights = {}
     for text in texts:
@@ -191,4 +191,6 @@ def weights_of_sets(texts: Iterable[str]) -> dict[str, float]:
             raise UsageError(f"{text}: not a set with a factor, as emory_gbm40=2") from error
         if not equals or not name:
             raise UsageError(f"{text}: not a set with a factor, as emory_gbm40=2")
+        if name not in sets:
+            raise UsageError(f"{text}: no such set; the index has {', '.join(sorted(sets))}")
     return weights

@@ -73,6 +73,8 @@ def test_converting_a_missing_file_is_one_line_and_writes_nothing(tmp_path: Path
         ("--precision", "float99"),
         ("--vary", "nope=1"),
         ("--hold-out", "nope"),
+        ("--weight", "nope=2"),
+        ("--weight", "nope"),
         ("--seed", "-1"),
     ],
 )
@@ -89,6 +91,7 @@ def test_an_option_out_of_range_is_refused_without_a_traceback(
     [
         (["--label-share", "2"], 2, "label share is 2.0; it must lie from 0 to 1"),
         (["--turns", "5"], 2, "turns is 5; there are 1 to 4"),
+        (["--weight", "nope=2"], 2, "nope=2: no such set; the index has "),
         (["--vary", "stem=7"], 2, "stem=7: input side is 480 px; it must be a multiple of 56"),
         (["--vary", "average=1"], 2, "average is 1.0; it must lie from 0 to below 1"),
         (["--teacher", "none.keras"], 1, "none.keras: no such file; check its name"),
