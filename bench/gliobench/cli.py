@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gliorun import commandline
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, epilog=commandline.EXIT_CODES
@@ -179,21 +179,37 @@ def speed(
         float, typer.Option(help="Seconds in all, at least 30; decides on how many tiles.")
     ] = 180,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 3,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune", help="Search for options of gliorun that are faster on this machine instead."
+        ),
+    ] = False,
     json_path: Json = None,
     pictures: Charts = None,
 ) -> None:
     """Measure a whole job: against the network alone and a Keras script, and where time goes.
 
     The same tiles go through all of them in turns, and their densities are compared. Then each
-    stage alone, and the job over threads, requests and slides of 0.1 to 10 gigapixels.
+    stage alone, and the job over threads, requests and slides of 0.1 to 10 gigapixels. With
+    --tune, reader threads, streams, threads of the network and kinds of cores are tried instead,
+    and the options of gliorun are told that are faster than the defaults.
     """
     _check_folders(json_path, pictures)
+    if tune and (keras_file is not None or pictures is not None):
+        raise UsageError("--tune compares gliorun with itself, without --keras or --pictures")
 
     from gliobench.report import speed_markdown
-    from gliobench.suite import speed_of
+    from gliobench.suite import speed_of, tune_of
+    from gliobench.tune import tune_markdown
     from gliorun.model import shipped
 
-    figures = speed_of(slide, shipped.model_path(model), mpp, keras_file, rounds, budget, _say)
+    ir = shipped.model_path(model)
+    if tune:
+        trials = tune_of(slide, ir, mpp, rounds, budget, _say)
+        _finish("tune", trials, tune_markdown(trials), json_path, None)
+        return
+    figures = speed_of(slide, ir, mpp, keras_file, rounds, budget, _say)
     _finish("speed", figures, speed_markdown(figures), json_path, pictures)
 
 

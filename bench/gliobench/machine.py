@@ -122,6 +122,11 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in facts.items()}
 
 
+def may_be_hybrid() -> bool:
+    """Tell whether the processor has, or on Windows may have, cores of two kinds."""
+    return bool(_core_types()) or sys.platform == "win32"
+
+
 def _core_types() -> dict[str, int]:
     """Return the number of performance and efficient cores of a hybrid processor, on Linux."""
     counts = {}

@@ -13,6 +13,7 @@ from gliobench.doctor import DoctorFigures
 from gliobench.document import DISAGREES, Envelope
 from gliobench.report import ratio, spread
 from gliobench.speed import SpeedFigures
+from gliobench.tune import TuneFigures
 from gliorun.commandline import table
 from gliorun.errors import GlioError, UsageError
 
@@ -68,6 +69,7 @@ KINDS: dict[str, type] = {
     "doctor": DoctorFigures,
     "compare": CompareFigures,
     "speed": SpeedFigures,
+    "tune": TuneFigures,
     "accuracy": AccuracyFigures,
 }
 
@@ -125,6 +127,7 @@ def report_markdown(measured: Sequence[Measured]) -> str:
         (DoctorFigures, "Fit", _doctor),
         (CompareFigures, "Networks", _compare),
         (SpeedFigures, "Whole jobs", _speed),
+        (TuneFigures, "Faster options", _tune),
         (AccuracyFigures, "Accuracy", _accuracy),
     ):
         some = [
@@ -133,6 +136,16 @@ def report_markdown(measured: Sequence[Measured]) -> str:
         if some:
             parts += [f"## {title}", rows(some)]
     return "\n\n".join(parts)
+
+
+def _tune(measured: Sequence[Measured]) -> str:
+    rows = []
+    for measurement in measured:
+        figures: TuneFigures = measurement.figures
+        options = figures.options or "none: leave the defaults"
+        gain = ratio(figures.confirmed.ratios) if figures.confirmed and figures.options else "–"
+        rows.append((measurement.letter, figures.model, options, gain))
+    return table(("", "model", "options of gliorun", "× the defaults"), rows)
 
 
 def _machines(measured: Sequence[Measured]) -> str:

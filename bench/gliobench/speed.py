@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from gliobench.ways import Run, Target, open_job, open_network, open_script, ope
 from gliobench.workers import Contestant, Turn, Worker, take_turns
 from gliorun.errors import GlioError, UsageError
 from gliorun.model.card import ModelCard, sha256_of
-from gliorun.model.engine import open_model
+from gliorun.model.engine import EXACT, open_model
 from gliorun.processors import processors
 from gliorun.reading.slide import Slide
 
@@ -215,7 +215,7 @@ class _Reading:
         return READING
 
     def turn(self, *arguments: Any) -> Turn:
-        return self.job.turn(*arguments, None, None, False)
+        return self.job.turn(*arguments, None, EXACT, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class _Setting:
         return f"{self.threads} threads, {self.requests} requests"
 
     def turn(self, *arguments: Any) -> Turn:
-        return self.job.turn(*arguments, self.threads, self.requests)
+        return self.job.turn(*arguments, self.threads, replace(EXACT, requests=self.requests))
 
 
 def _scale_settings(

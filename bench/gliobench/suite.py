@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gliobench.plots import write_charts
 from gliobench.report import compare_markdown, speed_markdown
 from gliobench.sidebyside import read_all, report_markdown
 from gliobench.speed import SpeedFigures, measure_speed
+from gliobench.tune import TuneFigures, tune
 from gliobench.ways import Target
 from gliorun.atomic import cannot_write
 from gliorun.errors import GlioError, UsageError
@@ -77,17 +79,33 @@ def speed_of(
     say: Say,
 ) -> SpeedFigures:
     """Measure a job on a slide, or on a synthetic one of 0.1 gigapixel."""
+    with _target(slide, model, mpp) as target:
+        return measure_speed(
+            target, keras_file=keras_file, rounds=rounds, budget_s=budget_s, say=say
+        )
+
+
+def tune_of(
+    slide: Path | None,
+    model: Path | None,
+    mpp: float | None,
+    rounds: int,
+    budget_s: float,
+    say: Say,
+) -> TuneFigures:
+    """Search faster settings on a slide, or on a synthetic one of 0.1 gigapixel."""
+    with _target(slide, model, mpp) as target:
+        return tune(target, rounds=rounds, budget_s=budget_s, say=say)
+
+
+@contextmanager
+def _target(slide: Path | None, model: Path | None, mpp: float | None) -> Generator[Target]:
+    """Give a slide to measure, a synthetic one where none is named."""
     with tempfile.TemporaryDirectory(prefix="gliobench-") as folder:
         if slide is None:
             slide = Path(folder) / "synthetic.svs"
             giant.write_giant(slide, giant.GiantSpec(0.1))
-        return measure_speed(
-            Target(slide, model or DEFAULT_MODEL, mpp),
-            keras_file=keras_file,
-            rounds=rounds,
-            budget_s=budget_s,
-            say=say,
-        )
+        yield Target(slide, model or DEFAULT_MODEL, mpp)
 
 
 def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effort, say: Say) -> str:

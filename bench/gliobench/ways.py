@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from gliorun.measuring.quality import judge, shrink_of
 from gliorun.measuring.survey import Survey, survey
 from gliorun.measuring.tile import Levels, Measured, Tile
 from gliorun.model.card import ModelCard
-from gliorun.model.engine import EXACT, Engine, open_model
+from gliorun.model.engine import EXACT, Compute, Engine, open_model
 from gliorun.model.stainstatistic import StainStatistic
 from gliorun.pipeline import Waits, load_tiles, measured_tiles, scene_of
 from gliorun.reading.scale import check_mpp
@@ -120,18 +120,18 @@ def open_job(target: Target) -> Callable[..., Run]:
     0 is what comes before the first tile of a whole slide. With `network=False` the tiles are read,
     judged and normalised only.
     """
-    engines: dict[int | None, Engine] = {}
+    engines: dict[Compute, Engine] = {}
     middle = Middle(target, open_model(target.model).card)
 
     def run(
         tiles: int | None,
         threads: int | None = None,
-        requests: int | None = None,
+        compute: Compute = EXACT,
         network: bool = True,
     ) -> Run:
-        if requests not in engines:
-            engines[requests] = open_model(target.model, replace(EXACT, requests=requests))
-        engine = engines[requests]
+        if compute not in engines:
+            engines[compute] = open_model(target.model, compute)
+        engine = engines[compute]
         card = engine.card
         densities: dict[tuple[int, int], float] = {}
         begun = time.perf_counter()

@@ -43,6 +43,8 @@ def test_a_model_of_ones_own_without_its_conversion_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("speed", "--tune", "--budget", 5), "budget is 5 s; it must be at least 30"),
+        (("speed", "--tune", "--keras", "x.keras"), "--tune compares gliorun with itself"),
         (("speed", "--budget", 5), "budget is 5 s; it must be at least 30"),
         (("speed", "none.svs", "--mpp", 9), "mpp is 9 µm per pixel; it must lie from"),
         (("giant", "a.svs", "--gigapixels", 99), "gigapixels is 99; it must lie from"),

@@ -204,7 +204,9 @@ def test_nothing_other_kinds_and_damaged_figures_are_refused(write, tmp_path):
 
 def test_the_schema_has_every_kind():
     schemas = sidebyside.schema()["oneOf"]
-    assert [one["title"] for one in schemas] == ["doctor", "compare", "speed", "accuracy"]
+    assert [one["title"] for one in schemas] == [
+        "doctor", "compare", "speed", "tune", "accuracy",
+    ]  # fmt: skip
     for one in schemas:
         assert {"format", "kind", "made", "machine", "versions", "figures"} == set(one["required"])
     json.dumps(schemas)

@@ -1,5 +1,7 @@
 """gliobench speed: the same tiles in every way, what fits a budget, what limits a job."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from gliobench.ways import (
     open_stages,
 )
 from gliorun.errors import GlioError
-from gliorun.model.engine import open_model
+from gliorun.model.engine import EXACT, open_model
 from gliorun.model.shipped import DEFAULT_MODEL
 from gliorun.reading.tiles import TileGrid
 
@@ -37,12 +39,12 @@ def test_job_and_network_alone_find_the_same_densities_in_the_middle(target):
 
 def test_reading_alone_and_the_start_alone_have_no_masks(target):
     run = open_job(target)
-    reading = run(4, None, None, False)
+    reading = run(4, None, EXACT, False)
     assert (reading.tiles, reading.densities) == (4, {})
     start = run(0)
     assert (start.tiles, start.densities) == (0, {})
     assert start.start_s > 0
-    assert run(None, 2, 1).tiles == 11  # the whole slide
+    assert run(None, 2, replace(EXACT, requests=1)).tiles == 11  # the whole slide
 
 
 def test_every_stage_costs_time(target):
