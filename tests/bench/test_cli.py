@@ -78,7 +78,7 @@ def test_a_slide_that_is_none_is_one_line(tmp_path):
 def test_report_prints_its_schema_and_names_a_file_that_is_none(tmp_path):
     schema = gliobench("report", "--schema")
     assert schema.returncode == 0
-    assert len(json.loads(schema.stdout)["oneOf"]) == 4
+    assert len(json.loads(schema.stdout)["oneOf"]) == 5
     result = gliobench("report", tmp_path / "none.json")
     assert result.returncode == 1
     said = "cannot be read (No such file or directory); check its name"
