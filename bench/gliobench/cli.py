@@ -15,8 +15,10 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled tiles with an index.csv.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")]
-Split = Annotated[str, typer.Option(help="val, train or all.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Use only this set. May be repeated.")
+]
+Split = Annotated[str, typer.Option(help="Split to use: val, train or all.")]
 Model = Annotated[Path | None, typer.Option(help="IR (.xml) or its folder; by default what ships.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all figures.")]
 Charts = Annotated[Path | None, typer.Option(help="Folder for the charts.")]
@@ -31,18 +33,20 @@ def main() -> None:
 def compare(
     model: Annotated[
         Path | None,
-        typer.Argument(metavar="KERAS", help="A .keras file; the reference that ships by default."),
+        typer.Argument(metavar="KERAS", help="A .keras file; by default the reference that ships."),
     ] = None,
     converted: Annotated[
         Path | None,
-        typer.Option(help="What 'glioexport convert' made of it; made anew if left out."),
+        typer.Option(
+            help="Folder that 'glioexport convert' wrote for it; by default it is converted anew."
+        ),
     ] = None,
     further: Annotated[
         list[Path] | None,
-        typer.Option("--model", help="A further IR (.xml) or its folder; may be repeated."),
+        typer.Option("--model", help="A further IR (.xml) or its folder. May be repeated."),
     ] = None,
     tiles: Annotated[
-        Path | None, typer.Option(help="Folder of real tiles; synthetic tissue by default.")
+        Path | None, typer.Option(help="Folder of real tiles; by default synthetic tissue.")
     ] = None,
     count: Annotated[int, typer.Option(help="Tiles a round.", min=1)] = 32,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 5,
@@ -51,8 +55,8 @@ def compare(
 ) -> None:
     """Put Keras, ONNX Runtime, OpenVINO FP32, BF16, INT8 and further models side by side.
 
-    Each runs in a process of its own, all on the same tiles, in turns. One whose masks are not
-    those of Keras is marked, and its speed is not ranked.
+    Each runs in a process of its own, all on the same tiles, in turns. What gives other masks than
+    Keras is marked, and its speed is not ranked.
     """
     _check_folders(json_path, pictures)
 
@@ -108,7 +112,9 @@ def truth(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Insist that the map was measured with it."),
+        typer.Option(
+            metavar="FILE", help="Refuse a map that was not measured with this calibration."
+        ),
     ] = None,
 ) -> None:
     """Compare a density map with the true nuclei of its slide."""
@@ -137,7 +143,7 @@ def giant(
     out: Annotated[Path, typer.Argument(metavar="OUT.svs", help="Slide to write.")],
     gigapixels: Annotated[float, typer.Option(help="Size, 0.01 to 10.")] = 1.0,
     tissue: Annotated[float, typer.Option(help="Share of the slide that is tissue.")] = 0.3,
-    seed: Annotated[int, typer.Option(help="Another one draws other nuclei.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the nuclei that are drawn.", min=0)] = 0,
     copies: Annotated[
         bool,
         typer.Option(
@@ -165,18 +171,22 @@ def giant(
 def speed(
     slide: Annotated[
         Path | None,
-        typer.Argument(help="Any slide; a synthetic one of 0.1 gigapixel by default."),
+        typer.Argument(help="Any slide; by default a synthetic one of 0.1 gigapixel."),
     ] = None,
     model: Model = None,
     keras_file: Annotated[
         Path | None,
-        typer.Option("--keras", help="The .keras file it was made of; the one that ships."),
+        typer.Option(
+            "--keras",
+            help="The .keras file that it was converted from; by default the one that ships.",
+        ),
     ] = None,
-    mpp: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel, before what the slide says.")
-    ] = None,
+    mpp: Annotated[float | None, typer.Option(help="Overrides the slide's scale (µm/px).")] = None,
     budget: Annotated[
-        float, typer.Option(help="Seconds in all, at least 30; decides on how many tiles.")
+        float,
+        typer.Option(
+            help="Seconds for everything, at least 30; decides how many tiles are measured."
+        ),
     ] = 180,
     rounds: Annotated[int, typer.Option(help="Rounds in turns.", min=1)] = 3,
     tune: Annotated[
@@ -188,7 +198,7 @@ def speed(
     json_path: Json = None,
     pictures: Charts = None,
 ) -> None:
-    """Measure a whole job: against the network alone and a Keras script, and where time goes.
+    """Measure a whole job beside the network alone and a Keras script, and where its time goes.
 
     The same tiles go through all of them in turns, and their densities are compared. Then each
     stage alone, and the job over threads, requests and slides of 0.1 to 10 gigapixels. With
@@ -252,19 +262,20 @@ def accuracy(
     colour: Annotated[
         str,
         typer.Option(
-            help="Normalisation of a network's input: card (as gliorun), ratio (the paper's), "
-            "macenko, reinhard, none."
+            help="Normalisation of a network's input: card (as gliorun does), ratio (as in the "
+            "paper), macenko, reinhard or none."
         ),
     ] = "card",
     calibration: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Judge the model that it is of with it as well, what 'glioexport calibrate' made.",
+            help="File of 'glioexport calibrate': also judge its model with this calibration.",
         ),
     ] = None,
     stress: Annotated[
-        bool, typer.Option("--stress", help="Also under stain shifts, JPEG, blur and at 20x.")
+        bool,
+        typer.Option("--stress", help="Measure also under stain shifts, JPEG, blur and at 20x."),
     ] = False,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write all figures, image by image.")
@@ -322,7 +333,12 @@ def linearity(
     sets: Sets = None,
     split: Split = "val",
     count: Annotated[
-        int, typer.Option("--tiles-a-set", help="At most so many, spread over the set.", min=1)
+        int,
+        typer.Option(
+            "--tiles-a-set",
+            help="Largest number of tiles of a set; they are spread over it.",
+            min=1,
+        ),
     ] = 12,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Write every tile's response.")
@@ -333,7 +349,7 @@ def linearity(
 ) -> None:
     """Take nuclei out of labelled tiles step by step: is the density measured still the true one?
 
-    None must measure 0, half of them half as much, and a tile the same whatever lies beside it.
+    No nuclei must measure 0, half of them half as much, and a tile the same whatever is beside it.
     Each step is measured as a slide of its own, by all that gliorun does with a slide.
     """
     _check_folders(json_path, pictures)
@@ -389,12 +405,14 @@ def calibration(
         ),
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
+        list[str] | None, typer.Option("--set", help="Use only this set. May be repeated.")
     ] = None,
-    split: Annotated[str, typer.Option(help="val, train or all.")] = "val",
+    split: Annotated[str, typer.Option(help="Split to use: val, train or all.")] = "val",
     fields: Annotated[
         list[int] | None,
-        typer.Option(help="Calibrate on so many; repeats. 3, 5 and 10 by default.", min=3),
+        typer.Option(
+            help="Number of fields to calibrate on. May be repeated; by default 3, 5 and 10.", min=3
+        ),
     ] = None,
     draws: Annotated[int, typer.Option(help="How often fields are drawn.", min=1)] = 50,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures.")] = None,
@@ -404,8 +422,8 @@ def calibration(
 ) -> None:
     """Calibrate on a few tiles of each set, judge on its other tiles: what is it worth?
 
-    Errors and biases are in points, in the median over the draws, with the middle 95 %. What
-    'glioexport calibrate' would refuse counts with the model's own level.
+    Errors and biases are in points, in the median over the draws, with the middle 95 %. Where
+    'glioexport calibrate' would refuse, the model's own level is used.
     """
     _check_folders(json_path, pictures)
 
@@ -450,11 +468,16 @@ def count(
         ),
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
+        list[str] | None, typer.Option("--set", help="Use only this set. May be repeated.")
     ] = None,
-    split: Annotated[str, typer.Option(help="val, train or all.")] = "val",
+    split: Annotated[str, typer.Option(help="Split to use: val, train or all.")] = "val",
     tiles: Annotated[
-        int, typer.Option("--tiles-a-set", help="At most so many, spread over the set.", min=1)
+        int,
+        typer.Option(
+            "--tiles-a-set",
+            help="Largest number of tiles of a set; they are spread over it.",
+            min=1,
+        ),
     ] = 12,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write every tile.")] = None,
 ) -> None:
@@ -517,13 +540,20 @@ def report(
 
 @app.command("all")
 def all_(
-    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Gets JSON, charts, report.md.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Folder for the figures (JSON), the charts and report.md."
+        ),
+    ],
     tiles: Annotated[
         Path | None,
-        typer.Option(help="Labelled tiles with an index.csv; without, no accuracy."),
+        typer.Option(
+            help="Labelled tiles with an index.csv; without them accuracy is not measured."
+        ),
     ] = None,
     slide: Annotated[
-        Path | None, typer.Option(help="For speed; a synthetic one by default.")
+        Path | None, typer.Option(help="Slide for the speed; by default a synthetic one.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Under 10 minutes on 2 cores; coarser figures.")

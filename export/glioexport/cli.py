@@ -17,17 +17,25 @@ app = typer.Typer(
 
 
 Tiles = Annotated[Path, typer.Argument(help="Folder of labelled tiles with an index.csv.")]
-Precision = Annotated[str, typer.Option(help="float32, or mixed_bfloat16 where the CPU has it.")]
-Epochs = Annotated[int | None, typer.Option(help="Instead of the recipe's.", min=1)]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Precision of the training: float32, or mixed_bfloat16 where the CPU has it."
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Number of epochs, in place of the recipe's.", min=1)
+]
 HoldOut = Annotated[
-    list[str] | None, typer.Option(help="Set to validate on instead of training on it; repeats.")
+    list[str] | None,
+    typer.Option(help="Set that is validated on and not trained on. May be repeated."),
 ]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
-        help="Change one setting of recipe, augmentation or network, as stain_factor=1.7; repeats. "
-        "An unknown name lists them.",
+        help="Change one setting of recipe, augmentation or network, such as stain_factor=1.7."
+        " May be repeated; an unknown name lists them all.",
     ),
 ]
 
@@ -35,7 +43,8 @@ Changes = Annotated[
 Weights = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="SET=FACTOR", help="Draw the tiles of a set more often, as emory_gbm40=2; repeats."
+        metavar="SET=FACTOR",
+        help="Draw the tiles of a set more often, such as emory_gbm40=2. May be repeated.",
     ),
 ]
 
@@ -50,20 +59,27 @@ def train(
     data: Tiles,
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the model.")],
     recipe: Annotated[
-        str, typer.Option(help="paper (its Table 2) or best; hovernet is its other network's.")
+        str,
+        typer.Option(
+            help="Recipe: best, paper (as its Table 2), or hovernet, which trains the paper's "
+            "other network."
+        ),
     ] = "best",
     filters: Annotated[
-        int | None, typer.Option(help="Filters of the first level: 16.", min=1)
+        int | None,
+        typer.Option(help="Filters of the first level, in place of the recipe's.", min=1),
     ] = None,
     epochs: Epochs = None,
     precision: Precision = "float32",
-    no_dropblock: Annotated[bool, typer.Option("--no-dropblock", help="The plain U-net.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, crops and dropping.", min=0)] = 1,
+    no_dropblock: Annotated[
+        bool, typer.Option("--no-dropblock", help="Train the plain U-net, without DropBlock.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of weights, crops and dropping.", min=0)] = 1,
     hold_out: HoldOut = None,
     weight: Weights = None,
     vary: Changes = None,
 ) -> None:
-    """Train U-net+DropBlock, or HoVer-Net; called again after a kill, it goes on."""
+    """Train U-net+DropBlock or HoVer-Net; the same command resumes a training that was killed."""
     from dataclasses import replace
 
     from glioexport.dataset import read_index
@@ -104,12 +120,12 @@ def distil(
     ] = 4,
     epochs: Epochs = None,
     precision: Precision = "float32",
-    seed: Annotated[int, typer.Option(help="Of weights and crops.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of weights and crops.", min=0)] = 1,
     hold_out: HoldOut = None,
     weight: Weights = None,
     vary: Changes = None,
 ) -> None:
-    """Teach a smaller, faster network to answer as a trained one; called again, it goes on."""
+    """Teach a smaller, faster network to answer as a trained one; the same command resumes it."""
     from dataclasses import replace
 
     from glioexport.dataset import read_index
@@ -143,38 +159,50 @@ def convert(
     out: Annotated[Path, typer.Option(help="Folder for the converted models.")],
     tiles: Annotated[
         Path | None,
-        typer.Option(help="Real tiles to calibrate and compare on: images, or with an index.csv."),
+        typer.Option(
+            help="Folder of real tiles to calibrate and compare on, with or without an index.csv."
+        ),
     ] = None,
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel the model was trained at.")
     ] = None,
     tile_px: Annotated[
-        int | None, typer.Option(help="Side of a tile, for a model that takes any.", min=16)
+        int | None,
+        typer.Option(help="Side of a tile, for a model that takes tiles of any size.", min=16),
     ] = None,
     pixel_range: Annotated[
         str, typer.Option(help="What the model expects of a pixel: 0..255, 0..1 or -1..1.")
     ] = "0..255",
     output: Annotated[
         str | None,
-        typer.Option(help="softmax, sigmoid or logits, for a model that does not say."),
+        typer.Option(
+            help="What the model's last layer gives, if the model does not say: softmax, sigmoid "
+            "or logits."
+        ),
     ] = None,
     custom: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.py", help="Defines the model's own layers; it is executed."),
+        typer.Option(
+            metavar="FILE.py",
+            help="Python file that defines the model's own layers; it is executed.",
+        ),
     ] = None,
     unet: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Setting of our U-net, for NAME.weights.h5."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Setting of the U-net whose weights NAME.weights.h5 holds. May be repeated.",
+        ),
     ] = None,
     trust_h5: Annotated[
         bool, typer.Option("--trust-h5", help="Load an .h5, which can run code (CVE-2025-9905).")
     ] = False,
     in_float: Annotated[
         list[str] | None,
-        typer.Option(metavar="LAYER", help="Layer that INT8 leaves in float. Repeats."),
+        typer.Option(metavar="LAYER", help="Layer that stays in float in INT8. May be repeated."),
     ] = None,
     any_stain: Annotated[
-        bool, typer.Option("--any-stain", help="Take tiles that do not look like H&E.")
+        bool, typer.Option("--any-stain", help="Also take tiles that do not look like H&E.")
     ] = False,
     max_density_points: Annotated[
         float, typer.Option(help="Largest mean density difference to Keras, in points.")
@@ -225,14 +253,21 @@ def convert(
 
 @app.command()
 def clean(
-    data: Annotated[Path, typer.Argument(help="Folder of tile images, or of an index.csv.")],
-    out: Annotated[Path, typer.Option(help="Folder for clean.csv and the kept index.csv.")],
+    data: Annotated[
+        Path, typer.Argument(help="Folder of tile images, with or without an index.csv.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for clean.csv and for the index.csv of the tiles to keep.")
+    ],
     mpp: Annotated[
-        float, typer.Option(help="Micrometres per pixel, where no index says it.")
+        float,
+        typer.Option(help="Micrometres per pixel of tiles whose index.csv does not state it."),
     ] = 0.25,
     limit: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Change one limit, as max_edge_px=4. Repeats."),
+        typer.Option(
+            metavar="NAME=VALUE", help="Change one limit, such as max_edge_px=4. May be repeated."
+        ),
     ] = None,
 ) -> None:
     """Say which tiles are blurred, folded, inked or blank; no image is moved or deleted."""
@@ -255,13 +290,22 @@ def annotate(
     out: Annotated[Path, typer.Option(help="Folder for candidates.csv and candidates/.")],
     mpp: Annotated[
         float | None,
-        typer.Option(help="Micrometres per pixel; 0.25 for tiles, and for a slide its own."),
+        typer.Option(
+            help="Micrometres per pixel; by default 0.25 for tiles, and that of the slide for a "
+            "slide."
+        ),
     ] = None,
     set_name: Annotated[
-        str | None, typer.Option("--set", help="Their laboratory; the name of OUT if left out.")
+        str | None,
+        typer.Option(
+            "--set", help="Name of the set, such as the laboratory; by default the name of OUT."
+        ),
     ] = None,
     patient: Annotated[
-        str, typer.Option(help="Patient of all these tiles, if known; of a slide its name.")
+        str,
+        typer.Option(
+            help="Patient of all these tiles, if known; by default the name of the slide."
+        ),
     ] = "",
     licence: Annotated[str, typer.Option(help="Licence of these tiles.")] = "unknown",
     density_map: Annotated[
@@ -269,7 +313,8 @@ def annotate(
         typer.Option(
             "--map",
             metavar="density.csv",
-            help="The slide's map: choose fields from sparse to dense, all over the section.",
+            help="Map of the slide, by which fields are chosen from sparse to dense, all over the "
+            "section.",
         ),
     ] = None,
     count: Annotated[
@@ -278,17 +323,21 @@ def annotate(
     ] = None,
     square: Annotated[
         list[str] | None,
-        typer.Option(metavar="B6", help="A field in the middle of this square. Repeats."),
+        typer.Option(
+            metavar="B6",
+            help="Take a field in the middle of this square of the map. May be repeated.",
+        ),
     ] = None,
     at: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A field in the middle of each region drawn on the slide (GeoJSON).",
+            help="Take a field in the middle of each region that is drawn on the slide (GeoJSON).",
         ),
     ] = None,
     outlines: Annotated[
-        str, typer.Option(help="What proposes outlines: network, or otsu, a threshold.")
+        str,
+        typer.Option(help="What proposes the outlines: network, or otsu, which is a threshold."),
     ] = "network",
     model: Annotated[
         Path | None,
@@ -334,13 +383,17 @@ def masks(
         list[Path], typer.Argument(help="Corrected GeoJSON, named after the tiles, or folders.")
     ],
     out: Annotated[Path, typer.Option(help="The folder that `annotate` wrote to.")],
-    split: Annotated[str, typer.Option(help="train or val.")] = "train",
+    split: Annotated[str, typer.Option(help="Split that the tiles join: train or val.")] = "train",
     further_class: Annotated[
         list[str] | None,
-        typer.Option("--class", help="Counts as nucleus beside Nucleus and no class."),
+        typer.Option(
+            "--class",
+            help="Class that counts as nucleus, besides Nucleus and outlines without a class. May "
+            "be repeated.",
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace ground truth that is there.")
+        bool, typer.Option("--overwrite", help="Replace ground truth that exists already.")
     ] = False,
 ) -> None:
     """Make corrected GeoJSON the ground truth that `train` reads: labels and index.csv."""
@@ -360,7 +413,8 @@ def masks(
 @app.command()
 def calibrate(
     data: Annotated[
-        Path, typer.Argument(help="Folder of labelled fields with an index.csv, as of 'masks'.")
+        Path,
+        typer.Argument(help="Folder of labelled fields with an index.csv, as 'masks' writes it."),
     ],
     out: Annotated[Path, typer.Option(help="The calibration to write (.json), and its .png.")],
     model: Annotated[
@@ -370,11 +424,14 @@ def calibrate(
         ),
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")
+        list[str] | None, typer.Option("--set", help="Use only this set. May be repeated.")
     ] = None,
-    split: Annotated[str, typer.Option(help="val, train or all.")] = "all",
+    split: Annotated[str, typer.Option(help="Split to use: val, train or all.")] = "all",
     name: Annotated[
-        str | None, typer.Option(help="Of the laboratory, for all outputs; the name of OUT.")
+        str | None,
+        typer.Option(
+            help="Name of the laboratory, which stands in all outputs; by default the name of OUT."
+        ),
     ] = None,
     by: Annotated[str, typer.Option(help="Who calibrates, for the record.")] = "",
 ) -> None:

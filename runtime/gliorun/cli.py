@@ -137,7 +137,7 @@ def main(
         typer.Option(
             envvar="GLIORUN_CALIBRATION",
             metavar="FILE|none",
-            help="To your laboratory's outlines: what 'glioexport calibrate' made of this model.",
+            help="Calibrate to your laboratory's outlines: the file of 'glioexport calibrate'.",
             rich_help_panel=METHOD,
         ),
     ] = None,
@@ -188,7 +188,8 @@ def main(
         bool,
         typer.Option(
             "--keep-patient",
-            help="Name patient and study of a DICOM slide in DICOM outputs; else they stay out.",
+            help="Name the patient and the study of a DICOM slide in DICOM outputs; by default "
+            "they are left out.",
         ),
     ] = False,
     regions: Annotated[
@@ -197,12 +198,14 @@ def main(
             readable=False,
             metavar="FILE|FOLDER",
             help="Regions drawn in QuPath (GeoJSON), ImageScope or ASAP (XML): only what lies in "
-            "one is measured, each by itself. Of a folder, the file called as the slide.",
+            "one is measured, each by itself. In a folder, the file named after the slide.",
         ),
     ] = None,
     count: Annotated[
         bool,
-        typer.Option("--count", help="Also count nuclei, a mm² of tissue, whatever is written."),
+        typer.Option(
+            "--count", help="Also count the nuclei per mm² of tissue, whatever is written."
+        ),
     ] = False,
     any_quality: Annotated[
         bool,
