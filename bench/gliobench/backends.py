@@ -39,12 +39,12 @@ BATCHES = (1, 2, 4, 8)
 class Backend:
     """One way to run one network: what opens it, and what it is.
 
-    `kind` is "keras", "xla", "onnx" or "ir"; `precision` is what it computes in, "FP32", "BF16" or
-    "INT8"; `source_sha256` is of the Keras file that the network comes from.
+    `library` is "keras", "xla", "onnx" or "ir"; `precision` is what it computes in, "FP32", "BF16"
+    or "INT8"; `source_sha256` is of the Keras file that the network comes from.
     """
 
     name: str
-    kind: str
+    library: str
     path: Path
     precision: str
     source_sha256: str
@@ -109,7 +109,7 @@ def open_backend(backend: Backend, windows: list[Pixels]) -> Callable[[int, int]
 
     It has already computed one mask, so that start-up is over.
     """
-    masks_in_batches = _RUNNERS[backend.kind](backend)
+    masks_in_batches = _RUNNERS[backend.library](backend)
 
     def run(count: int, batch: int) -> Packed:
         masks = list(masks_in_batches(batch)(windows[:count]))

@@ -107,7 +107,7 @@ def compare(
             try:
                 running.append(_start(backend, windows, held))
             except GlioError as error:
-                if backend.kind != XLA:
+                if backend.library != XLA:
                     raise
                 left_out.append(str(error))
         peaks = [
@@ -165,7 +165,7 @@ def _start(backend: Backend, windows: list[Pixels], held: ExitStack) -> _Running
     """Start a backend, find its best batch size, and warm it up."""
     worker = held.enter_context(Worker(backend.name, open_backend, backend, windows))
     batch = 1
-    if backend.kind in (KERAS, XLA):
+    if backend.library in (KERAS, XLA):
         tiles = min(TRIAL_TILES, len(windows))
         batch = best_batch(partial(worker.turn, tiles), tiles)
     worker.turn(len(windows), batch)
@@ -189,9 +189,12 @@ def best_batch(turn: Callable[[int], Turn], tiles: int) -> int:
 
 def _gmacs(backends: Sequence[Backend]) -> list[float | None]:
     """Return the operations of each network; other formats use those of an IR of their source."""
-    gmac_by_source = {b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.kind == IR}
+    gmac_by_source = {
+        b.source_sha256: gmac_of(b.path) for b in reversed(backends) if b.library == IR
+    }
     return [
-        gmac_of(b.path) if b.kind == IR else gmac_by_source.get(b.source_sha256) for b in backends
+        gmac_of(b.path) if b.library == IR else gmac_by_source.get(b.source_sha256)
+        for b in backends
     ]
 
 

@@ -67,7 +67,9 @@ def open_peaks() -> Callable[[str, float], float]:
                 )
                 for model in (convolutions(precision == "INT8"), products(precision == "INT8"))
             ]
-        return max(each * _rate(one, seconds) for one, each in compiled[precision])
+        return max(
+            operations * _rate(network, seconds) for network, operations in compiled[precision]
+        )
 
     return peak
 

@@ -110,7 +110,7 @@ def convert(
         report = {
             "tiles": checks.source,
             "source": {
-                "kind": network.kind,
+                "kind": network.file_format,
                 "output": network.output,
                 "pixel_range": description.pixel_range,
             },

@@ -8,7 +8,6 @@ without its branch of nucleus types: the density needs none.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +30,7 @@ def build_hovernet(shape: HoverShape | None = None, *, seed: int = 0) -> keras.M
     and that has no pooling, so that its deepest map is 1/8; a branch has dense units and adds
     the encoder's maps. Ours, not the publication's: 'same' padding in the branches, so that the
     outputs have the size of the image (the publication crops 270 px to 80); input from -1 to 1,
-    and biases where Keras' ResNet50V2 has them, whose weights `load_encoder` takes.
+    and biases where Keras' ResNet50V2 has them.
 
     45.1 million weights, and 922 GMAC for 480 x 480 px: 86 times those of the U-net of 16 filters.
 
@@ -126,22 +125,6 @@ def nucleus_model(model: keras.Model) -> keras.Model:
     It shares the weights; its output is that of a U-net, (N, H, W, 2) softmax.
     """
     return keras.Model(model.input, model.get_layer("np").output, name="hovernet_np")
-
-
-def encoder(model: keras.Model) -> keras.Model:
-    """Return the encoder of a HoVer-Net, to the map of 1/8; it shares the weights."""
-    return keras.Model(model.input, model.get_layer("post_relu").output, name="hovernet_encoder")
-
-
-def multiply_accumulates(model: keras.Model) -> int:
-    """Return the multiply-accumulate operations of the convolutions in `model`, for one image."""
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            total += math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
-        elif isinstance(layer, layers.Conv2DTranspose):
-            total += math.prod(layer.input.shape[1:3]) * math.prod(layer.kernel.shape)
-    return total
 
 
 def _encode(image: Any, shape: HoverShape, seeds: Iterator[int]) -> list[Any]:

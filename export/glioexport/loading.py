@@ -44,7 +44,7 @@ class Network:
     side_px : int
     output : str
         What it gives, one of `OUTPUTS`, or `ARGMAX` where two channels say nothing more.
-    kind : str
+    file_format : str
         Of its file: "keras", "h5", "weights" or "SavedModel".
     sha256 : str
     stand_ins : tuple of str
@@ -56,7 +56,7 @@ class Network:
     model: keras.Model
     side_px: int
     output: str
-    kind: str
+    file_format: str
     sha256: str
     stand_ins: tuple[str, ...]
     reduced: tuple[str, ...]

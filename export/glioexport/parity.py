@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from gliorun.measuring.density import CLASS_EDGES
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
-Predictor = Callable[[Iterable[Pixels]], Iterable[Pixels]]
 
 NUCLEUS_SHARE = (0.001, 0.99)
 """Bounds of the total nucleus share between which a comparison is meaningful."""

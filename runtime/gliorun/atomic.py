@@ -157,8 +157,8 @@ def cannot_write(path: Path, error: OSError, way_out: str = ANOTHER_PLACE) -> Gl
     """Return the error for an unwritable file or folder; `way_out` is the default advice."""
     way_out = WAYS_OUT.get(error.errno or 0, way_out)
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    kind = DiskFullError if is_full else GlioError
-    return kind(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
+    error_class = DiskFullError if is_full else GlioError
+    return error_class(f"{path}: cannot be written ({error.strerror or error}); {way_out}")
 
 
 def remove_leftovers(*paths: Path) -> None:

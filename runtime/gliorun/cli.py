@@ -335,8 +335,8 @@ def main(
     if regions is not None and out_dir is None:
         from gliorun.reading.regionfile import regions_file
 
-        one = Path(slides[0] if slides else "demo.svs")
-        settings = replace(settings, regions=regions_file(regions, one))
+        slide = Path(slides[0] if slides else "demo.svs")
+        settings = replace(settings, regions=regions_file(regions, slide))
     compute = Compute(
         device=device,
         requests=requests,

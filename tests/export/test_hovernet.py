@@ -1,4 +1,4 @@
-"""HoVer-Net: its shape, its targets and losses, its encoder's weights, and that it learns."""
+"""HoVer-Net: its shape, its targets and losses, and that it learns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import re
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -14,14 +13,11 @@ from keras import layers
 from numpy.typing import NDArray
 from skimage.measure import label as number_nuclei
 
-from glioexport.encoder_weights import load_encoder
 from glioexport.hovernet import (
     HoverShape,
     build_hovernet,
     compile_hovernet,
-    encoder,
     hv_maps,
-    multiply_accumulates,
     nucleus_model,
     targets,
 )
@@ -33,7 +29,6 @@ from gliorun.errors import GlioError
 from gliorun.findings.agreement import dice
 
 pytestmark = pytest.mark.release
-"""A baseline that no command uses."""
 
 SMALL = HoverShape(side_px=24, width=0.125, encoder_units=(1, 2, 1, 1), dense_units=(2, 1))
 
@@ -130,9 +125,21 @@ def test_its_weights_are_as_many_as_the_publications_layers_have(published: kera
         answer = [w for w in published.trainable_weights if w.path.startswith(f"{name}_")]
         assert sum(math.prod(weight.shape) for weight in answer) == branch
     resnet = 23_564_800  # Keras' ResNet50V2 without its top, with the means it keeps
-    assert encoder(published).count_params() == resnet
+    encoder = keras.Model(published.input, published.get_layer("post_relu").output)
+    assert encoder.count_params() == resnet
     means = 2 * 2 * normalised
     assert published.count_params() == resnet + 2048 * 1024 + 2 * branch + means == 45_117_188
+
+
+def multiply_accumulates(model: keras.Model) -> int:
+    """Return the multiply-accumulate operations of the convolutions in `model`, for one image."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            total += math.prod(layer.output.shape[1:3]) * math.prod(layer.kernel.shape)
+        elif isinstance(layer, layers.Conv2DTranspose):
+            total += math.prod(layer.input.shape[1:3]) * math.prod(layer.kernel.shape)
+    return total
 
 
 def test_operations_a_tile_are_counted_from_the_layers(published: keras.Model) -> None:
@@ -374,195 +381,3 @@ def test_it_learns_a_few_crops_of_drawn_tissue() -> None:
     for channel in range(2):  # left and right, above and below are told apart
         answer, true = distances[inside][:, channel], wanted["hv"][inside][:, channel]
         assert np.corrcoef(answer, true)[0, 1] > 0.5
-
-
-def as_older_weights(model: keras.Model, path: Path) -> None:
-    """Write the layout of Keras' published weights: layers at the root, names as bytes."""
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
-        for layer in model.layers:
-            group = file.create_group(layer.name)
-            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
-            group.attrs["weight_names"] = [name.encode() for name in names]
-            for name, array in zip(names, layer.get_weights(), strict=True):
-                group[name] = array
-
-
-@pytest.fixture(scope="module")
-def trained() -> keras.Model:
-    """A network of the small one's shape with other weights, normalisations included."""
-    model = build_hovernet(SMALL, seed=77)
-    stir(model, seed=5)
-    return model
-
-
-@pytest.mark.parametrize("name", ["e.keras", "e.weights.h5", "e.h5", "older.h5", "whole.keras"])
-def test_the_encoders_weights_come_back_from_a_file_and_the_branches_stay(
-    name: str, trained: keras.Model, tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if name == "older.h5":
-        as_older_weights(encoder(trained), path)
-    elif name == "e.weights.h5":
-        encoder(trained).save_weights(path)
-    else:
-        (trained if name == "whole.keras" else encoder(trained)).save(path)
-    model = build_hovernet(SMALL, seed=1)
-    branch = model.get_layer("np_256_in").get_weights()[0]
-    load_encoder(model, path)
-    assert_same_weights(encoder(model), encoder(trained).get_weights())
-    np.testing.assert_array_equal(model.get_layer("np_256_in").get_weights()[0], branch)
-
-
-def test_the_weights_of_keras_resnet50v2_give_its_function_once_the_strides_are_moved(
-    tmp_path: Path,
-) -> None:
-    """Layer for layer: Keras' network, its strides put where HoVer-Net has them, is the encoder."""
-    resnet = keras.applications.ResNet50V2(include_top=False, weights=None, input_shape=(32, 32, 3))
-    stir(resnet, seed=4)
-    resnet.save_weights(tmp_path / "resnet.weights.h5")
-    as_older_weights(resnet, tmp_path / "older.h5")
-
-    def moved(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if layer.name == "pool1_pad":
-            config["padding"] = 0
-        elif re.fullmatch(r"conv[345]_block1_2_pad", layer.name):
-            config["padding"] = ((0, 1), (0, 1))  # what 'same' is at a stride of 2
-        elif re.fullmatch(r"conv[345]_block1_[02]_conv", layer.name):
-            config["strides"] = 2
-        elif isinstance(layer, layers.MaxPooling2D):
-            config |= {"pool_size": 1, "strides": 1}
-        elif isinstance(layer, layers.Conv2D):
-            config["strides"] = 1
-        return type(layer).from_config(config)
-
-    strides_moved = keras.models.clone_model(resnet, clone_function=moved)
-    strides_moved.set_weights(resnet.get_weights())
-    images = images_of(32)
-    scaled = keras.applications.resnet_v2.preprocess_input(images.astype(np.float32))
-    wanted = np.asarray(strides_moved.predict_on_batch(scaled))
-    model = build_hovernet(HoverShape(32), seed=9)
-    load_encoder(model, tmp_path / "resnet.weights.h5")
-    output = np.asarray(encoder(model).predict_on_batch(images))
-    assert output.shape == wanted.shape == (2, 4, 4, 2048)
-    assert wanted.std() > 0.1
-    np.testing.assert_allclose(output, wanted, rtol=1e-3, atol=1e-3 * wanted.std())
-    kept = weights_of(encoder(model))
-    model.get_layer("conv1_conv").kernel.assign(0 * model.get_layer("conv1_conv").kernel)
-    load_encoder(model, tmp_path / "older.h5")
-    assert_same_weights(encoder(model), kept)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("absent.weights.h5", None, "no such file; nothing is downloaded"),
-        ("resnet50.pth", b"PK", "encoder weights are a .keras or an .h5 file"),
-        ("text.h5", b"not weights", "not a readable file of Keras weights"),
-        ("empty.h5", b"", "not a readable file of Keras weights"),
-        ("text.keras", b"not a zip", "Keras cannot load it"),
-    ],
-)
-def test_names_a_file_that_cannot_be_read(
-    name: str, content: bytes | None, reason: str, small: keras.Model, tmp_path: Path
-) -> None:
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(GlioError, match=f"{re.escape(name)}: {reason}"):
-        load_encoder(small, path)
-
-
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
-def test_a_file_cut_short_is_named(suffix: str, trained: keras.Model, tmp_path: Path) -> None:
-    path = tmp_path / f"cut{suffix}"
-    if suffix == ".keras":
-        encoder(trained).save(path)
-    else:
-        encoder(trained).save_weights(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(GlioError, match=r"cut\."):
-        load_encoder(build_hovernet(SMALL), path)
-
-
-def other_network(path: Path) -> str:
-    build_unet(UnetShape(16, 16, 4, 2)).save_weights(path)
-    return "layers of the encoder are not in it, first 'conv1_conv'; pass weights of a HoVer-Net"
-
-
-def fewer_units(path: Path) -> str:
-    shape = HoverShape(24, 0.125, (1, 1, 1, 1), (1, 1))
-    encoder(build_hovernet(shape)).save_weights(path)
-    return r"of \d+ layers of the encoder are not in it, first 'conv3_block2_preact_bn'"
-
-
-def other_width(path: Path) -> str:
-    shape = HoverShape(24, 0.25, SMALL.encoder_units, (1, 1))
-    encoder(build_hovernet(shape)).save_weights(path)
-    return r"layer 'conv1_conv' holds \[\(7, 7, 3, 16\), .*needs \[\(7, 7, 3, 8\)"
-
-
-def last_layer_changed(path: Path) -> str:
-    encoder(build_hovernet(SMALL, seed=8)).save_weights(path)
-    with h5py.File(path, "r+") as file:
-        (group,) = (
-            g["vars"] for g in file["layers"].values() if g["vars"].attrs["name"] == "post_bn"
-        )
-        del group["3"]
-        group["3"] = np.zeros(7, dtype=np.float32)
-    return "layer 'post_bn' holds"
-
-
-def halves_as_integers(path: Path) -> str:
-    encoder(build_hovernet(SMALL, seed=8)).save_weights(path)
-    with h5py.File(path, "r+") as file:
-        for layer in file["layers"].values():
-            for number, array in list(layer["vars"].items()):
-                del layer["vars"][number]
-                layer["vars"][number] = np.zeros(array.shape, dtype=np.uint16)
-    return "does not hold floats; save it in float32"
-
-
-def layers_is_no_group(path: Path) -> str:
-    with h5py.File(path, "w") as file:
-        file["layers"] = np.zeros(3)
-    return "not a readable file of Keras weights"
-
-
-def weight_is_a_group(path: Path) -> str:
-    encoder(build_hovernet(SMALL, seed=8)).save_weights(path)
-    with h5py.File(path, "r+") as file:
-        group = file["layers"]["conv2d"]["vars"]
-        del group["0"]
-        group.create_group("0")
-    return "not a readable file of Keras weights"
-
-
-def names_lead_nowhere(path: Path) -> str:
-    with h5py.File(path, "w") as file:
-        file.create_group("conv1_conv").attrs["weight_names"] = [b"elsewhere"]
-    return "not a readable file of Keras weights"
-
-
-@pytest.mark.parametrize(
-    "write",
-    [
-        other_network,
-        fewer_units,
-        other_width,
-        last_layer_changed,
-        halves_as_integers,
-        layers_is_no_group,
-        weight_is_a_group,
-        names_lead_nowhere,
-    ],
-)
-def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded(write, tmp_path: Path) -> None:
-    path = tmp_path / "wrong.weights.h5"
-    reason = write(path)
-    model = build_hovernet(SMALL, seed=1)
-    before = weights_of(model)
-    with pytest.raises(GlioError, match=f"wrong.weights.h5: .*{reason}"):
-        load_encoder(model, path)
-    assert_same_weights(model, before)

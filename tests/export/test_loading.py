@@ -64,7 +64,7 @@ def test_any_depth_size_and_end_finds_the_dark_pixels(
 ) -> None:
     model = dark_unet(side, levels=levels, channels=channels, ends=ends)
     network = load_network(saved(tmp_path, model))
-    assert (network.side_px, network.output, network.kind) == (side, output, "keras")
+    assert (network.side_px, network.output, network.file_format) == (side, output, "keras")
     windows = drawn_windows(side=side)
     expected = [darkness_mask(window) for window in windows]
     assert 0.02 < np.mean(expected) < 0.9
@@ -133,7 +133,7 @@ def test_weights_alone_are_loaded_into_our_unet_as_described(tmp_path: Path) -> 
     model = build_unet(UnetShape(32, 32, 2, 1), seed=4)
     model.save_weights(tmp_path / "run.weights.h5")
     network = load_network(tmp_path / "run.weights.h5", Description(unet=TINY))
-    assert (network.kind, network.output) == ("weights", "softmax")
+    assert (network.file_format, network.output) == ("weights", "softmax")
     np.testing.assert_array_equal(network.model(noise()), model(noise()))
     smaller = Description(unet=("filters=2", "levels=1"), tile_px=32)
     assert load_network(tmp_path / "run.weights.h5", smaller).side_px == 32
@@ -144,7 +144,7 @@ def test_a_whole_h5_is_loaded_only_if_trusted(tmp_path: Path) -> None:
     path = saved(tmp_path, model, "model.h5")
     assert "CVE-2025-9905" in refused(path)
     network = load_network(path, Description(trust_h5=True))
-    assert network.kind == "h5"
+    assert network.file_format == "h5"
     np.testing.assert_array_equal(network.model(noise()), model(noise()))
 
 

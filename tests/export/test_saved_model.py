@@ -49,7 +49,7 @@ def signed(folder: Path, function, *shapes: tuple[int | None, ...], **root) -> P
 def test_it_gives_what_the_model_gives(exported: Exported) -> None:
     model, folder = exported
     network = load_network(folder, SIGMOID)
-    assert (network.kind, network.side_px, network.output) == ("SavedModel", 32, "sigmoid")
+    assert (network.file_format, network.side_px, network.output) == ("SavedModel", 32, "sigmoid")
     expected = model(noise(batch=3), training=False).numpy()
     np.testing.assert_allclose(network.model(noise(batch=3)), expected, atol=1e-6)
 

@@ -31,7 +31,7 @@ class Field:
     """An image upright in RGB or RGBA, its format in lower case, and µm/px (x, y) if it says so."""
 
     image: Image.Image
-    kind: str
+    format: str
     mpp: tuple[float, float] | None
 
 
@@ -89,7 +89,7 @@ def _upright(path: Path, image: Image.Image) -> Field:
     """Decode an image and turn it by its orientation tag."""
     orientation = image.getexif().get(ORIENTATION, 1)
     mpp = _stated_mpp(image)
-    kind = str(image.format).lower()
+    image_format = str(image.format).lower()
     if image.format in ("JPEG", "MPO"):  # pillow hides some damage, which is refused here
         pixels = Image.fromarray(decoded_rgb(path.read_bytes()))
         pixels.getexif()[ORIENTATION] = orientation
@@ -101,7 +101,7 @@ def _upright(path: Path, image: Image.Image) -> Field:
     if mpp is not None and orientation >= FIRST_ON_ITS_SIDE:
         mpp = mpp[::-1]
     mode = COLOUR_MODES[pixels.mode]
-    return Field(pixels if pixels.mode == mode else pixels.convert(mode), kind, mpp)
+    return Field(pixels if pixels.mode == mode else pixels.convert(mode), image_format, mpp)
 
 
 def _stated_mpp(image: Image.Image) -> tuple[float, float] | None:

@@ -58,7 +58,7 @@ class FieldImage(openslide.ImageSlide):
     def __init__(self, field: Field) -> None:
         """Wrap an image that was read."""
         super().__init__(field.image)
-        self._properties = {openslide.PROPERTY_NAME_VENDOR: field.kind}
+        self._properties = {openslide.PROPERTY_NAME_VENDOR: field.format}
         if field.mpp is not None:
             names = openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y
             self._properties.update(zip(names, map(str, field.mpp), strict=True))
@@ -126,7 +126,7 @@ class Slide:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
