@@ -18,9 +18,12 @@ STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 EXAMPLE = "gliorun slide.svs --out heatmap.png --out report.html --out density.csv"
 MANY_SLIDES = "Many slides (all options here need --out-dir)"
+LOOK = "Look at slides (in the browser, on this computer alone)"
 METHOD = "How it is measured (compare only maps made with the same values)"
 MACHINE = "This machine (defaults are chosen for it)"
 MANY = "gliorun scans/ --out-dir maps/"
+VIEW = "gliorun slide.svs --view"
+VIEW_MANY = "gliorun --out-dir maps/ --view"
 DEMO = "gliorun --demo --out heatmap.png"
 EXAMPLES = f"""\
 gliorun maps the nucleus density of slides:
@@ -122,6 +125,30 @@ def main(
             rich_help_panel=MANY_SLIDES,
         ),
     ] = None,
+    view: Annotated[
+        bool,
+        typer.Option(
+            "--view",
+            help="Open the slide in the browser, with its map and outlines of nuclei; "
+            "with an --out-dir alone what was measured there.",
+            rich_help_panel=LOOK,
+        ),
+    ] = False,
+    view_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port of the page; default any free one.", rich_help_panel=LOOK
+        ),
+    ] = None,
+    view_address: Annotated[
+        str,
+        typer.Option(
+            envvar="GLIORUN_VIEW_ADDRESS",
+            help="Address to listen at; 0.0.0.0 is for a container, whose port is published to "
+            "127.0.0.1 of its host.",
+            rich_help_panel=LOOK,
+        ),
+    ] = defaults.VIEW_ADDRESS,
     mpp: Annotated[float | None, typer.Option(help="Overrides the slide's scale (µm/px).")] = None,
     model: Annotated[
         Path | None,
@@ -296,10 +323,10 @@ def main(
         ),
     ] = False,
 ) -> None:
-    if not (slides or out or out_dir or demo):
+    if not (slides or out or out_dir or demo or view):
         typer.echo(EXAMPLES, err=True)
         raise typer.Exit(2)
-    _check_usage(slides, out, out_dir, demo=demo)
+    _check_usage(slides, out, out_dir, demo=demo, view=view)
     many = {
         "--format": formats is not None,
         "--watch": watch,
@@ -308,6 +335,11 @@ def main(
         "--json-lines": json_lines,
     }
     _check_many(out_dir, many, tissue_mask)
+    if view and any(many.values()):
+        given = next(name for name, was_given in many.items() if was_given)
+        raise UsageError(f"{given} is for measuring many slides, --view for looking at them")
+    if view_port is not None and not view:
+        raise UsageError(f"--view-port goes with --view. Example: {VIEW}")
     if settle_s is not None and not watch:
         raise UsageError(f"--settle-s goes with --watch. Example: {MANY} --watch")
 
@@ -359,7 +391,14 @@ def main(
         counts=count,
     )
     try:
-        if out_dir is not None and slides:
+        if view:
+            from gliorun.viewer import command as viewing
+            from gliorun.viewer.server import Page
+
+            page = Page(view_address, view_port or 0, typer.echo, _complain)
+            if not viewing.view(slides, out_dir, plan, page):
+                raise typer.Exit(1)
+        elif out_dir is not None and slides:
             from gliorun.batch import command
             from gliorun.batch.again import Again
 
@@ -387,6 +426,10 @@ def main(
         raise typer.Exit(STOPPED) from None
 
 
+def _complain(line: str) -> None:
+    typer.echo(f"gliorun: {line}", err=True)
+
+
 def _typed(context: typer.Context) -> tuple[str, ...]:
     """Return the options that were typed and decide on the outputs, with absolute paths."""
     from gliorun.reading.files import is_there
@@ -406,9 +449,17 @@ def _typed(context: typer.Context) -> tuple[str, ...]:
 
 
 def _check_usage(
-    slides: list[str] | None, out: list[Path] | None, out_dir: Path | None, *, demo: bool
+    slides: list[str] | None,
+    out: list[Path] | None,
+    out_dir: Path | None,
+    *,
+    demo: bool,
+    view: bool,
 ) -> None:
     """Refuse a command without a slide or an output, or with contradicting ones."""
+    if view:
+        _check_view(slides, out, out_dir, demo=demo)
+        return
     if demo == bool(slides):
         raise UsageError(f"name one slide, or --demo. Example: {EXAMPLE}")
     if demo and not out:
@@ -419,6 +470,17 @@ def _check_usage(
         raise UsageError("--out names files, --out-dir a folder; give one of them")
     if out and slides and len(slides) > 1:
         raise UsageError(f"--out is for one slide; for many: {MANY}")
+
+
+def _check_view(
+    slides: list[str] | None, out: list[Path] | None, out_dir: Path | None, *, demo: bool
+) -> None:
+    """Refuse to show anything but one slide, the demo, or a folder of maps."""
+    shown = len(slides or ()) + demo
+    if shown > 1 or (shown == 0 and out_dir is None):
+        raise UsageError(f"--view shows one slide, --demo, or an --out-dir. Example: {VIEW}")
+    if out_dir is not None and (out or demo):
+        raise UsageError(f"--view with --out-dir writes no other outputs. Example: {VIEW_MANY}")
 
 
 def _check_many(out_dir: Path | None, given: dict[str, bool], tissue_mask: Path | None) -> None:

@@ -23,3 +23,5 @@ HOT_SPOT_MM2 = 1.0
 PALETTE = "cold-hot"
 CHECKPOINT_S = 10.0
 """Seconds between two checkpoints of an unfinished run."""
+VIEW_ADDRESS = "127.0.0.1"
+"""Where the page of a slide is served: to this computer alone."""

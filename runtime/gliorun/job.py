@@ -17,7 +17,7 @@ from gliorun.atomic import remove_leftovers
 from gliorun.errors import GlioError
 from gliorun.findings.hotspots import HotSpot
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
-from gliorun.measuring.survey import Survey, survey
+from gliorun.measuring.survey import Scene, Survey, survey
 from gliorun.model import golden
 from gliorun.model.engine import EXACT, Engine, open_model
 from gliorun.plan import Plan, check_regions, check_sources_stay, open_engine, sources_of
@@ -96,29 +96,16 @@ def measure(
     GlioError
         Something the user can act on; every output is then as it was before.
     """
-    check_sources_stay(plan.outputs, sources_of(path, plan.settings))
-    writers.check_outputs(plan.outputs)
-    check_regions(plan.outputs, plan.settings)
-    watch = Stopwatch()
+    check_outputs(path, plan)
     with ExitStack() as held:
-        slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
-        engine = engine_of()
-        watch.lap("open")
-        slide_run = _slide_run(plan, survey(slide, engine.card, plan.settings), engine, watch, held)
+        slide_run = open_run(path, plan, engine_of, held)
+        watch, checkpoint = slide_run.watch, slide_run.checkpoint
+        waits = watch.waits
         _tell(say, plan, slide_run)
-        waits, checkpoint = watch.waits, slide_run.checkpoint
-        warnings, stain = slide_run.measure(
-            lambda done, total: tiles_done(done, total, waits.bottleneck)
+        result = result_of(
+            slide_run, plan, lambda done, total: tiles_done(done, total, waits.bottleneck)
         )
-        spots = slide_run.hot_spots(plan.hot_spot_mm2, plan.hot_spots)
-        result = slide_run.result(
-            warnings,
-            spots,
-            slide_run.evidence(spots, stain) if plan.shows_evidence else (),
-            fields=(plan.hot_spots, plan.hot_spot_mm2),
-            counts_nuclei=plan.counts_nuclei,
-            keep_patient=plan.keep_patient,
-        )
+        spots, warnings = result.hot_spots, result.warnings
         density = result.density
         say(f"waited {waits.reading_s:.1f} s for tiles and {waits.network_s:.1f} s for the network")
         writers.write(plan.outputs, result, plan.appearance)
@@ -130,6 +117,61 @@ def measure(
         f"{_calibrated(plan.settings)}, {watch.total_s():.1f} s"
     )
     return Outcome(summary, warnings, _hint(spots, plan), result.run)
+
+
+def check_outputs(path: Path, plan: Plan) -> None:
+    """Refuse outputs that cannot be written, before the work starts.
+
+    Raises
+    ------
+    UsageError
+        One takes the place of what is read, has an unknown suffix, or is of regions without any.
+    GlioError
+        One cannot be written.
+    """
+    check_sources_stay(plan.outputs, sources_of(path, plan.settings))
+    writers.check_outputs(plan.outputs)
+    check_regions(plan.outputs, plan.settings)
+
+
+def open_run(path: Path, plan: Plan, engine_of: Callable[[], Engine], held: ExitStack) -> SlideRun:
+    """Open and survey a slide, with what an earlier run has kept of it; `held` closes it.
+
+    Raises
+    ------
+    GlioError
+        The slide or the model cannot be used.
+    """
+    watch = Stopwatch()
+    slide = held.enter_context(Slide(path, cache_mb=plan.settings.cache_mb))
+    engine = engine_of()
+    watch.lap("open")
+    return _slide_run(plan, survey(slide, engine.card, plan.settings), engine, watch, held)
+
+
+def result_of(
+    slide_run: SlideRun,
+    plan: Plan,
+    tell: Callable[[int, int], None],
+    scene: Scene | None = None,
+) -> writers.Result:
+    """Measure what no checkpoint knows, and return what a plan's outputs need.
+
+    Raises
+    ------
+    GlioError
+        Something the user can act on; what was measured is in the checkpoint.
+    """
+    warnings, stain = slide_run.measure(tell, scene)
+    spots = slide_run.hot_spots(plan.hot_spot_mm2, plan.hot_spots)
+    return slide_run.result(
+        warnings,
+        spots,
+        slide_run.evidence(spots, stain) if plan.shows_evidence else (),
+        fields=(plan.hot_spots, plan.hot_spot_mm2),
+        counts_nuclei=plan.counts_nuclei,
+        keep_patient=plan.keep_patient,
+    )
 
 
 def _slide_run(
@@ -152,7 +194,7 @@ def _checkpoint(
     plan: Plan, surveyed: Survey, engine: Engine
 ) -> AbstractContextManager[Checkpoint | None]:
     """Return the checkpoint of a run; its key covers all that its map and masks depend on."""
-    if not plan.checkpoint_s:
+    if not (plan.checkpoint_s and plan.outputs):
         return nullcontext()
     key = identity.key_of(
         identity.of_slide(surveyed.slide.path),

@@ -75,17 +75,19 @@ def measure(
     todo: Sequence[TileSpec],
     accumulators: Sequence[Accumulator],
     waits: Waits | None = None,
+    scene: Scene | None = None,
 ) -> Scene:
     """Measure some tiles of a slide, feed the accumulators with each, and return the sample.
 
-    An accumulator may rely on those before it to know a tile already.
+    An accumulator may rely on those before it to know a tile already. `scene` is the sample, where
+    `scene_of` has already given it.
 
     Raises
     ------
     DamagedSlideError
         Too many tiles cannot be read.
     """
-    scene = scene_of(surveyed, predict)
+    scene = scene_of(surveyed, predict) if scene is None else scene
     with closing(measured_tiles(surveyed, scene.stain, predict, todo, waits or Waits())) as tiles:
         for tile in tiles:
             for accumulator in accumulators:
@@ -177,6 +179,18 @@ def look_again(
     with closing(predict(fit())) as predictions:
         for tile, levels in predictions:
             yield scanned.pop(tile.spec), Measured(tile.spec, levels, tile.valid)
+
+
+def look_at(
+    surveyed: Survey, stain: StainStatistic | None, predict: Predict, specs: Iterable[TileSpec]
+) -> Generator[Measured | LeftOut]:
+    """Yield what becomes of some tiles, as in the run, however many cannot be read.
+
+    `specs` is asked for the next tile only once there is room for it.
+    """
+    loaded = load_tiles(surveyed, stain, specs)
+    with closing(loaded), closing(_segment(loaded, predict)) as tiles:
+        yield from tiles
 
 
 def _segment(loaded: Iterable[Tile | LeftOut], predict: Predict) -> Generator[Measured | LeftOut]:

@@ -18,7 +18,7 @@ from gliorun.findings.nuclei import compare_counts, nuclei_per_cell
 from gliorun.measuring.checkpoint import Checkpoint
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
-from gliorun.measuring.survey import Survey
+from gliorun.measuring.survey import Scene, Survey
 from gliorun.measuring.tile import LeftOut, Measured
 from gliorun.model.engine import Engine
 from gliorun.model.stainstatistic import StainStatistic
@@ -87,11 +87,12 @@ class SlideRun:
     in_regions: InRegions | None = None
 
     def measure(
-        self, tell: Callable[[int, int], None]
+        self, tell: Callable[[int, int], None], scene: Scene | None = None
     ) -> tuple[tuple[str, ...], StainStatistic | None]:
         """Measure the tiles that no checkpoint knows; return what is doubtful, and the stain.
 
-        `tell` is called with tiles done and in all, before the first tile and after each.
+        `tell` is called with tiles done and in all, before the first tile and after each. `scene`
+        is what `pipeline.scene_of` gave, if that was asked before.
 
         Raises
         ------
@@ -106,7 +107,7 @@ class SlideRun:
         kept = [keeper for keeper in keepers if keeper is not None]
         try:
             scene = pipeline.measure(
-                surveyed, self.engine.predict, todo, [*kept, count], self.watch.waits
+                surveyed, self.engine.predict, todo, [*kept, count], self.watch.waits, scene
             )
         except DamagedSlideError:
             raise

@@ -24,10 +24,11 @@ class Again:
         """Return the line to type; empty if it is not known how the slides were measured."""
         if not self.options:
             return ""
-        return " ".join(_quoted(word) for word in ("gliorun", *slides, *self.options))
+        return " ".join(quoted(word) for word in ("gliorun", *slides, *self.options))
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """Return a word as one types it on this system."""
     if os.name != "nt":
         return shlex.quote(word)
     return f'"{word}"' if not word or set(word) & set(" &()[]{}^=;!'+,`~") else word

@@ -44,6 +44,21 @@ TAKEN = ("summary", "index")
 """Names of the tables beside the outputs, which no slide may take."""
 
 
+def records_in(folder: Path, complain: Callable[[str], None]) -> Iterator[Record]:
+    """Yield the records of an output folder; `complain` is told of each that cannot be read."""
+    for path in sorted((folder / RECORDS).glob("*.json")):
+        if path.name.startswith("."):
+            continue
+        try:
+            record = Record.from_json(path.read_bytes())
+            if record.name != path.stem:
+                raise GlioError(f"is the record of {record.name}")
+        except (OSError, GlioError) as error:
+            complain(f"{path}: left out, {error}")
+            continue
+        yield record
+
+
 class Ledger:
     """The records of an output folder; only one process at a time may change them.
 
@@ -79,18 +94,10 @@ class Ledger:
         except OSError as error:
             raise cannot_write(records, error) from error
         self.tidy()
-        for path in sorted(records.glob("*.json")):
-            if path.name.startswith("."):  # half-written when the process was killed
-                with suppress(OSError):  # harmless if it stays
-                    path.unlink(missing_ok=True)
-                continue
-            try:
-                record = Record.from_json(path.read_bytes())
-                if record.name != path.stem:
-                    raise GlioError(f"is the record of {record.name}")
-            except (OSError, GlioError) as error:
-                complain(f"{path}: left out, {error}")
-                continue
+        for path in records.glob(".*.json"):  # half-written when the process was killed
+            with suppress(OSError):  # harmless if it stays
+                path.unlink(missing_ok=True)
+        for record in records_in(folder, complain):
             self._keep(record)
 
     def __iter__(self) -> Iterator[Record]:

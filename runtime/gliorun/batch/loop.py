@@ -312,13 +312,13 @@ def _if_unchanged(task: Task, outcome: job.Outcome | Failure) -> job.Outcome | F
 
 
 def figures_of(run: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a run record that the tables show; `--format json` writes all of it."""
+    """Return the part of a run record that tables and `--view` show; `--format json` writes all."""
     shown = ("density", "tiles", "scale", "seconds", "resumed_tiles")
     counted = run.get("nuclei") or {}
     return {
         **{name: run.get(name) for name in shown},
         "nuclei": {"nuclei_per_mm2": counted.get("nuclei_per_mm2")},
-        "hot_spots": run.get("hot_spots", [])[:1],
+        "hot_spots": run.get("hot_spots", []),
         "model": {"weights_sha256": run.get("model", {}).get("weights_sha256")},
     }
 

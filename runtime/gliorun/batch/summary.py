@@ -56,7 +56,8 @@ def write(
     """
     rows = [(record, _row(record)) for record in records]
     with replacing(folder / INDEX) as partial:
-        _write_index(partial, rows, again or Again(), faults or {})
+        text = _index(rows, again or Again(), faults or {})
+        partial.write_text(text, encoding="utf-8", newline="\n")
     with replacing(folder / TABLE) as partial:  # last, because a spreadsheet may hold it open
         _write_table(partial, [row for _, row in rows])
 
@@ -163,36 +164,55 @@ class _Shown:
     hint: str
 
 
-def _write_index(
-    path: Path, rows: list[tuple[Record, Row]], again: Again, faults: Mapping[str, str]
-) -> None:
+def index_of(records: list[Record], views: Mapping[str, str], shown: tuple[str, ...]) -> str:
+    """Return the index as `--view` shows it.
+
+    `views` is the page of each slide by its name, and `shown` are the suffixes of the outputs that
+    can be opened there.
+    """
+    rows = [(record, _row(record)) for record in records]
+    return _index(rows, Again(), {}, views, shown)
+
+
+def _index(
+    rows: list[tuple[Record, Row]],
+    again: Again,
+    faults: Mapping[str, str],
+    views: Mapping[str, str] | None = None,
+    shown: tuple[str, ...] = ("",),
+) -> str:
     trouble = sorted(
         (row for _, row in rows if row["state"] in TROUBLE),
         key=lambda row: TROUBLE.index(row["state"]),
     )
     failed = [row["slide"] for row in trouble if row["state"] == "failed"]
-    text = templates.render(
+    return templates.render(
         "index.html",
         library=data_tables(),
         faults=[(plain(text), since) for text, since in faults.items()],
         trouble=[(row, again.command([row["slide"]])) for row in trouble],
         command=again.command(failed) if 1 < len(failed) <= MOST_IN_A_COMMAND else "",
-        done=[_shown(record, row) for record, row in rows if record.state == "done"],
+        done=[
+            _shown(record, row, (views or {}).get(record.name, ""), shown)
+            for record, row in rows
+            if record.state == "done"
+        ],
         classes=list(zip(palette.class_colours(palette.DEFAULT), CLASS_NAMES, strict=True)),
         table=TABLE,
     )
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _shown(record: Record, row: Row) -> _Shown:
+def _shown(record: Record, row: Row, view: str, suffixes: tuple[str, ...]) -> _Shown:
     name = _at(record.made_with, "look", "palette")
     colours = palette.class_colours(name if name in palette.NAMES else palette.DEFAULT)
     links = [
         (output[len(record.name) :].removeprefix("."), quote(output))
         for output in record.outputs
-        if not output.endswith(THUMBNAIL)
+        if not output.endswith(THUMBNAIL) and output.endswith(suffixes)
     ]
     opens = next((link for suffix in OPENS for label, link in links if label == suffix), "")
+    if view:
+        links, opens = [("view", view), *links], view
     return _Shown(
         plain(record.name),
         plain(record.slide),

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,14 +134,27 @@ class Engine:
     """
 
     def __init__(
-        self, compiled: ov.CompiledModel, card: ModelCard, requests: int, compute: Compute
+        self,
+        compiled: ov.CompiledModel,
+        card: ModelCard,
+        requests: int,
+        compute: Compute,
+        before_each: Callable[[], None] = lambda: None,
     ) -> None:
         self.card = card
         self.requests = requests
         self.compute = compute
         self._compiled = compiled
         self._timeout_s = compute.timeout_s
+        self._before_each = before_each
         self._ring = [compiled.create_infer_request() for _ in range(requests)]
+
+    def another(self, before_each: Callable[[], None] = lambda: None) -> Engine:
+        """Return an engine of the same compiled model with requests of its own, for a thread.
+
+        `before_each` is called before each tile; it may wait, or raise to end the work.
+        """
+        return Engine(self._compiled, self.card, self.requests, self.compute, before_each)
 
     def choices(self) -> dict[str, str]:
         """Return the device and options in use, as far as the device reports them."""
@@ -193,6 +206,7 @@ class Engine:
 
         try:
             for tile in tiles:
+                self._before_each()
                 if tile.pixels.shape != shape or tile.pixels.dtype != np.uint8:
                     raise GlioError(
                         f"a tile is {tile.pixels.dtype} {tile.pixels.shape}; "

@@ -184,6 +184,10 @@ class Slide:
         pixels = self._pixels((spec.x_l0, spec.y_l0), level, size)
         return resized(pixels, (side_px, side_px), Image.Resampling.BICUBIC)
 
+    def px_decoded(self, downsample: float) -> float:
+        """Return the side, in px of the file, that one px of a read at a downsample is made of."""
+        return downsample / self._best_level(downsample * 1.01)[1]
+
     def overview(self, max_px: int) -> Rgba:
         """Return the whole slide, at most `max_px` a side: (H, W, 4) uint8 straight RGBA.
 
@@ -278,6 +282,22 @@ class Slide:
             pixels = np.asarray(self._read_region(corner_l0, level, size))
         return pixels
 
+    def _open_again(self) -> openslide.AbstractSlide:
+        """Open a file that was open before.
+
+        Raises
+        ------
+        GlioError
+            It has gone meanwhile, or is another one.
+        """
+        try:
+            return self._open()
+        except OSError as error:
+            raise GlioError(
+                f"{self.path}: cannot be read any more ({error.strerror}); check that it is "
+                "still there"
+            ) from error
+
     def _read_region(
         self, corner_l0: tuple[int, int], level: int, size: tuple[int, int]
     ) -> Image.Image:
@@ -290,7 +310,7 @@ class Slide:
         try:
             return shared.read_region(corner_l0, level, size)
         except openslide.OpenSlideError:
-            fresh = self._open()
+            fresh = self._open_again()
         try:
             region = fresh.read_region(corner_l0, level, size)
         except openslide.OpenSlideError as error:

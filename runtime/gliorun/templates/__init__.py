@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,6 +15,11 @@ def render(file: str, /, **values: Any) -> str:
     A value that the template names and that is missing is an error.
     """
     return _environment().get_template(file).render(**values)
+
+
+def part(file: str) -> bytes:
+    """Return a script or style of this folder as it is."""
+    return resources.files(__name__).joinpath(file).read_bytes()
 
 
 @cache

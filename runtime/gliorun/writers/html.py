@@ -15,7 +15,7 @@ import numpy as np
 from gliorun import templates
 from gliorun.measuring.density import CLASS_NAMES, SPARSE_SHARE, DensityMap
 from gliorun.measuring.tile import Status
-from gliorun.writers import evidence, palette, viewer
+from gliorun.writers import evidence, kinds, palette, viewer
 from gliorun.writers.account import account
 from gliorun.writers.result import Result
 
@@ -42,7 +42,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
         intended_use=result.card.intended_use,
         figures=_figures(result),
         classes=classes,
-        some_lack_value=bool(viewer.lacks_value(density.status).any()),
+        some_lack_value=bool(kinds.lacks_value(density.status).any()),
         area="tissue" if density.per_tissue else "tile",
         doubtful=_doubtful(density),
         hot_spots=result.hot_spots,

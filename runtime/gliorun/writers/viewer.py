@@ -38,17 +38,15 @@ from PIL import Image
 from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.nuclei import NucleusCounts
 from gliorun.findings.squares import Squares, row_name
-from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
+from gliorun.measuring.density import DensityMap
 from gliorun.measuring.tile import Status
 from gliorun.reading.scale import Scale
-from gliorun.writers import palette
+from gliorun.writers import kinds, palette
 from gliorun.writers.result import Result
 
 if TYPE_CHECKING:
     from gliorun.reading.regions import Region
 
-MAX_CELLS = 1_000_000
-"""A finer map is shown tile by tile, so that the file stays small."""
 JPEG_QUALITY = 80
 MIN_VIEW_MM = 0.02
 OPACITY = 0.7
@@ -226,13 +224,13 @@ def _draw_overview(
 def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple[str, ...]) -> None:
     """Draw the cells as one image, clear where they have no value, with a tooltip."""
     density, scale, counts = result.density, result.scale, result.counts
-    shown = _coarse_enough(density)
-    kinds, names = _kinds(shown, shown.density, shown.sparse)
+    shown = kinds.coarse_enough(density)
+    cells, names = kinds.of_cells(shown.cell_status, shown.density, shown.sparse)
     other = shown.density_of_tile if shown.per_tissue else _of_tissue(shown)
-    other_kinds, _ = _kinds(shown, other, np.zeros_like(shown.sparse))
+    other_kinds, _ = kinds.of_cells(shown.cell_status, other, np.zeros_like(shown.sparse))
     cell_l0 = shown.cell_l0
     cell_mm = cell_l0[0] * scale.x_mpp / 1000, cell_l0[1] * scale.y_mpp / 1000
-    rows, columns = kinds.shape
+    rows, columns = cells.shape
     heatmap = plot.image(
         image="kind",
         x=0,
@@ -240,10 +238,10 @@ def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple
         dw=columns * cell_mm[0],
         dh=rows * cell_mm[1],
         source={
-            "kind": [kinds],
-            "density": [_permille(shown.density)],
+            "kind": [cells],
+            "density": [kinds.permille(shown.density)],
             "other_kind": [other_kinds],
-            "other_density": [_permille(other)],
+            "other_density": [kinds.permille(other)],
             "nuclei": [_nuclei(shown, counts)],
             "x": [cell_l0[0]],
             "y": [cell_l0[1]],
@@ -275,9 +273,9 @@ def _draw_heatmap(plot: figure, result: Result, squares: Squares, colours: tuple
 
 def _hatch(plot: figure, density: DensityMap, scale: Scale) -> None:
     """Hatch the cells of tiles that hold tissue and have no value."""
-    shown = _coarse_enough(density)
+    shown = kinds.coarse_enough(density)
     plot.patch(
-        *_outline(lacks_value(shown.cell_status), shown.cell_l0, scale),
+        *_outline(kinds.lacks_value(shown.cell_status), shown.cell_l0, scale),
         fill_color=palette.NO_VALUE,
         fill_alpha=OPACITY,
         line_color=None,
@@ -307,47 +305,11 @@ def _cover_beyond(plot: figure, width_mm: float, height_mm: float) -> None:
     )
 
 
-def _coarse_enough(density: DensityMap) -> DensityMap:
-    """Return the map, or if it has more than `MAX_CELLS` cells the map of its tiles."""
-    n = density.cells_a_tile
-    if n == 1 or density.valid_px.size <= MAX_CELLS:
-        return density
-    return density.merged(n)
-
-
 def _of_tissue(density: DensityMap) -> NDArray[np.float64]:
     """Return the density of the tissue of a map whose densities are of the tiles."""
     of_tissue = copy(density)
     of_tissue.per_tissue = True
     return of_tissue.density
-
-
-def _kinds(
-    density: DensityMap, values: NDArray[np.float64], sparse: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return what each cell is, (rows, columns) uint8, and the name of every kind.
-
-    A kind is a class; or after the classes the status of a cell without a value; or after these the
-    class of a cell with little tissue.
-    """
-    classes = classify(values)
-    kinds = np.where(classes >= 0, classes, len(CLASS_NAMES) + density.cell_status)
-    kinds = np.where(sparse & (classes >= 0), len(CLASS_NAMES) + len(Status) + classes, kinds)
-    of_classes = [f"class {name}" for name in CLASS_NAMES]
-    names = [
-        *of_classes,
-        *(status.words for status in Status),
-        *(f"{name}, little tissue" for name in of_classes),
-    ]
-    names[len(CLASS_NAMES) + Status.MEASURED] = "too little of it on the slide"
-    return kinds.astype(np.uint8), names
-
-
-def _permille(values: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Return the density of each cell in tenths of a per cent; 65535 = no value."""
-    return np.where(np.isnan(values), 65535, np.rint(1000 * np.nan_to_num(values))).astype(
-        np.uint16
-    )
 
 
 def _nuclei(shown: DensityMap, counts: NucleusCounts | None) -> NDArray[np.int32]:
@@ -358,11 +320,6 @@ def _nuclei(shown: DensityMap, counts: NucleusCounts | None) -> NDArray[np.int32
     step = len(cells) // rows
     summed = cells.reshape(rows, step, columns, step).sum(axis=(1, 3))
     return np.where(np.isnan(shown.density), -1, summed).astype(np.int32)
-
-
-def lacks_value(status: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which tiles or cells hold tissue and yet were not measured."""
-    return ~np.isin(status, (Status.NO_TISSUE, Status.MEASURED))
 
 
 def _outline(
