@@ -16,6 +16,18 @@ from browsers import browser  # noqa: E402, F401
 SHARED = HERE.parent.parent / "shared"
 SHARP_SETS = ("emory_gbm40", "tcga_kong36", "monuseg", "monusac", "kumar_prostate", "tnbc_curie")
 """The labelled sets, 149 tiles, that the measures of quality were set by: every tile is kept."""
+LONGEST_FIRST = (
+    "test_documents.py", "test_distribution.py", "test_convert.py", "test_train.py",
+    "test_mutations.py", "test_week.py", "test_suite.py", "test_html.py", "test_container.py",
+    "test_kill.py", "test_accuracy.py", "test_distil.py", "test_cluster.py", "test_hovernet.py",
+)  # fmt: skip
+"""Files that take minutes in the long part."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no core waits for another's last one."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def _shared(folder: str) -> Path:

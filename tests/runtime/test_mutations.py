@@ -22,8 +22,10 @@ import mutations
 from runtime.test_week import Watcher
 
 WORKER = Path(__file__).resolve().parent.parent / "mutation_worker.py"
-SLIDES, MANY = int(os.environ.get("MUTATED_SLIDES", "60")), 400
-"""Of all kinds together: always, and with the mark soak."""
+SLIDES = int(os.environ.get("MUTATED_SLIDES", "60"))
+"""Of all kinds together."""
+SOAK = range(SLIDES, SLIDES + 240)
+"""The seeds that the mark soak adds to those."""
 PATIENCE_S = 60
 WATCH_PATIENCE_S = 300
 """A watch in which no slide has ended for so long hangs."""
@@ -86,16 +88,15 @@ def judged(reading: dict, whole: dict) -> str:
     return "measured" if reading["status"] == whole["status"] else "measured, tiles marked"
 
 
-def damaged(whole: dict[str, Path], kind: str, number: int) -> Iterator[mutations.Mutation]:
-    """Yield the damaged slides of one kind; together the kinds have each of `number` seeds once."""
-    seeds = range(list(whole).index(kind), number, len(whole))
-    return mutations.mutations(whole[kind], seeds)
+def damaged(whole: dict[str, Path], kind: str, seeds: range) -> Iterator[mutations.Mutation]:
+    """Yield the damaged slides of one kind; together the kinds have each of the seeds once."""
+    return mutations.mutations(whole[kind], seeds[list(whole).index(kind) :: len(whole)])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="select() knows no pipes there")
-@pytest.mark.parametrize("number", [SLIDES, pytest.param(MANY, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seeds", [range(SLIDES), pytest.param(SOAK, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("kind", mutations.KINDS)
-def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, number):
+def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, seeds):
     whole = mutations.sound(tmp_path)
     worker = Worker()
     try:
@@ -103,7 +104,7 @@ def test_no_damage_crashes_hangs_or_goes_unnoticed(tmp_path, kind, number):
         assert sound["outcome"] == "measured"
         assert sound["status"].count(1) == 11  # the last tile hardly touches the slide
         table = Counter()
-        for mutation in damaged(whole, kind, number):
+        for mutation in damaged(whole, kind, seeds):
             path = tmp_path / f"mutated{whole[kind].suffix}"
             path.write_bytes(mutation.content)
             measured = worker.measure(path)
@@ -133,7 +134,7 @@ def test_no_damaged_slide_ends_a_watch_or_keeps_the_good_one_after_it_waiting(tm
     try:
         planted = {}
         for kind in whole:
-            for number, mutation in enumerate(damaged(whole, kind, SLIDES)):
+            for number, mutation in enumerate(damaged(whole, kind, range(SLIDES))):
                 path = incoming / f"{kind}-{number:03d}{whole[kind].suffix}"
                 path.write_bytes(mutation.content)
                 planted[path] = mutation.what
