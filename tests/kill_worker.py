@@ -19,7 +19,7 @@ from gliorun.model import shipped
 from gliorun.plan import Plan
 from gliorun.settings import Settings
 
-KILLS = 50
+KILLS = 30
 EVERY_S = 0.05
 
 
