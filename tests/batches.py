@@ -80,7 +80,7 @@ def run(
 
 def in_process() -> loop.Work:
     """Return the work that the command does without a cluster."""
-    return loop.local_work(plan(), lambda done, total, bottleneck: None, lambda line: None)
+    return loop.local_work(plan(), lambda path, done, total, bottleneck: None, lambda line: None)
 
 
 def records(folder: Path) -> dict[str, Record]:

@@ -21,6 +21,7 @@ from gliorun.batch import summary
 from gliorun.batch.health import HEALTH, Health
 from gliorun.qualitylimits import QualityLimits
 from gliorun.reading.slide import Slide
+from gliorun.reporting import jsonlines
 from gliorun.reporting.jsonlines import JsonLines
 from gliorun.reporting.progress import RunProgress
 from gliorun.sliderecord import Record
@@ -164,16 +165,18 @@ def test_the_keys_and_properties_of_geojson(written):
     assert properties == {name for row in of_feature for name in names(row[0])}
 
 
-def events(capsys) -> list[dict[str, Any]]:
+def events(capsys, monkeypatch) -> list[dict[str, Any]]:
     """Return every event that can be told, each at least once."""
     path = Path("/x/a.svs")
+    monkeypatch.setattr(jsonlines, "IDLE_S", 0)
     calls: dict[str, list[tuple[Any, ...]]] = {
         "watching": [("x; results go to m",)],
         "waiting": [({path: "unchanged for less than 30 s"},)],
         "back": [("x: is there again",)],
         "started": [(path,)],
         "say": [("model: student",)],
-        "tiles": [(0, 9, "reading"), (3, 9, "network")],
+        "tiles": [(path, 0, 9, "reading"), (path, 3, 9, "network", "ws1")],
+        "idle": [(1, 0, "2026-01-01T00:00:00+00:00", ["x: not there"])],
         "ended": [(RECORDS[0], "done"), (RECORDS[1], "")],
         "skipped": [(path, RECORDS[0])],
         "complain": [("odd",)],
@@ -188,13 +191,13 @@ def events(capsys) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_the_events_of_json_lines_their_keys_and_types(capsys):
+def test_the_events_of_json_lines_their_keys_and_types(capsys, monkeypatch):
     of_events, of_keys = tables("--json-lines")
     documented: dict[str, set[str]] = {}
     for event, _, keys in of_events:
         documented.setdefault(*names(event), {"event", "time", "level"}).update(names(keys))
     known = {**types(of_keys), "event": "text", "time": "text"}
-    told = events(capsys)
+    told = events(capsys, monkeypatch)
     assert {event["event"] for event in told} == set(documented)
     for event in told:
         assert set(event) == documented[event["event"]], event

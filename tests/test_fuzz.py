@@ -1,8 +1,9 @@
 """Whatever a file holds, a reader of ours reads it, or says in one line why not.
 
 Each reader starts from a sound file, which is damaged as `damaged` says. `FUZZ_S=600 pytest -m soak
-tests/test_fuzz.py` looks for ten minutes at each; what was found stands in `FOUND`. Regions have a
-test of their own (`runtime/test_regions.py`), as have slides (`runtime/test_mutations.py`).
+tests/test_fuzz.py` looks for ten minutes at each; what was found stands in `FOUND`. Regions of any
+JSON have a test of their own (`runtime/test_regions.py`), as have slides
+(`runtime/test_mutations.py`).
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ import slides
 from gliobench import sidebyside
 from gliobench.truth import read_cells
 from gliorun import demo
+from gliorun.batch.slidelist import read_list
 from gliorun.errors import GlioError
 from gliorun.measuring.checkpoint import checkpoint
+from gliorun.model import calibration, golden
 from gliorun.model.card import ModelCard
 from gliorun.reading import tiff
+from gliorun.reading.regions import read_regions
 from gliorun.sliderecord import Record
 from guides import ROOT
-from runtime import test_checkpoint
+from runtime import test_checkpoint, test_regions
 
 LONGEST_LINE = 8000
 """A value of thousands of characters may be repeated, a whole file may not."""
-FUZZ_S = float(os.environ.get("FUZZ_S", "20"))
+FUZZ_S = float(os.environ.get("FUZZ_S", "12"))
 TOKENS = (
     b"NaN", b"-1", b"1e999", b"null", b"[]", b"{}", b'"', b"\\ud800", b"\x00", b"\xff\xfe", b",",
     b"\n", b"99999999999999999999", b"true", b"<!--", b"]]>", b"0" * 300, b"[" * 3000,
@@ -90,6 +94,10 @@ def outlines(path: Path) -> None:
             draw_labels([nucleus], (64, 64))
 
 
+def areas(path: Path) -> None:
+    read_regions(path, test_regions.SIZE)
+
+
 def index(path: Path) -> None:
     from glioexport.dataset import read_index
 
@@ -103,6 +111,12 @@ def index(path: Path) -> None:
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "tiff": ("a.svs", walk),
     "card": ("a.json", lambda path: ModelCard.from_json(path.read_bytes())),
+    "certificate": ("a.txt", lambda path: golden.unpacked(path.read_text("latin-1"), (480, 960))),
+    "calibration": ("a.json", calibration.read),
+    "slides": ("a.csv", read_list),
+    "qupath": ("a.geojson", areas),
+    "imagescope": ("a.xml", areas),
+    "asap": ("a.xml", areas),
     "record": ("a.json", lambda path: Record.from_json(path.read_bytes())),
     "checkpoint": ("a.npz", restore),
     "outlines": ("a.geojson", outlines),
@@ -115,6 +129,7 @@ FOUND: list[tuple[str, Damage]] = [
     ("card", [(0.0, "change", 1, b"\x00")]),  # the message repeated the whole file
     ("card", [(0.0, "put in", 1, b"[" * 3000)]),
     ("record", [(0.0, "put in", 1, b"[" * 3000)]),
+    ("calibration", 3 * [(0.0, "put in", 1, b"[" * 3000)] + [(0.0, "put in", 1, b"\x80")]),
     ("checkpoint", [(0.9375, "change", 1, b"NaN")]),
 ]
 """What a reader once stumbled over."""
@@ -126,6 +141,12 @@ def sound(reader: str) -> bytes:
     return {
         "tiff": _slide,
         "card": lambda: (ROOT / "export/glioexport/weights/student.json").read_bytes(),
+        "certificate": lambda: golden.packed(np.ones((480, 960), np.uint8)).encode(),
+        "calibration": _calibration,
+        "slides": _slides,
+        "qupath": _qupath,
+        "imagescope": _imagescope,
+        "asap": _asap,
         "record": _record,
         "checkpoint": _checkpoint,
         "outlines": _outlines,
@@ -139,6 +160,35 @@ def _slide() -> bytes:
     with _folder() as folder:
         demo.write_slide(folder / "a.svs", slides.all_tissue(300, 260), levels=2)
         return (folder / "a.svs").read_bytes()
+
+
+def _calibration() -> bytes:
+    values = {
+        "format": 1, "name": "Lab", "model": "student", "weights_sha256": "f" * 64,
+        "outlines": {"outer": 100, "nucleus": 128, "inner": 150}, "date": "2026-01-01", "by": "x",
+    }  # fmt: skip
+    return json.dumps(values).encode()
+
+
+def _slides() -> bytes:
+    rows = [f"s{number}.svs;n{number};0,25;;;none" for number in range(4)]
+    return "\n".join(["slide;name;mpp;tissue_mask;regions;calibration", *rows, ""]).encode()
+
+
+def _qupath() -> bytes:
+    named = test_regions.feature(
+        [test_regions.SQUARE, test_regions.HOLE], name="Core", classification={"name": "Tumor"}
+    )
+    return json.dumps({"type": "FeatureCollection", "features": [named]}).encode()
+
+
+def _imagescope() -> bytes:
+    outline = test_regions.drawn(test_regions.SQUARE[:4], Text="dense", NegativeROA="0")
+    return test_regions.imagescope(outline, test_regions.drawn([(4, 1), (60, 20)], "2")).encode()
+
+
+def _asap() -> bytes:
+    return test_regions.asap(test_regions.annotated(test_regions.SQUARE[:4])).encode()
 
 
 def _record() -> bytes:

@@ -227,7 +227,8 @@ def _measured_cells(table: Path) -> Iterable[tuple[Box, float, float]]:
         raise GlioError(f"{table}: cannot be read ({error.strerror}); check its name") from error
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise GlioError(
-            f"{table}: not a density.csv of gliorun ({error!r}); pass what it wrote"
+            f"{table}: not a density.csv of gliorun ({type(error).__name__}: {error}); "
+            "pass what it wrote"
         ) from error
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def run(path: Path, plan: Plan, quiet: bool, verbose: bool = False) -> str:
     lines = Lines(RunProgress({}), quiet=quiet, verbose=verbose and not quiet, dated=False)
     lines.started(path)
     with closing(lines):
-        outcome = measure(path, plan, lambda: open_engine(plan), lines.tiles, lines.say)
+        tell = partial(lines.tiles, path)
+        outcome = measure(path, plan, lambda: open_engine(plan), tell, lines.say)
     console, always = Console(stderr=True, quiet=quiet), Console(stderr=True)
     name = plain(path.name)
     for warning in outcome.warnings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from pathlib import Path
 import pytest
 
 import batches
+import gliorun
 import slides
 from gliorun.errors import GlioError, UsageError
-from gliorun.plan import made_with
+from gliorun.plan import Plan, made_with
+from gliorun.reporting.lines import Lines
+from gliorun.reporting.progress import RunProgress
 
 distributed = pytest.importorskip("distributed")
 cluster = pytest.importorskip("gliorun.batch.cluster")
@@ -36,6 +40,30 @@ def _until(true, what: str) -> None:
         time.sleep(0.02)
 
 
+class Told(Lines):
+    """Keeps what a run on a cluster tells."""
+
+    def __init__(self) -> None:
+        super().__init__(RunProgress({}), quiet=True, verbose=False, dated=False)
+        self.complaints: list[str] = []
+        self.joined: list[str] = []
+        self.reports: list[tuple[str, int, int, str]] = []
+
+    def complain(self, line: str) -> None:
+        self.complaints.append(line)
+
+    def back(self, line: str) -> None:
+        self.joined.append(line)
+
+    def tiles(self, path: Path, done: int, total: int, bottleneck: str, worker: str = "") -> None:
+        self.reports.append((path.name, done, total, worker))
+
+
+def pack(slide: Path, plan: Plan) -> bytes:
+    """Return what a worker is sent."""
+    return pickle.dumps((slide, plan, None))
+
+
 @contextmanager
 def process(*words: object, log: Path) -> Generator[subprocess.Popen[bytes]]:
     """Run a process, and end it."""
@@ -51,12 +79,12 @@ def process(*words: object, log: Path) -> Generator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def scheduler(folder: Path) -> Generator[str]:
+def scheduler(folder: Path, host: str = "127.0.0.1") -> Generator[str]:
     """Run a scheduler and give its address."""
     scheduler_file = folder / "scheduler.json"
     words = (
         "--host",
-        "127.0.0.1",
+        host,
         "--port",
         "0",
         "--no-dashboard",
@@ -153,14 +181,14 @@ def one_worker():
     ("entry", "said"),
     [
         ("gliorun", "its gliorun is .*, wanted is another"),
-        ("model", "its model is .*, wanted is another"),
+        ("model", r"its model is [0-9a-f]{12}\+[0-9a-f]{12}, wanted is another"),
     ],
 )
 def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_worker, entry, said):
     plan = replace(batches.plan(), outputs=[tmp_path / "a.csv"])
     wanted = made_with(plan) | {entry: "another"}
     answer = one_worker.submit(
-        cluster.measure_there, tmp_path / "a.svs", plan, None, wanted, pure=False
+        cluster.measure_there, wanted, pack(tmp_path / "a.svs", plan), pure=False
     ).result(WAIT_S)
     assert isinstance(answer, cluster.Unfit)
     assert re.match(said, answer.reason)
@@ -170,32 +198,30 @@ def test_a_worker_of_another_version_or_model_measures_nothing(tmp_path, one_wor
 def test_a_worker_that_does_not_see_the_folders_measures_nothing(tmp_path, one_worker):
     plan = replace(batches.plan(), outputs=[tmp_path / "elsewhere" / "a.csv"])
     answer = one_worker.submit(
-        cluster.measure_there, tmp_path / "a.svs", plan, None, made_with(plan), pure=False
+        cluster.measure_there, made_with(plan), pack(tmp_path / "a.svs", plan), pure=False
     ).result(WAIT_S)
     assert isinstance(answer, cluster.Unfit)
     assert "elsewhere is not there" in answer.reason
 
 
 def test_a_wrong_option_ends_the_run_and_lets_no_worker_go(tmp_path, one_worker):
-    slide, complaints = batches.tiny(tmp_path / "a.svs"), []
+    slide, told = batches.tiny(tmp_path / "a.svs"), Told()
     address, plan = one_worker.scheduler.address, batches.plan(cell_px=7)
     with (
-        cluster.on(address, plan, complaints.append) as work,
+        cluster.on(address, plan, told) as work,
         pytest.raises(UsageError, match="pass a --cell-px that does"),
     ):
         batches.run([slide], tmp_path / "maps", work, wanted=plan)
-    assert complaints == []
+    assert told.complaints == []
     assert batches.records(tmp_path / "maps") == {}
 
 
 def test_a_slide_whose_folder_has_vanished_fails_and_lets_no_worker_go(tmp_path, one_worker):
-    gone, slide = tmp_path / "gone" / "a.svs", batches.tiny(tmp_path / "b.svs")
-
-    def unwanted(line: str) -> None:
-        raise AssertionError(line)
-
-    with cluster.on(one_worker.scheduler.address, batches.plan(), unwanted) as work:
+    gone, slide, told = tmp_path / "gone" / "a.svs", batches.tiny(tmp_path / "b.svs"), Told()
+    with cluster.on(one_worker.scheduler.address, batches.plan(), told) as work:
         tally = batches.run([gone, slide], tmp_path / "maps", work)
+    assert told.complaints == []
+    assert [line.partition(": ")[2] for line in told.joined] == ["0 joined; 1 worker measures"]
     assert (tally.done, tally.failed) == (1, 1)
     assert "a.svs: not there" in batches.records(tmp_path / "maps")["a"].reason
 
@@ -203,7 +229,7 @@ def test_a_slide_whose_folder_has_vanished_fails_and_lets_no_worker_go(tmp_path,
 @pytest.mark.soak
 def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, monkeypatch):
     """The first worker, in a process of its own, is told of another gliorun by its environment."""
-    slide, complaints = batches.tiny(tmp_path / "a.svs"), []
+    slide, told = batches.tiny(tmp_path / "a.svs"), Told()
     other = tmp_path / "other"
     other.mkdir()
     (other / "sitecustomize.py").write_text("import gliorun\ngliorun.__version__ = 'other'\n")
@@ -214,41 +240,43 @@ def test_an_unfit_worker_is_let_go_and_its_slide_given_to_the_next(tmp_path, mon
             with distributed.Client(address, set_as_default=False) as onlooker:
                 onlooker.wait_for_workers(1, timeout=WAIT_S)
             plan = batches.plan()
-            with cluster.on(address, plan, complaints.append) as work, ExitStack() as held:
+            with cluster.on(address, plan, told) as work, ExitStack() as held:
 
                 def with_help(tasks):
+                    is_alone = True
                     for ended in work(tasks):
-                        if (
-                            any("it is let go" in line for line in complaints)
-                            and len(complaints) == 1
-                        ):
-                            complaints.append("help comes")
+                        if is_alone and any("it is let go" in line for line in told.complaints):
+                            is_alone = False
                             held.enter_context(worker(address, tmp_path, "fit"))
                         yield ended
 
                 tally = batches.run([slide], tmp_path / "maps", with_help)
     assert tally.done == 1
-    assert re.search("its gliorun is other, wanted is .*; it is let go", complaints[0])
+    version = re.escape(gliorun.__version__)
+    refusal = f"worker unfit: its gliorun is other, wanted is {version}; it is let go"
+    assert re.fullmatch(refusal, told.complaints[0])
+    assert [line.partition(": ")[2] for line in told.joined] == ["fit joined; 1 worker measures"]
+    assert told.reports[-1] == ("a.svs", 1, 1, "fit")
 
 
 def test_no_scheduler_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
     with (
         pytest.raises(GlioError, match="no scheduler answers; start one with 'dask scheduler'"),
-        cluster.on("tcp://127.0.0.1:1", batches.plan(), print),
+        cluster.on("tcp://127.0.0.1:1", batches.plan(), Told()),
     ):
         pass
 
 
 @pytest.mark.soak
 def test_a_lost_scheduler_ends_the_run_and_the_next_one_goes_on(tmp_path):
-    scans, maps, complaints = tmp_path / "scans", tmp_path / "maps", []
+    scans, maps = tmp_path / "scans", tmp_path / "maps"
     paths = [batches.tiny(scans / f"{number}.svs") for number in range(3)]
     plan = batches.plan()
     with ExitStack() as held:
         address = held.enter_context(scheduler(tmp_path))
         held.enter_context(worker(address, tmp_path, "one"))
-        with cluster.on(address, plan, complaints.append) as work:
+        with cluster.on(address, plan, Told()) as work:
 
             def losing(tasks):
                 for ended in work(tasks):

@@ -64,8 +64,8 @@ def test_the_time_left_follows_from_the_bytes_that_are_done(clock):
     assert progress.left_s == pytest.approx(30)
     progress.start(TWO)
     clock.now_s += 10
-    progress.step(0, 2)
-    progress.step(1, 2)  # half of its tiles: 150 bytes more
+    progress.of(TWO).step(0, 2)
+    progress.of(TWO).step(1, 2)  # half of its tiles: 150 bytes more
     assert progress.left_s == pytest.approx(150 * 20 / 250)
 
 
@@ -81,25 +81,44 @@ def test_the_pace_of_a_slide_counts_from_its_first_tile(clock):
     progress = RunProgress({})
     progress.start(ONE)
     clock.now_s += 60  # opening
-    progress.step(1, 11)
-    assert progress.slide_left_s is None
+    slide = progress.of(ONE)
+    slide.step(1, 11)
+    assert slide.left_s is None
     clock.now_s += 2
-    progress.step(5, 11)
-    assert progress.slide_tiles_per_s == pytest.approx(2)
-    assert progress.slide_left_s == pytest.approx(3)
+    slide.step(5, 11)
+    assert slide.tiles_per_s == pytest.approx(2)
+    assert slide.left_s == pytest.approx(3)
     assert progress.left_s is None  # nobody knows what will come
 
 
 def test_what_an_earlier_run_has_done_is_neither_pace_nor_time(clock):
     progress = RunProgress({ONE: 1000, TWO: 1000})
     progress.start(ONE)
-    assert progress.step(900, 1000)
-    assert progress.slide_tiles_per_s == 0
+    slide = progress.of(ONE)
+    assert slide.step(900, 1000)
+    assert slide.tiles_per_s == 0
     clock.now_s += 10
-    assert not progress.step(920, 1000)
-    assert progress.slide_tiles_per_s == pytest.approx(2)
-    assert progress.slide_left_s == pytest.approx(40)
+    assert not slide.step(920, 1000)
+    assert slide.tiles_per_s == pytest.approx(2)
+    assert slide.left_s == pytest.approx(40)
     assert progress.left_s == pytest.approx(1080 / 2)  # 20 bytes took ten seconds
+
+
+def test_slides_that_are_measured_at_once_have_a_pace_each(clock):
+    progress = RunProgress({ONE: 1000, TWO: 1000})
+    for path in (ONE, TWO):
+        progress.start(path)
+        progress.of(path).step(0, 100)
+    clock.now_s += 10
+    progress.of(ONE).step(50, 100)
+    progress.of(TWO).step(10, 100)
+    assert [progress.of(path).number for path in (ONE, TWO)] == [1, 2]
+    assert [progress.of(path).tiles_per_s for path in (ONE, TWO)] == [5, 1]
+    assert progress.left_s == pytest.approx(10 * 1400 / 600)
+    assert progress.of(ONE).step(20, 100)  # another worker has taken it over, from its checkpoint
+    assert progress.of(ONE).tiles == 0
+    progress.end(record(ONE))
+    assert progress.left_s == pytest.approx(10 * 900 / 1100)
 
 
 def test_the_bottleneck_is_what_was_waited_for_most(clock):
@@ -112,10 +131,10 @@ def test_the_bottleneck_is_what_was_waited_for_most(clock):
 def tell(reporter, clock: Clock) -> None:
     """Go through a run of three slides."""
     reporter.started(ONE)
-    reporter.tiles(0, 5, "reading")
+    reporter.tiles(ONE, 0, 5, "reading")
     for done in range(1, 6):
         clock.now_s += 1
-        reporter.tiles(done, 5, "reading")
+        reporter.tiles(ONE, done, 5, "reading")
     reporter.ended(record(ONE), "mean density 5.0 % of 40 tiles, 5.0 s")
     reporter.started(TWO)
     reporter.ended(record(TWO, "failed", f"{TWO}: is\nempty"), "")
@@ -193,7 +212,7 @@ def long_run(reporter, clock: Clock) -> None:
     """Go on with a slide that an earlier run has left at tile 1305: two tiles a second."""
     reporter.started(ONE)
     for done in range(1305, 1706):
-        reporter.tiles(done, 6944, "network")
+        reporter.tiles(ONE, done, 6944, "network")
         clock.now_s += 0.5
 
 
@@ -229,6 +248,79 @@ def test_every_event_tells_when_it_was_and_how_far_an_earlier_run_came(clock, ca
     assert began <= times[0] <= times[-1] <= datetime.now(timezone.utc)
     assert {event["resumed"] for event in events[1:]} == {1305}
     assert events[-1]["tiles_per_s"] == 2.0
+
+
+def test_an_idle_watch_tells_once_a_minute_that_it_lives(clock, capsys):
+    lines = Lines(RunProgress({}), quiet=False, verbose=False, dated=True)
+    teller = JsonLines(RunProgress({}))
+    done_at = "2026-01-01T00:00:00+00:00"
+    for reporter in (lines, teller):
+        reporter.back("x: is there again")
+        for _ in range(13):
+            clock.now_s += 10
+            reporter.idle(3, 1, done_at, [])
+        clock.now_s += 60
+        reporter.idle(0, 0, None, ["/mnt/scans: not there"])
+    printed = capsys.readouterr()
+    local = datetime.fromisoformat(done_at).astimezone().isoformat(sep=" ", timespec="seconds")
+    alive = f"INFO still watching: 3 done, 1 failed, the last one done {local}"
+    assert [line.split(" ", 2)[2] for line in printed.err.splitlines()[1:]] == [
+        alive, alive,
+        "WARNING still watching: 0 done, 0 failed; amiss: /mnt/scans: not there",
+    ]  # fmt: skip
+    events = [json.loads(line) for line in printed.out.splitlines()[1:]]
+    assert [event["event"] for event in events] == ["idle"] * 3
+    assert events[0]["last_done_at"] == done_at
+    assert (events[2]["level"], events[2]["faults"]) == ("WARNING", ["/mnt/scans: not there"])
+
+
+def on_a_cluster(reporter, clock: Clock) -> None:
+    """Two workers measure a slide each; one of them is lost, and its slide begins again."""
+    for path in (ONE, TWO):
+        reporter.started(path)
+    for done, again in ((0, 0), (50, 5), (60, 0), (90, 40)):
+        reporter.tiles(ONE, done, 100, "network", "alpha")
+        reporter.tiles(TWO, again, 100, "network", "beta")
+        clock.now_s += 61
+
+
+def test_a_log_tells_how_far_each_worker_is(clock, capsys):
+    on_a_cluster(Lines(of_three_slides(), quiet=False, verbose=False, dated=False), clock)
+    lines = [line.split(", ") for line in capsys.readouterr().err.splitlines()]
+    assert [(line[0], line[-1]) for line in lines] == [
+        ("[1/3] one.svs: 50 of 100 tiles", "on alpha"),
+        ("[2/3] two.svs: 5 of 100 tiles", "on beta"),
+        ("[1/3] one.svs: 60 of 100 tiles", "on alpha"),
+        ("[1/3] one.svs: 90 of 100 tiles", "on alpha"),
+        ("[2/3] two.svs: 40 of 100 tiles", "on beta"),
+    ]
+
+
+def test_another_program_is_told_which_worker_is_how_far(clock, capsys):
+    on_a_cluster(JsonLines(of_three_slides()), clock)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [(e["worker"], e["done"]) for e in events if e["event"] == "tiles"]
+    assert told == [
+        ("alpha", 0), ("beta", 0), ("alpha", 50), ("beta", 5), ("alpha", 60), ("beta", 0),
+        ("alpha", 90), ("beta", 40),
+    ]  # fmt: skip
+
+
+def test_a_terminal_shows_a_bar_for_each_slide_that_is_measured(clock, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    lines = Lines(of_three_slides(), quiet=False, verbose=False, dated=False)
+    on_a_cluster(lines, clock)
+    bars = lines._bars
+    assert [task.description for task in bars.tasks] == ["[1/3] one.svs", "[2/3] two.svs"]
+    assert [(task.completed, task.total) for task in bars.tasks] == [(90, 100), (40, 100)]
+    assert all(task.fields["pace"].endswith(f"on {name}")
+               for task, name in zip(bars.tasks, ("alpha", "beta"), strict=True))  # fmt: skip
+    lines.ended(record(ONE), "mean density 5.0 %")
+    assert [task.description for task in bars.tasks] == ["[2/3] two.svs"]
+    lines.ended(record(TWO), "mean density 5.0 %")
+    assert lines._bars is None
 
 
 WAITING = {

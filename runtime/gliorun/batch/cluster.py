@@ -5,29 +5,42 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, get_worker
 
-from gliorun import job
+from gliorun import __version__, job
 from gliorun.batch import loop
 from gliorun.batch.failure import Failure
 from gliorun.batch.loop import Ended, Task
+from gliorun.batch.roster import Roster, difference, lost
 from gliorun.errors import GlioError, UsageError
 from gliorun.model import shipped
 from gliorun.model.engine import Engine
 from gliorun.plan import Plan, made_with, open_engine
 from gliorun.reading.files import is_folder
+from gliorun.reporting.reporter import Reporter
 
 AHEAD = 2
 """Slides handed out per worker, so that no worker waits between two slides."""
 POLL_S = 1.0
 CONNECT_S = 15
+REPORT_S = 1.0
+"""Least time between two reports of a worker about its slide."""
+TOPIC = "gliorun"
+"""Under which workers report how far their slides are."""
+ASK_S = 30.0
+"""A slide that could not be begun waits at most so long for workers that are being asked."""
+MOST_ERRORS = 3
+"""Times that a slide cannot be begun before the run gives up."""
 
 _ONE_SLIDE = threading.Lock()
 """A worker with several threads measures one slide at a time: it already uses every core."""
@@ -45,8 +58,10 @@ Answer = job.Outcome | Failure | Unfit
 
 
 @contextmanager
-def on(address: str, plan: Plan, complain: Callable[[str], None]) -> Iterator[loop.Work]:
+def on(address: str, plan: Plan, reporter: Reporter) -> Iterator[loop.Work]:
     """Yield the function that measures slides on the workers of a scheduler.
+
+    `reporter` is told who joins, who leaves, and how far each slide is.
 
     Raises
     ------
@@ -62,26 +77,33 @@ def on(address: str, plan: Plan, complain: Callable[[str], None]) -> Iterator[lo
             "and name it as tcp://HOST:8786"
         ) from error
     with client:
-        yield _Workers(client, address, complain).work
+        yield _Slides(client, address, reporter).work
 
 
-class _Workers:
-    """The workers of a scheduler, and the slides that they are measuring."""
+class _Slides:
+    """The slides that the workers of a scheduler are measuring."""
 
-    def __init__(self, client: Client, address: str, complain: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, address: str, reporter: Reporter) -> None:
         self._client = client
         self._address = address
-        self._complain = complain
+        self._reporter = reporter
+        self._workers = Roster(client, address, reporter)
         self._in_hand: dict[Future, Task] = {}
-        self._alone = False
+        self._again: list[Task] = []
+        self._again_s = 0.0
+        self._errors: Counter[Path] = Counter()
         self._woken = threading.Event()
+        self._reports: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        client.subscribe_topic(TOPIC, lambda event: self._reports.put(event[1]))
 
     def work(self, tasks: Iterable[Task | None]) -> Generator[Ended]:
         """Hand out slides, and yield each one as soon as it has ended, in any order."""
         remaining, more = iter(tasks), True
         try:
-            while more or self._in_hand:
-                room, idle = AHEAD * self._workers() - len(self._in_hand), False
+            while more or self._in_hand or self._again:
+                self._workers.meet()
+                self._hand_out_again()
+                room, idle = AHEAD * len(self._workers) - len(self._in_hand), False
                 while more and room > 0 and not idle:
                     task = next(remaining, _END)
                     more, idle = task is not _END, task is None
@@ -91,33 +113,39 @@ class _Workers:
                 if not idle:
                     self._woken.wait(POLL_S)
                     self._woken.clear()
+                self._report()
                 yield from self._ended()
                 yield None
         finally:
             self._client.cancel(list(self._in_hand), force=True)
 
-    def _workers(self) -> int:
-        """Return the number of workers; complain once when there is none."""
-        try:
-            workers = len(self._client.nthreads())
-        except (OSError, RuntimeError) as error:
-            raise self._lost() from error
-        if not workers and not self._alone:
-            self._complain(
-                f"{self._address}: has no worker; waiting. Start one with 'dask worker "
-                f"{self._address} --nthreads 1'"
-            )
-        self._alone = not workers
-        return workers
-
     def _hand_out(self, task: Task) -> None:
         plan = task.plan
         own_model = None if plan.model == shipped.DEFAULT_MODEL else plan.model
-        future = self._client.submit(
-            measure_there, task.path, plan, own_model, task.record.made_with, pure=False
-        )
+        packed = pickle.dumps((task.path, plan, own_model))
+        future = self._client.submit(measure_there, task.record.made_with, packed, pure=False)
         future.add_done_callback(lambda ended: self._woken.set())
         self._in_hand[future] = task
+
+    def _hand_out_again(self) -> None:
+        """Hand out what could not be begun, once it is known which workers can."""
+        waited = time.monotonic() - self._again_s >= ASK_S
+        if self._again and len(self._workers) and (waited or not self._workers.are_asked):
+            for task in self._again:
+                self._hand_out(task)
+            self._again.clear()
+
+    def _report(self) -> None:
+        """Tell how far the workers are, as they have reported."""
+        paths = {future.key: task.path for future, task in self._in_hand.items()}
+        while not self._reports.empty():
+            report = self._reports.get()
+            path = paths.get(report["key"])
+            if path is not None:  # else it is of another run, or has ended
+                worker = self._workers.name_of(report["worker"])
+                self._reporter.tiles(
+                    path, report["done"], report["of"], report["bottleneck"], worker
+                )
 
     def _ended(self) -> Generator[tuple[Task, job.Outcome | Failure]]:
         for future in [future for future in self._in_hand if future.done()]:
@@ -127,61 +155,63 @@ class _Workers:
             if isinstance(answer, Unfit) and not is_folder(task.path.parent):
                 # The slide's folder has vanished for all machines, so the worker is not at fault.
                 answer = Failure(f"{task.path}: not there; check that its disk is")
-            if isinstance(answer, Unfit):
-                self._complain(f"worker {answer.worker}: {answer.reason}; it is let go")
-                self._client.retire_workers([answer.worker])
+            if answer is None:
+                self._again.append(task)
+                self._again_s = time.monotonic()
+            elif isinstance(answer, Unfit):
+                self._workers.let_go(answer.worker, answer.reason)
                 self._hand_out(task)
             else:
                 yield task, answer
 
-    def _answer(self, future: Future, task: Task) -> Answer:
+    def _answer(self, future: Future, task: Task) -> Answer | None:
+        """Return the answer of a worker; None if one could not begin, and another may."""
         if future.status == "finished":
             answer: Answer = future.result()
             return answer
         if future.status != "error":
-            raise self._lost()
+            raise lost(self._address)
         error = future.exception()
         if isinstance(error, UsageError):
             raise error
         if isinstance(error, KilledWorker):
             return Failure(f"{task.path}: one worker after another was lost while it was measured")
+        self._errors[task.path] += 1
+        if self._errors[task.path] < MOST_ERRORS:
+            return None
         raise GlioError(
             f"--cluster {self._address}: a worker cannot run gliorun "
             f"({type(error).__name__}: {error}); install gliorun[cluster] on every one"
         ) from error
-
-    def _lost(self) -> GlioError:
-        return GlioError(
-            f"--cluster {self._address}: the scheduler is gone; the same command goes on where it "
-            "stopped once there is one again"
-        )
 
 
 _END = object()
 """Marks the end of the tasks."""
 
 
-def measure_there(path: Path, plan: Plan, own_model: Path | None, wanted: dict[str, Any]) -> Answer:
+def measure_there(wanted: dict[str, Any], packed: bytes) -> Answer:
     """Measure a slide on a worker if its result would equal that of the requesting machine.
 
     Parameters
     ----------
-    path : Path
-    plan : Plan
-    own_model : Path, optional
-        None stands for the default model that is installed with gliorun.
     wanted : dict
         What `made_with` returns on the requesting machine.
+    packed : bytes
+        Pickle of the slide's path, the plan, and its model or None for the default model that is
+        installed with gliorun. It is not unpacked by another version, which has other plans.
     """
-    plan = replace(plan, model=own_model or shipped.DEFAULT_MODEL)
     me = get_worker().address
+    if wanted["gliorun"] != __version__:
+        return Unfit(me, difference("gliorun", __version__, wanted["gliorun"]))
+    path, plan, own_model = pickle.loads(packed)
+    plan = replace(plan, model=own_model or shipped.DEFAULT_MODEL)
     try:
         made_here = made_with(plan)
     except GlioError as error:
         return Unfit(me, str(error))
     for name, value in wanted.items():
         if made_here[name] != value:
-            return Unfit(me, f"its {name} is {made_here[name]}, wanted is {value}")
+            return Unfit(me, difference(name, made_here[name], value))
     for folder in {path.parent, *(output.parent for output in plan.outputs)}:
         if not is_folder(folder):
             return Unfit(me, f"{folder} is not there; every worker must see the same folders")
@@ -193,10 +223,27 @@ def measure_there(path: Path, plan: Plan, own_model: Path | None, wanted: dict[s
             raise  # a wrong option fails on every worker
         except GlioError as error:
             return Unfit(me, str(error))
-        answer = loop.attempt(path, plan, lambda: engine)
+        answer = loop.attempt(path, plan, lambda: engine, _reports())
     if isinstance(answer, Failure) and answer.stalled:
         _engine.cache_clear()
     return answer
+
+
+def _reports() -> job.Tiles:
+    """Return what reports, from a worker, how far its slide is."""
+    worker = get_worker()
+    values = {"key": worker.get_current_task(), "worker": worker.address}
+    last_s = float("-inf")
+
+    def report(done: int, total: int, bottleneck: str) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if done == total or now_s - last_s >= REPORT_S:
+            last_s = now_s
+            progress = {"done": done, "of": total, "bottleneck": bottleneck}
+            worker.log_event(TOPIC, values | progress)
+
+    return report
 
 
 @lru_cache(maxsize=1)

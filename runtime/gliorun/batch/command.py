@@ -132,11 +132,15 @@ def watch(request: Request, plan: Plan, output_mode: OutputMode) -> None:
     ):
         reporter.watching(f"{', '.join(request.names)}; results go to {folder}")
         with _health(folder) as health:
+
+            def stand(faults: dict[str, str]) -> None:
+                health.stand(faults)
+                _idle(health, reporter)
+
             while True:
                 health.reserve()
                 feed = watching.arriving(
-                    request.names, folder, request.settle_s, ledger.due_again, reporter,
-                    health.stand,
+                    request.names, folder, request.settle_s, ledger.due_again, reporter, stand
                 )  # fmt: skip
                 try:
                     loop.run(
@@ -192,6 +196,10 @@ def _health(folder: Path) -> Iterator[Health]:
         health.free()
 
 
+def _idle(health: Health, reporter: Reporter) -> None:
+    reporter.idle(health.done, health.failed, health.last_done_at, health.faults)
+
+
 def _wait_for_room(
     error: DiskFullError, health: Health, ledger: Ledger, reporter: Reporter
 ) -> None:
@@ -206,6 +214,7 @@ def _wait_for_room(
         if health.has_room():
             break
         health.stand({str(ledger.folder): FULL})
+        _idle(health, reporter)
     health.stand({})
     reporter.back(f"{ledger.folder}: has room again")
 
@@ -221,7 +230,7 @@ def _work(request: Request, plan: Plan, reporter: Reporter) -> Iterator[loop.Wor
         raise GlioError(
             f"--cluster needs Dask: pip install 'gliorun[cluster]' ({error})"
         ) from error
-    with cluster.on(request.cluster, plan, reporter.complain) as work:
+    with cluster.on(request.cluster, plan, reporter) as work:
         yield work
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ Feed = Iterable[Path | None]
 Ended = tuple[Task, job.Outcome | Failure] | None
 Work = Callable[[Iterable[Task | None]], Generator[Ended]]
 """Measures slides; yields each one when it has ended, and None regularly while none has."""
+Tell = Callable[[Path, int, int, str], None]
+"""Called with a slide, its tiles done and in all, and the stage that it waits for most."""
 
 
 @dataclass(slots=True)
@@ -338,8 +340,11 @@ def pace_of(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def local_work(plan: Plan, tiles_done: job.Tiles, say: job.Say) -> Work:
-    """Return the function that measures slides in this process, one at a time."""
+def local_work(plan: Plan, tell: Tell, say: job.Say) -> Work:
+    """Return the function that measures slides in this process, one at a time.
+
+    `tell` is called with the slide, and what `job.Tiles` is.
+    """
 
     @lru_cache(maxsize=1)
     def engine() -> Engine:
@@ -351,7 +356,7 @@ def local_work(plan: Plan, tiles_done: job.Tiles, say: job.Say) -> Work:
                 yield None
                 continue
             engine()  # open it here: a fault of the model must not count as one of the slide
-            outcome = attempt(task.path, task.plan, engine, tiles_done, say)
+            outcome = attempt(task.path, task.plan, engine, partial(tell, task.path), say)
             if isinstance(outcome, Failure) and outcome.stalled:
                 engine.cache_clear()
             yield task, outcome

@@ -115,7 +115,8 @@ def read(path: Path) -> Calibration:
     except GlioError as error:
         raise GlioError(f"{path}: {error}") from error
     except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise GlioError(f"{path}: not a calibration ({error!r}); {way_out}") from error
+        line = f"{type(error).__name__}: {error}"  # the repr of some holds the whole file
+        raise GlioError(f"{path}: not a calibration ({line}); {way_out}") from error
 
 
 def named(name: str | None) -> Calibration | None:

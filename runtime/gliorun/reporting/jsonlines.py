@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from gliorun.reporting.progress import RunProgress
-from gliorun.reporting.reporter import ERROR, INFO, WARNING
+from gliorun.reporting.reporter import ERROR, IDLE_S, INFO, WARNING
 from gliorun.sliderecord import Record
 
 EVENT_S = 2.0
@@ -21,7 +22,7 @@ EVENT_S = 2.0
 class JsonLines:
     """Writes every event as one line of JSON to stdout, for another program.
 
-    `event` is "watching", "waiting", "back", "started", "choice", "tiles", "slide" (done or
+    `event` is "watching", "waiting", "idle", "back", "started", "choice", "tiles", "slide" (done or
     failed), "skipped", "warning" or "total"; `time` is ISO 8601 in UTC, `level` "INFO",
     "WARNING" or "ERROR".
     """
@@ -29,9 +30,11 @@ class JsonLines:
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
         self._out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self._reported_s = float("-inf")
+        self._reported_s: dict[Path, float] = {}
+        self._told_s = time.monotonic()
 
     def _tell(self, event: str, *, level: str = INFO, **values: Any) -> None:
+        self._told_s = time.monotonic()
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self._out.out(
             json.dumps({"event": event, "time": now, "level": level, **values}), highlight=False
@@ -47,28 +50,30 @@ class JsonLines:
 
     def started(self, path: Path) -> None:
         self._progress.start(path)
-        self._reported_s = float("-inf")
         self._tell("started", slide=str(path))
 
-    def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        progress = self._progress
-        progress.step(done, total)
-        if time.monotonic() - self._reported_s >= EVENT_S:
-            self._reported_s = time.monotonic()
+    def tiles(self, path: Path, done: int, total: int, bottleneck: str, worker: str = "") -> None:
+        slide = self._progress.of(path)
+        slide.step(done, total)
+        now_s = time.monotonic()
+        if now_s - self._reported_s.get(path, float("-inf")) >= EVENT_S:
+            self._reported_s[path] = now_s
             self._tell(
                 "tiles",
-                slide=str(progress.slide),
+                slide=str(path),
                 done=done,
                 of=total,
-                resumed=progress.resumed_tiles,
-                tiles_per_s=round(progress.slide_tiles_per_s, 2),
-                slide_left_s=_rounded(progress.slide_left_s),
+                resumed=slide.resumed_tiles,
+                tiles_per_s=round(slide.tiles_per_s, 2),
+                slide_left_s=_rounded(slide.left_s),
                 bottleneck=bottleneck,
+                worker=worker or None,
                 **self._where(),
             )
 
     def ended(self, record: Record, summary: str) -> None:
         self._progress.end(record)
+        self._reported_s.pop(Path(record.slide), None)
         self._tell(
             "slide",
             level=_level_of(record),
@@ -103,6 +108,19 @@ class JsonLines:
 
     def back(self, line: str) -> None:
         self._tell("back", text=line)
+
+    def idle(
+        self, done: int, failed: int, last_done_at: str | None, faults: Collection[str]
+    ) -> None:
+        if time.monotonic() - self._told_s >= IDLE_S:
+            self._tell(
+                "idle",
+                level=WARNING if faults else INFO,
+                done=done,
+                failed=failed,
+                last_done_at=last_done_at,
+                faults=list(faults),
+            )
 
     def say(self, line: str) -> None:
         self._tell("choice", text=line)

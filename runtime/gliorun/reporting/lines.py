@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from gliorun.reading.files import title
 from gliorun.reporting.progress import RunProgress, goes_on, pace
-from gliorun.reporting.reporter import ERROR, INFO, WARNING
+from gliorun.reporting.reporter import ERROR, IDLE_S, INFO, WARNING
 from gliorun.sliderecord import Record
 from gliorun.words import duration, plain, tiles, warnings_in_words
 
@@ -44,11 +45,13 @@ class Lines:
         self._dated = dated
         self._out = Console(soft_wrap=True, highlight=False, markup=False)
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._bars: Progress | None = None
+        self._bar_of: dict[Path, TaskID] = {}
         self._minutes = EveryMinute(progress)
+        self._told_s = time.monotonic()
 
     def _line(self, text: str, console: Console, level: str = INFO) -> None:
+        self._told_s = time.monotonic()
         stamp = f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')} "
         console.print(plain(f"{stamp}{level} {text}" if self._dated else text))
 
@@ -59,32 +62,34 @@ class Lines:
     def started(self, path: Path) -> None:
         self._progress.start(path)
 
-    def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        is_first = self._progress.step(done, total)
+    def tiles(self, path: Path, done: int, total: int, bottleneck: str, worker: str = "") -> None:
+        slide = self._progress.of(path)
+        begins = slide.step(done, total)
         if self._quiet:
             return
-        if is_first and done:
-            self._of_slide(goes_on(done, total))
+        if begins and done:
+            self._of_slide(path, goes_on(done, total))
         if not self._err.is_terminal:
-            line = self._minutes.line(done, total, bottleneck, is_first=is_first)
+            line = self._minutes.line(path, bottleneck, begins=begins)
             if line is not None:
-                self._of_slide(line)
+                self._of_slide(path, f"{line}, on {worker}" if worker else line)
             return
-        bar = self._open_bar()
-        stage = ["writing"] if done == total else pace(self._progress, bottleneck)
-        parts = [f"{done}/{total} tiles", *stage]
-        bar.update(self._task, completed=done, total=total, pace=", ".join(parts))
+        bars, bar = self._bar(path)
+        stage = ["writing"] if done == total else pace(self._progress, slide, bottleneck)
+        place = [f"on {plain(worker)}"] if worker else []
+        parts = [f"{done}/{total} tiles", *stage, *place]
+        bars.update(bar, completed=done, total=total, pace=", ".join(parts))
 
-    def _of_slide(self, text: str) -> None:
-        """Print a line about the slide that is being measured."""
-        progress = self._progress
-        name = progress.slide.name if progress.slide is not None else ""
-        self._line(f"{self._count(progress.ended + 1)}{name}: {text}", self._err)
+    def _of_slide(self, path: Path, text: str) -> None:
+        """Print a line about a slide that is being measured."""
+        count = self._count(self._progress.of(path).number)
+        self._line(f"{count}{path.name}: {text}", self._err)
 
-    def _open_bar(self) -> Progress:
-        if self._bar is None:
+    def _bar(self, path: Path) -> tuple[Progress, TaskID]:
+        """Return the bars, and that of a slide; there is one a slide that is being measured."""
+        if self._bars is None:
             roomy = self._err.width >= ROOMY
-            self._bar = Progress(
+            self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
                 *([BarColumn(20)] if roomy else []),
                 TextColumn("{task.fields[pace]}", markup=False),
@@ -92,24 +97,34 @@ class Lines:
                 transient=True,
                 redirect_stdout=self._out.is_terminal,
             )
-            progress = self._progress
-            name = plain(progress.slide.name) if progress.slide is not None else ""
-            count = self._count(progress.ended + 1)
+            self._bars.start()
+        if path not in self._bar_of:
+            name = plain(path.name)
+            count = self._count(self._progress.of(path).number)
             short = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
-            self._task = self._bar.add_task(f"{count}{short}", total=None, pace="")
-            self._bar.start()
-        return self._bar
+            self._bar_of[path] = self._bars.add_task(f"{count}{short}", total=None, pace="")
+        return self._bars, self._bar_of[path]
 
     def close(self) -> None:
-        """Take the bar away, if there is one."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        """Take the bars away, if there are any."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._bar_of.clear()
+
+    def _close_bar(self, path: Path) -> None:
+        """Take away the bar of a slide, and with the last one all of them."""
+        bar = self._bar_of.pop(path, None)
+        if self._bars is not None and bar is not None:
+            self._bars.remove_task(bar)
+        if not self._bar_of:
+            self.close()
 
     def ended(self, record: Record, summary: str) -> None:
-        self.close()
-        self._progress.end(record)
         path = Path(record.slide)
+        self._close_bar(path)
+        self._minutes.forget(path)
+        self._progress.end(record)
         named = "" if record.name == title(path) else f" (as {record.name})"
         label = f"{self._count(self._progress.ended)}{path.name}{named}"
         if record.state == "failed":
@@ -153,6 +168,17 @@ class Lines:
     def back(self, line: str) -> None:
         self._line(line, self._err)
 
+    def idle(
+        self, done: int, failed: int, last_done_at: str | None, faults: Collection[str]
+    ) -> None:
+        is_log = not self._quiet and not self._err.is_terminal
+        if not is_log or time.monotonic() - self._told_s < IDLE_S:
+            return
+        last = f", the last one done {_local(last_done_at)}" if last_done_at else ""
+        amiss = f"; amiss: {', '.join(faults)}" if faults else ""
+        line = f"still watching: {done} done, {failed} failed{last}{amiss}"
+        self._line(line, self._err, WARNING if faults else INFO)
+
     def say(self, line: str) -> None:
         if self._verbose:
             self._line(line, self._err)
@@ -170,7 +196,7 @@ class Lines:
 
 
 class EveryMinute:
-    """Writes the progress of a slide as one line a minute, for logs that cannot show a bar.
+    """Writes the progress of slides as one line a minute each, for logs that cannot show a bar.
 
     Parameters
     ----------
@@ -180,14 +206,25 @@ class EveryMinute:
 
     def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
-        self._reported_s = 0.0
+        self._reported_s: dict[Path, float] = {}
 
-    def line(self, done: int, total: int, bottleneck: str, *, is_first: bool) -> str | None:
-        """Return the progress line, or None if it is not due yet."""
+    def line(self, path: Path, bottleneck: str, *, begins: bool) -> str | None:
+        """Return the progress line of a slide, or None if it is not due yet."""
         now_s = time.monotonic()
-        if is_first:
-            self._reported_s = now_s
-        if now_s - self._reported_s < LINE_S:
+        if begins:
+            self._reported_s[path] = now_s
+        if now_s - self._reported_s.get(path, now_s) < LINE_S:
             return None
-        self._reported_s = now_s
-        return f"{done:,} of {total:,} tiles, {', '.join(pace(self._progress, bottleneck))}"
+        self._reported_s[path] = now_s
+        slide = self._progress.of(path)
+        parts = ", ".join(pace(self._progress, slide, bottleneck))
+        return f"{slide.done:,} of {slide.total:,} tiles, {parts}"
+
+    def forget(self, path: Path) -> None:
+        """Forget a slide that has ended."""
+        self._reported_s.pop(path, None)
+
+
+def _local(at: str) -> str:
+    """Return a time (ISO 8601) by the clock of this computer."""
+    return datetime.fromisoformat(at).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,8 @@ from gliorun.sliderecord import Record
 
 INFO, WARNING, ERROR = "INFO", "WARNING", "ERROR"
 """Levels of what is told; an error is a slide without a map."""
+IDLE_S = 60.0
+"""Longest silence of a watch."""
 
 
 class Reporter(Protocol):
@@ -17,8 +20,11 @@ class Reporter(Protocol):
     def started(self, path: Path) -> None:
         """The measurement of a slide begins."""
 
-    def tiles(self, done: int, total: int, bottleneck: str) -> None:
-        """Some tiles of that slide are done; the first call counts those of an earlier run."""
+    def tiles(self, path: Path, done: int, total: int, bottleneck: str, worker: str = "") -> None:
+        """Some tiles of a slide are done; the first call counts those of an earlier run.
+
+        `worker` is the machine of a cluster that measures it.
+        """
 
     def ended(self, record: Record, summary: str) -> None:
         """A slide is done or has failed."""
@@ -36,7 +42,16 @@ class Reporter(Protocol):
         """A watch waits for some slides; `reasons` says why for each."""
 
     def back(self, line: str) -> None:
-        """A fault that a watch reported is over."""
+        """A fault that was reported is over, or a machine has joined."""
+
+    def idle(
+        self, done: int, failed: int, last_done_at: str | None, faults: Collection[str]
+    ) -> None:
+        """A watch has looked; this is told where a minute has passed with nothing else to tell.
+
+        `done` and `failed` are slides of this watch, `last_done_at` is ISO 8601 in UTC, and
+        `faults` is what is amiss now.
+        """
 
     def say(self, line: str) -> None:
         """A setting was chosen automatically for the machine or the slide."""
