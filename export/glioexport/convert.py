@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -116,7 +116,13 @@ def convert(
             },
             **ready.report,
         }
-        return _write_all(work, ready, card, checks, tolerance, report, in_float, say)
+        conversion = _Conversion(work, ready, card, checks, tolerance, say)
+        conversion.write_floats()
+        in_float_now = conversion.write_int8(in_float)
+        if in_float_now is not None:
+            report["int8_layers_in_float"] = in_float_now
+        conversion.certify(report)
+        return conversion.figures
 
 
 def _make_ready(network: Network, checks: CheckTiles, tolerance: Tolerance, say: Say) -> _Ready:
@@ -169,114 +175,136 @@ def _refuse_other_values(removed: tuple[str, ...], difference: float) -> NoRetur
     )
 
 
-def _write_all(
-    work: Path,
-    ready: _Ready,
-    card: ModelCard,
-    checks: CheckTiles,
-    tolerance: Tolerance,
-    report: dict[str, Any],
-    in_float: tuple[str, ...],
-    say: Say,
-) -> dict[str, Parity]:
-    """Write every format into `work`, compare each with Keras, and put the figures into all."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Conversion:
+    """The formats of one network in the folder `work`, each compared with Keras once written.
 
-    bands: dict[str, tuple[int, int]] = {}
-    golden_masks: dict[str, str] = {}
+    `bands` are the levels of the inner and the outer outline, `golden_masks` those of the golden
+    tissue, by precision.
+    """
 
-    def write_and_compare(model: Any, precision: str) -> Parity:
-        path = _ir_path(work, precision)
-        ir.write_ir(model, replace(card, precision=precision), path)
-        say(f"OpenVINO {precision}: runs {len(checks.comparison)} tiles")
-        engine = open_model(path, EXACT)
-        levels = list(engine.levels(checks.comparison))
-        bands[precision] = band_of(levels, card.nucleus_level)
-        golden_masks[precision] = golden.packed(golden.golden_mask(engine))
-        masks = ((of_tile >= card.nucleus_level).astype("uint8") for of_tile in levels)
-        return parity.parity_of(masks, ready.expected)
+    work: Path
+    ready: _Ready
+    card: ModelCard
+    checks: CheckTiles
+    tolerance: Tolerance
+    say: Say
+    models: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Parity] = field(default_factory=dict)
+    bands: dict[str, tuple[int, int]] = field(default_factory=dict)
+    golden_masks: dict[str, str] = field(default_factory=dict)
 
-    def certified(precision: str) -> ModelCard:
-        inner, outer = bands[precision]
+    def write_floats(self) -> None:
+        """Write ONNX, and the IR in FP32 and FP16."""
+        onnx, say = self.work / ONNX, self.say
+        onnx_model.write_onnx(self.ready.logits, self.ready.output, onnx)
+        folded = "BatchNormalization" not in onnx_model.op_types(onnx)
+        norm = "no batch normalisation left" if folded else "some batch normalisation left"
+        say(f"ONNX written, opset {onnx_model.OPSET}; the checker passes it; {norm}")
+        fp32 = ir.read_onnx(onnx)
+        check_no_dropping(ir.op_kinds(fp32))
+        say(f"ONNX: runs {len(self.checks.comparison)} tiles")
+        masks_of = onnx_model.onnx_predictor(onnx, nucleus_level=self.card.nucleus_level)
+        masks = masks_of(self.checks.comparison)
+        self.figures["ONNX"] = parity.parity_of(masks, self.ready.expected)
+        for precision, model in (("FP32", fp32), ("FP16", fp32.clone())):
+            self._write(precision, model)
+        parity.check(self.figures, self.tolerance)
+
+    def write_int8(self, in_float: tuple[str, ...]) -> list[str] | None:
+        """Write the IR in INT8; return its layers in float, if some were asked for or needed."""
+        fp32, calibration = self.models["FP32"], self.checks.calibration
+        self.say(f"INT8: calibrates on {len(calibration)} tiles")
+        self._write("INT8", quantise(fp32, calibration, in_float))
+        excess = parity.excess(self.figures["OpenVINO INT8"].agreement, self.tolerance)
+        if excess > 1:
+            self.say(
+                f"INT8 strays {excess:.1f} times too far: looks for layers to leave in float "
+                "(minutes)"
+            )
+            self._write("INT8", self._nearer_int8(in_float))
+        elif not in_float:
+            return None
+        kept, layers = layers_in_float(self.models["INT8"]), layers_in_float(fp32)
+        self.say(f"INT8: {len(kept)} of {len(layers)} layers left in float: {_list(kept)}")
+        if excess > 1 and kept == layers:
+            raise GlioError(
+                "INT8: strays too far with any of its layers in 8 bits; pass more or other "
+                "--tiles, or --max-density-points and --min-class-agreement"
+            )
+        return kept
+
+    def certify(self, report: dict[str, Any]) -> None:
+        """Check all figures, put them into the card of every model, and draw the worst tiles."""
+        parity.check(self.figures, self.tolerance)
+        certificate = {**report, **parity.values(self.figures)}
+        for precision, model in self.models.items():
+            card = self._certified(precision, certificate)
+            ir.write_ir(model, card, _ir_path(self.work, precision))
+        onnx_model.add_card(self.work / ONNX, self._certified("FP32", certificate))
+        inner, outer = self.bands["INT8"]
+        self.say(
+            f"outlines a pixel inside and outside: levels {inner} and {outer} of "
+            f"{self.card.nucleus_level}"
+        )
+        (self.work / REPORT).write_text(json.dumps(certificate, indent=2), encoding="utf-8")
+        windows = self.checks.comparison
+        masks = list(open_model(_ir_path(self.work, "INT8")).masks(windows))
+        draw_worst(self.work / WORST, "OpenVINO INT8", windows, self.ready.expected, masks)
+
+    def _write(self, precision: str, model: Any) -> None:
+        """Write an IR, and compare it with Keras."""
+        path, windows = _ir_path(self.work, precision), self.checks.comparison
+        ir.write_ir(model, replace(self.card, precision=precision), path)
+        self.say(f"OpenVINO {precision}: runs {len(windows)} tiles")
+        engine, nucleus_level = open_model(path, EXACT), self.card.nucleus_level
+        levels = list(engine.levels(windows))
+        masks = ((of_tile >= nucleus_level).astype("uint8") for of_tile in levels)
+        self.models[precision] = model
+        self.figures[f"OpenVINO {precision}"] = parity.parity_of(masks, self.ready.expected)
+        self.bands[precision] = band_of(levels, nucleus_level)
+        self.golden_masks[precision] = golden.packed(golden.golden_mask(engine))
+
+    def _certified(self, precision: str, certificate: dict[str, Any]) -> ModelCard:
+        inner, outer = self.bands[precision]
         return replace(
-            card,
+            self.card,
             precision=precision,
             parity=certificate,
             inner_level=inner,
             outer_level=outer,
-            golden_mask=golden_masks[precision],
+            golden_mask=self.golden_masks[precision],
         )
 
-    onnx_model.write_onnx(ready.logits, ready.output, work / ONNX)
-    folded = "BatchNormalization" not in onnx_model.op_types(work / ONNX)
-    norm = "no batch normalisation left" if folded else "some batch normalisation left"
-    say(f"ONNX written, opset {onnx_model.OPSET}; the checker passes it; {norm}")
-    fp32 = ir.read_onnx(work / ONNX)
-    check_no_dropping(ir.op_kinds(fp32))
-    models = {"FP32": fp32, "FP16": fp32.clone()}
-    say(f"ONNX: runs {len(checks.comparison)} tiles")
-    masks_of_onnx = onnx_model.onnx_predictor(work / ONNX, nucleus_level=card.nucleus_level)
-    figures = {"ONNX": parity.parity_of(masks_of_onnx(checks.comparison), ready.expected)}
-    for precision, model in models.items():
-        figures[f"OpenVINO {precision}"] = write_and_compare(model, precision)
-    parity.check(figures, tolerance)
+    def _nearer_int8(self, in_float: tuple[str, ...]) -> Any:
+        """Return INT8 with as few layers in float as the tolerance requires, or else operations."""
+        fp32, calibration = self.models["FP32"], self.checks.calibration
+        model, _ = quantise_within(fp32, calibration, self._misses, in_float)
+        if self._misses(model)[0] <= 1:
+            return model
+        self.say("no few layers make up for it: looks for operations to leave in float")
+        return self._controlled(calibration)
 
-    say(f"INT8: calibrates on {len(checks.calibration)} tiles")
-    models["INT8"] = quantise(fp32, checks.calibration, in_float)
-    figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
-    excess = parity.excess(figures["OpenVINO INT8"].agreement, tolerance)
-    if excess > 1:
-        say(f"INT8 strays {excess:.1f} times too far: looks for layers to leave in float (minutes)")
+    def _misses(self, model: Any) -> tuple[float, float]:
+        """Return by how many tolerances an INT8 model strays, and its density error in points."""
+        path = _ir_path(self.work, "INT8")
+        ir.write_ir(model, replace(self.card, precision="INT8"), path)
+        masks = open_model(path, EXACT).masks(self.checks.comparison)
+        measured = parity.parity_of(masks, self.ready.expected)
+        strays = parity.excess(measured.agreement, self.tolerance)
+        self.say(f"  {_list(layers_in_float(model))} in float: {strays:.2f} of the tolerance")
+        return strays, measured.agreement.density_error_points
 
-        def misses(model: Any) -> tuple[float, float]:
-            path = _ir_path(work, "INT8")
-            ir.write_ir(model, replace(card, precision="INT8"), path)
-            measured = parity.parity_of(
-                open_model(path, EXACT).masks(checks.comparison), ready.expected
-            )
-            strays = parity.excess(measured.agreement, tolerance)
-            say(f"  {_list(layers_in_float(model))} in float: {strays:.2f} of the tolerance")
-            return strays, measured.agreement.density_error_points
+    def _controlled(self, windows: list[parity.Pixels]) -> Any:
+        """Return INT8 with as many layers in float as the tolerance requires on `windows`."""
+        expected = list(open_model(_ir_path(self.work, "FP32"), EXACT).masks(windows))
 
-        models["INT8"], _ = quantise_within(fp32, checks.calibration, misses, in_float)
-        if misses(models["INT8"])[0] > 1:
-            say("no few layers make up for it: looks for operations to leave in float")
-            models["INT8"] = _controlled(work, fp32, checks.calibration, tolerance, say)
-        figures["OpenVINO INT8"] = write_and_compare(models["INT8"], "INT8")
-    kept, layers = layers_in_float(models["INT8"]), layers_in_float(fp32)
-    if excess > 1 or in_float:
-        report["int8_layers_in_float"] = kept
-        say(f"INT8: {len(kept)} of {len(layers)} layers left in float: {_list(kept)}")
-    if excess > 1 and kept == layers:
-        raise GlioError(
-            "INT8: strays too far with any of its layers in 8 bits; pass more or other --tiles, or "
-            "--max-density-points and --min-class-agreement"
-        )
-    parity.check(figures, tolerance)
+        def misses(masks: list[parity.Pixels]) -> float:
+            excess = parity.excess(parity.parity_of(masks, expected).agreement, self.tolerance)
+            self.say(f"  tried: {excess:.2f} of the tolerance")
+            return excess
 
-    certificate = {**report, **parity.values(figures)}
-    for precision, model in models.items():
-        ir.write_ir(model, certified(precision), _ir_path(work, precision))
-    onnx_model.add_card(work / ONNX, certified("FP32"))
-    inner, outer = bands["INT8"]
-    say(f"outlines a pixel inside and outside: levels {inner} and {outer} of {card.nucleus_level}")
-    (work / REPORT).write_text(json.dumps(certificate, indent=2), encoding="utf-8")
-    masks = list(open_model(_ir_path(work, "INT8")).masks(checks.comparison))
-    draw_worst(work / WORST, "OpenVINO INT8", checks.comparison, ready.expected, masks)
-    return figures
-
-
-def _controlled(
-    work: Path, fp32: Any, windows: list[parity.Pixels], tolerance: Tolerance, say: Say
-) -> Any:
-    """Return INT8 with as many layers in float as the tolerance requires on `windows`."""
-    expected = list(open_model(_ir_path(work, "FP32"), EXACT).masks(windows))
-
-    def misses(masks: list[parity.Pixels]) -> float:
-        excess = parity.excess(parity.parity_of(masks, expected).agreement, tolerance)
-        say(f"  tried: {excess:.2f} of the tolerance")
-        return excess
-
-    return quantise_with_control(fp32, windows, misses)
+        return quantise_with_control(self.models["FP32"], windows, misses)
 
 
 def _list(names: Iterable[str]) -> str:
