@@ -54,8 +54,8 @@ ELSEWHERE = {
 }
 """Marks of the commands that run in a place of their own, and who runs them."""
 SHORTER = {
-    "glioexport train": "--epochs 3 --filters 4 --vary crop_px=96",
-    "glioexport distil": "--epochs 3 --vary filters=4 --vary crop_px=96",
+    "glioexport train": "--epochs 3 --filters 4 --vary steps=2",
+    "glioexport distil": "--epochs 3 --vary filters=4 --vary steps=2",
     "glioexport convert student": "--max-density-points 100 --min-class-agreement 0",
     "gliobench compare --tiles": "mine.keras --converted converted --count 2 --rounds 1",
     "gliobench compare mine": "--count 2 --rounds 1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,36 @@ def _target(slide: Path | None, model: Path | None, mpp: float | None) -> Genera
         yield Target(slide, model or DEFAULT_MODEL, mpp)
 
 
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What has been measured so far: a JSON file in `out` and a section of the report for each."""
+
+    out: Path
+    written: list[Path] = field(default_factory=list)
+    sections: list[str] = field(default_factory=list)
+
+    def keep(self, measurement: str, values: dict[str, Any], text: str) -> None:
+        """Write the values, and remember the text."""
+        self.written.append(self.out / f"{measurement}.json")
+        document.write(self.written[-1], values)
+        self.sections.append(f"## {measurement}\n\n{text}")
+
+    def finish(self) -> str:
+        """Draw the charts, write `report.md`, and return its text."""
+        measured = read_all(self.written)
+        charts = write_charts(self.out, measured)
+        text = "\n\n".join(
+            [
+                f"# gliobench on {machine.describe()}",
+                report_markdown(measured),
+                *self.sections,
+                *(f"![{chart.stem}]({chart.name})" for chart in charts),
+            ]
+        )
+        document.write_text(self.out / "report.md", text)
+        return text
+
+
 def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effort, say: Say) -> str:
     """Run doctor, compare, speed and, on labelled tiles, accuracy; return the report.
 
@@ -127,55 +157,39 @@ def measure_all(out: Path, tiles: Path | None, slide: Path | None, effort: Effor
         out.mkdir(exist_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from error
-    sections: list[str] = []
-    written: list[Path] = []
+    report = _Report(out)
 
-    def keep(document_kind: str, values: dict[str, Any], text: str) -> None:
-        written.append(out / f"{document_kind}.json")
-        document.write(written[-1], values)
-        sections.append(f"## {document_kind}\n\n{text}")
+    def keep(measurement: str, figures: Any, text: str) -> None:
+        report.keep(measurement, document.as_values(document.seal(measurement), figures), text)
 
     say("== doctor")
     fit = examine(None, say)
-    keep(
-        "doctor", document.as_values(document.seal("doctor"), fit), _indented(doctor_markdown(fit))
-    )
+    keep("doctor", fit, _indented(doctor_markdown(fit)))
     say("== compare")
     networks = compare_models(None, None, (), tiles, effort.tiles, effort.rounds, say)
-    keep(
-        "compare",
-        document.as_values(document.seal("compare"), networks),
-        compare_markdown(networks),
-    )
+    keep("compare", networks, compare_markdown(networks))
     say("== speed")
     job = speed_of(slide, None, None, None, effort.rounds, effort.budget_s, say)
-    keep("speed", document.as_values(document.seal("speed"), job), speed_markdown(job))
+    keep("speed", job, speed_markdown(job))
     if tiles is not None and (tiles / "index.csv").is_file():
-        from gliobench import accuracy, scorecard
-
         say("== accuracy")
-        results = accuracy.accuracy(
-            tiles,
-            backends.open_segmenters(backends.shipped_models()),
-            sets=(),
-            split="val",
-            colour="card",
-            stress=False,
-            say=say,
-        )
-        keep("accuracy", scorecard.as_values(results, "card"), scorecard.markdown(results))
-    measured = read_all(written)
-    charts = write_charts(out, measured)
-    text = "\n\n".join(
-        [
-            f"# gliobench on {machine.describe()}",
-            report_markdown(measured),
-            *sections,
-            *(f"![{chart.stem}]({chart.name})" for chart in charts),
-        ]
+        _keep_accuracy(report, tiles, say)
+    return report.finish()
+
+
+def _keep_accuracy(report: _Report, tiles: Path, say: Say) -> None:
+    from gliobench import accuracy, scorecard
+
+    results = accuracy.accuracy(
+        tiles,
+        backends.open_segmenters(backends.shipped_models()),
+        sets=(),
+        split="val",
+        colour="card",
+        stress=False,
+        say=say,
     )
-    document.write_text(out / "report.md", text)
-    return text
+    report.keep("accuracy", scorecard.as_values(results, "card"), scorecard.markdown(results))
 
 
 def _indented(text: str) -> str:

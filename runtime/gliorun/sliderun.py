@@ -172,21 +172,9 @@ class SlideRun:
         )
         counts_nuclei = counts_nuclei and self.masks is not None
         if counts_nuclei:
-            boxes = [(s.minx, s.miny, s.minx + s.width, s.miny + s.height) for s in hot_spots]
-            counts = nuclei_per_cell(result.nuclei(), density, boxes)
-            comparison = compare_counts(counts, density, surveyed.scale)
-            result = replace(result, counts=counts, comparison=comparison)
+            result = self._with_counts(result)
         if self.in_regions is not None:
-            from gliorun.findings.regions import results_of
-
-            regions, differences = results_of(
-                self.in_regions,
-                surveyed.tissue,
-                surveyed.scale,
-                hot_spot_mm2=fields[1],
-                nuclei=result.nuclei() if counts_nuclei else None,
-            )
-            result = replace(result, regions=regions, differences=differences)
+            result = self._with_regions(self.in_regions, result, fields[1], counts_nuclei)
         self.watch.lap("summarise")
         record = run_record(
             result,
@@ -200,6 +188,28 @@ class SlideRun:
             seconds=self.watch.seconds(),
         )
         return replace(result, run=record)
+
+    def _with_counts(self, result: writers.Result) -> writers.Result:
+        """Return a result with its nuclei counted, by cell and by hot spot."""
+        boxes = [(s.minx, s.miny, s.minx + s.width, s.miny + s.height) for s in result.hot_spots]
+        counts = nuclei_per_cell(result.nuclei(), result.density, boxes)
+        comparison = compare_counts(counts, result.density, result.scale)
+        return replace(result, counts=counts, comparison=comparison)
+
+    def _with_regions(
+        self, in_regions: InRegions, result: writers.Result, hot_spot_mm2: float, counts: bool
+    ) -> writers.Result:
+        """Return a result with what was measured in each region, its nuclei if they count."""
+        from gliorun.findings.regions import results_of
+
+        regions, differences = results_of(
+            in_regions,
+            result.tissue,
+            result.scale,
+            hot_spot_mm2=hot_spot_mm2,
+            nuclei=result.nuclei() if counts else None,
+        )
+        return replace(result, regions=regions, differences=differences)
 
 
 def in_regions(surveyed: Survey, density: DensityMap) -> InRegions | None:
