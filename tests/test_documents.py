@@ -51,6 +51,8 @@ ELSEWHERE = {
     "container": "tests/test_container.py",
     "all": "tests/bench/test_suite.py",
     "own laboratory": "tests/export/test_own_laboratory.py",
+    "look": "tests/runtime/viewer/test_command.py",
+    "view": "tests/runtime/viewer/test_command.py",
 }
 """Marks of the commands that run in a place of their own, and who runs them."""
 SHORTER = {

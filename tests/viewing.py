@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -25,6 +29,7 @@ from gliorun.viewer.server import Server, Slides
 from gliorun.viewer.session import Session, none_earlier
 
 PATIENCE_S = 60.0
+RUN = [sys.executable, "-c", "from gliorun.cli import run; run()"]
 
 
 def plan_of(*outputs: Path, **settings: Any) -> Plan:
@@ -131,3 +136,30 @@ def served(session: Session, folder: Path) -> Iterator[Served]:
         yield served
     finally:
         served.close()
+
+
+@contextmanager
+def typed(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Type a command that shows a page, yield the process and its address, and stop it."""
+    env = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
+    shown = subprocess.Popen(
+        [*RUN, *words], cwd=folder, env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        line = shown.stdout.readline()
+        assert line.startswith("http://127.0.0.1:"), line + shown.stderr.read()
+        assert line.endswith("/  open it in a browser; Ctrl-C ends\n")
+        yield shown, line.split()[0]
+    finally:
+        shown.kill()
+        shown.wait()
+
+
+def fetched(url: str, path: str = "") -> tuple[int, bytes]:
+    """Return the status of an answer, and its body."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.netloc, timeout=PATIENCE_S)
+    connection.request("GET", place.path + path)
+    answer = connection.getresponse()
+    return answer.status, answer.read()

@@ -9,7 +9,7 @@ export class Drawing {
     this.scene = scene
     this.view = view
     this.map = null
-    this.opacity = 0.5
+    this.opacity = 0.6
     this.with_map = this.with_grid = true
     this.spots = []
     this.fields = []
@@ -85,7 +85,9 @@ export class Drawing {
     const {rows, columns, cell_l0, picture, kinds} = this.map
     const [left, top] = this.view.toScreen(0, 0)
     const [right, bottom] = this.view.toScreen(columns * cell_l0[0], rows * cell_l0[1])
-    context.globalAlpha = this.opacity * (1 - (1 - NEAR_OPACITY) * nearness)
+    const opacity = this.opacity * (1 - (1 - NEAR_OPACITY) * nearness)
+    this.pale(context, opacity)
+    context.globalAlpha = opacity
     context.imageSmoothingEnabled = false
     context.drawImage(picture, left, top, right - left, bottom - top)
     const [wide, high] = [(right - left) / columns, (bottom - top) / rows]
@@ -105,6 +107,18 @@ export class Drawing {
       context.fill()
     }
     context.globalAlpha = 1
+  }
+
+  // Under the map the slide loses its colour, so that a class keeps its own.
+  pale(context, opacity) {
+    context.globalAlpha = opacity
+    context.globalCompositeOperation = "saturation"
+    context.fillStyle = "#808080"
+    context.fillRect(0, 0, this.view.width, this.view.height)
+    context.globalCompositeOperation = "source-over"
+    context.globalAlpha = opacity / 2
+    context.fillStyle = "#ffffff"
+    context.fillRect(0, 0, this.view.width, this.view.height)
   }
 
   drawGrid(context) {

@@ -18,6 +18,7 @@ from gliorun.errors import GlioError
 from gliorun.findings.squares import Squares
 from gliorun.measuring.survey import Survey
 from gliorun.words import plain
+from gliorun.writers.geojson import NOTE
 
 SUFFIX = ".fields.geojson"
 CLASS = {"name": "Field", "color": [46, 144, 250]}
@@ -74,8 +75,14 @@ class Fields:
                 if len(others) > MOST:
                     raise GlioError(f"{MOST} fields are marked; annotate these first")
                 with replacing(self.path) as partial:
-                    text = json.dumps({"type": "FeatureCollection", "features": others}, indent=1)
-                    partial.write_text(text + "\n", encoding="ascii", newline="\n")
+                    collection = {
+                        "type": "FeatureCollection",
+                        "note": NOTE,
+                        "origin_l0": self.surveyed.slide.bounds_l0[:2],
+                        "features": others,
+                    }
+                    text = json.dumps(collection, indent=1) + "\n"
+                    partial.write_text(text, encoding="ascii", newline="\n")
             except GlioError as error:
                 return self.packed(str(error))
             return self.packed()

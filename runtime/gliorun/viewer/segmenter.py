@@ -134,6 +134,9 @@ class Segmenter:
             pass
         except (GlioError, MemoryError) as error:
             self.fault = str(error) or "out of memory"
+        except Exception:
+            if not self._is_closed:  # else the process ends, and starts no more threads
+                raise
         finally:
             with self._changed:  # nobody may wait for this thread
                 self._wishes.clear()

@@ -223,6 +223,9 @@ class Session:
             self.fault = error
             self._tell(stage="failed", words=str(error))
             self._say(str(error))
+        except Exception:
+            if not self._ends.is_set():  # else the process ends, and starts no more threads
+                raise
 
     def _measure(self, scene: Scene) -> None:
         self._tell(stage="measuring")

@@ -76,6 +76,17 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(surveyed, tmp_path):
     assert message["boxes"] == []
 
 
+def test_the_file_has_the_keys_that_are_documented(fields):
+    fields.toggled(700, 600)
+    collection = json.loads(fields.path.read_bytes())
+    assert list(collection) == ["type", "note", "origin_l0", "features"]
+    (feature,) = collection["features"]
+    assert set(feature) == {"type", "id", "geometry", "properties"}
+    assert set(feature["properties"]) == {"objectType", "name", "classification"}
+    assert feature["properties"]["objectType"] == "annotation"
+    assert feature["properties"]["classification"]["name"] == "Field"
+
+
 def test_the_command_can_be_typed(fields):
     assert fields.command.startswith("glioexport annotate ")
     assert f"--at {fields.path} --out mine" in fields.command
