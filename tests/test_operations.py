@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import batches
-from guides import ROOT
+from guides import ROOT, blocks, type_in
 
 PAGE = ROOT / "runtime" / "OPERATIONS.md"
 MOST_EXPOSED = 3.0
@@ -103,3 +103,24 @@ def test_a_label_without_intervals_shows_the_figure_alone():
 
     assert model_facts._with_interval(0.5, None, ".2f") == "0.50"
     assert model_facts._with_interval(0.5, [0.25, 0.75], ".2f") == "0.50 [0.25, 0.75]"
+
+
+def test_what_is_old_is_deleted_with_its_records_and_the_index_forgets_it(tmp_path):
+    scans, maps = tmp_path / "scans", tmp_path / "maps"
+    paths = [batches.tiny(scans / f"{name}.svs") for name in ("old", "new")]
+    batches.run(paths, maps, batches.copies_what_it_reads())
+    for file in [*maps.iterdir(), *(maps / "records").iterdir()]:
+        if file.is_file() and "new" not in file.name:
+            os.utime(file, (0, 0))
+    (block,) = [b for b in blocks("runtime/OPERATIONS.md") if b.mark == "retention"]
+    script = "\n".join(block.commands)
+    assert script.count("/srv/maps") == 2
+    type_in(script.replace("/srv/maps", str(maps)), tmp_path)
+    names = {".lock", "index.html", "summary.csv", "new.csv", "new.thumb.jpg"} & {
+        file.name for file in maps.iterdir() if file.is_file()
+    }
+    assert {file.name for file in maps.iterdir() if file.is_file()} == names
+    assert {file.name for file in (maps / "records").iterdir()} == {"new.json", "new.sha256"}
+    paths[0].unlink()
+    batches.run(paths[1:], maps, batches.copies_what_it_reads())
+    assert set(batches.summary(maps)) == {"new"}

@@ -219,6 +219,14 @@ def main(
             "they are left out.",
         ),
     ] = False,
+    names: Annotated[
+        str,
+        typer.Option(
+            metavar="file|hash",
+            help="What outputs, records and tables call a slide: its file, or a hash of its "
+            "content, which tells nobody who it is.",
+        ),
+    ] = "file",
     regions: Annotated[
         Path | None,
         typer.Option(
@@ -326,6 +334,8 @@ def main(
     if not (slides or out or out_dir or demo or view):
         typer.echo(EXAMPLES, err=True)
         raise typer.Exit(2)
+    if names not in ("file", "hash"):
+        raise UsageError(f"--names {names}: unknown; known: file, hash")
     _check_usage(slides, out, out_dir, demo=demo, view=view)
     many = {
         "--format": formats is not None,
@@ -389,6 +399,7 @@ def main(
         checkpoint,
         keep_patient=keep_patient,
         counts=count,
+        hides_names=names == "hash",
     )
     try:
         if view:

@@ -65,6 +65,7 @@ def of_outputs(
     keep_patient: bool = False,
     *,
     counts: bool = False,
+    hides_names: bool = False,
 ) -> Values:
     """Return everything besides the slide that the outputs depend on."""
     shown = {
@@ -73,6 +74,8 @@ def of_outputs(
         "keep_patient": keep_patient,
         "count": counts,
     }
+    if hides_names:
+        shown["names"] = "hash"
     return map_values | _plain(shown)
 
 

@@ -17,6 +17,7 @@ from gliorun import demo, identity, writers
 from gliorun.atomic import remove_leftovers
 from gliorun.errors import GlioError
 from gliorun.findings.hotspots import HotSpot
+from gliorun.hashname import hash_name, without_names
 from gliorun.measuring.checkpoint import Checkpoint, checkpoint
 from gliorun.measuring.survey import Scene, Survey, survey
 from gliorun.model import golden
@@ -165,6 +166,11 @@ def result_of(
         Something the user can act on; what was measured is in the checkpoint.
     """
     warnings, stain = slide_run.measure(tell, scene)
+    name = ""
+    if plan.hides_names:
+        path = slide_run.surveyed.slide.path
+        name = hash_name(path)
+        warnings = tuple(without_names(warning, path, name) for warning in warnings)
     spots = slide_run.hot_spots(plan.hot_spot_mm2, plan.hot_spots)
     return slide_run.result(
         warnings,
@@ -173,6 +179,7 @@ def result_of(
         fields=(plan.hot_spots, plan.hot_spot_mm2),
         counts_nuclei=plan.counts_nuclei,
         keep_patient=plan.keep_patient,
+        hash_name=name,
     )
 
 

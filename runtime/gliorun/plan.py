@@ -24,7 +24,7 @@ class Plan:
     `checkpoint_s` seconds, or never if that is 0. It is deleted once the outputs are in place,
     unless `keeps_checkpoint` is set because the caller still has to move them. With `keep_patient`
     DICOM outputs name the patient and the study of a DICOM slide. With `counts`, nuclei are
-    counted whatever the outputs are.
+    counted whatever the outputs are. With `hides_names` outputs call the slide by a hash.
     """
 
     outputs: list[Path]
@@ -38,8 +38,11 @@ class Plan:
     keeps_checkpoint: bool = False
     keep_patient: bool = False
     counts: bool = False
+    hides_names: bool = False
 
     def __post_init__(self) -> None:
+        if self.hides_names and self.keep_patient:
+            raise UsageError("--names hash hides who it is, --keep-patient tells; give one of them")
         check_fields(self.hot_spots, self.hot_spot_mm2)
         if not self.checkpoint_s >= 0:
             raise UsageError(f"checkpoint is {self.checkpoint_s:g} s; it must be 0 (none) or more")
@@ -91,6 +94,7 @@ def made_with(plan: Plan) -> identity.Values:
         plan.hot_spot_mm2,
         plan.keep_patient,
         counts=plan.counts,
+        hides_names=plan.hides_names,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from gliorun.errors import GlioError
+from gliorun.hashname import is_hidden
 from gliorun.reading.files import Stamp
 
 FORMAT = 1
@@ -26,7 +27,7 @@ class Record:
     name : str
         Stem of the names of its outputs.
     slide : str
-        Its path.
+        Its path, or where names are hidden what stands for it (`hashname.token_of`).
     stamp : Stamp, optional
         Size and time of its files when it was measured; None if they could not be reached.
     fingerprint : str
@@ -66,6 +67,11 @@ class Record:
     warnings: tuple[str, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
     pace: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path | None:
+        """Where the slide is; None where that is hidden."""
+        return None if is_hidden(self.slide) else Path(self.slide)
 
     @property
     def calibration(self) -> str:

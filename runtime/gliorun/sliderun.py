@@ -23,7 +23,8 @@ from gliorun.measuring.tile import LeftOut, Measured
 from gliorun.model.engine import Engine
 from gliorun.model.stainstatistic import StainStatistic
 from gliorun.reading.dicomheader import dicom_header
-from gliorun.reading.files import fingerprint_of
+from gliorun.reading.files import fingerprint_of, sha256_of_file
+from gliorun.settings import Settings
 from gliorun.words import plain
 from gliorun.writers.record import run_record
 
@@ -146,16 +147,18 @@ class SlideRun:
         fields: tuple[int, float],
         counts_nuclei: bool,
         keep_patient: bool = False,
+        hash_name: str = "",
     ) -> writers.Result:
         """Return what the writers need; count the nuclei if asked and if their masks are kept.
 
         `fields` are number and area in mm² of the hot spots that were asked for. With
-        `keep_patient` the writers learn the patient and the study of a DICOM slide.
+        `keep_patient` the writers learn the patient and the study of a DICOM slide. A `hash_name`
+        stands for the name of the slide's file, and other hashes for those of files given with it.
         """
         surveyed, density = self.surveyed, self.surveyed.cells_of(self.density)
         result = writers.Result(
             # else no text, in another encoding than the system's
-            slide_name=plain(surveyed.slide.path.name),
+            slide_name=hash_name or plain(surveyed.slide.path.name),
             density=density,
             scale=surveyed.scale,
             tissue=surveyed.tissue,
@@ -187,6 +190,8 @@ class SlideRun:
             resumed_tiles=0 if self.checkpoint is None else self.checkpoint.restored_tiles,
             seconds=self.watch.seconds(),
         )
+        if hash_name:
+            record["settings"] |= _hashed(surveyed.settings)
         return replace(result, run=record)
 
     def _with_counts(self, result: writers.Result) -> writers.Result:
@@ -225,6 +230,12 @@ def mask_store(surveyed: Survey, checkpoint: Checkpoint | None = None) -> MaskSt
     """Return a store for the masks of a slide, which a later run can resume from a checkpoint."""
     path = None if checkpoint is None else checkpoint.masks_path
     return MaskStore(surveyed.grid, surveyed.card.tile_px, surveyed.outlines.nucleus, path)
+
+
+def _hashed(settings: Settings) -> dict[str, str]:
+    """Return the hashes of the files of a slide's settings, which may be called by a patient."""
+    given = {"tissue_mask": settings.tissue_mask, "regions": settings.regions}
+    return {name: sha256_of_file(file) for name, file in given.items() if file is not None}
 
 
 def _fingerprint(path: Path) -> str | None:

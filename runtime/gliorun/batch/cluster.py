@@ -94,7 +94,12 @@ class _Slides:
         self._errors: Counter[Path] = Counter()
         self._woken = threading.Event()
         self._reports: SimpleQueue[dict[str, Any]] = SimpleQueue()
-        client.subscribe_topic(TOPIC, lambda event: self._reports.put(event[1]))
+        client.subscribe_topic(TOPIC, self._hear)
+
+    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Keep what a worker has reported; called by a thread of Dask's."""
+        self._reports.put(event[1])
+        self._woken.set()
 
     def work(self, tasks: Iterable[Task | None]) -> Generator[Ended]:
         """Hand out slides, and yield each one as soon as it has ended, in any order."""

@@ -134,7 +134,7 @@ def watch(request: Request, plan: Plan, output_mode: OutputMode) -> None:
         with _health(folder) as health:
 
             def stand(faults: dict[str, str]) -> None:
-                health.stand(faults)
+                health.stand(_by_folder(faults, request.names))
                 _idle(health, reporter)
 
             while True:
@@ -194,6 +194,13 @@ def _health(folder: Path) -> Iterator[Health]:
     finally:
         health.write(state="stopped")
         health.free()
+
+
+def _by_folder(faults: dict[str, str], names: list[str]) -> dict[str, str]:
+    """Return faults without the names of slides: those that only a folder holds by that folder."""
+    return {
+        name if name in names else str(Path(name).parent): fault for name, fault in faults.items()
+    }
 
 
 def _idle(health: Health, reporter: Reporter) -> None:

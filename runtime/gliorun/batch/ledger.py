@@ -14,7 +14,8 @@ from typing import Any
 
 from gliorun.atomic import cannot_write, move_all, replacing
 from gliorun.batch.filename import file_name
-from gliorun.errors import GlioError
+from gliorun.errors import GlioError, UsageError
+from gliorun.hashname import DIGITS, HIDDEN, is_hidden, token_of
 from gliorun.reading.files import (
     Stamp,
     fingerprint_of,
@@ -72,6 +73,13 @@ class Ledger:
         Suffixes of the requested outputs.
     complain : callable
         Called with one line for each record that cannot be read.
+    hides_names : bool
+        Call slides by a hash, and keep no path.
+
+    Raises
+    ------
+    GlioError
+        The folder cannot be written, or its records call slides in the other way.
     """
 
     def __init__(
@@ -80,10 +88,13 @@ class Ledger:
         made_with: dict[str, Any],
         suffixes: tuple[str, ...],
         complain: Callable[[str], None] = lambda line: None,
+        *,
+        hides_names: bool = False,
     ) -> None:
         self.folder = folder
         self.made_with = made_with
         self.suffixes = suffixes
+        self.hides_names = hides_names
         self._records: dict[str, Record] = {}
         self._by_slide: dict[str, str] = {}
         self._by_fingerprint: dict[str, list[str]] = {}
@@ -98,6 +109,8 @@ class Ledger:
             with suppress(OSError):  # harmless if it stays
                 path.unlink(missing_ok=True)
         for record in records_in(folder, complain):
+            if is_hidden(record.slide) != hides_names:
+                raise self._other_names()
             self._keep(record)
 
     def __iter__(self) -> Iterator[Record]:
@@ -136,9 +149,20 @@ class Ledger:
     def _path(self, name: str) -> Path:
         return self.folder / RECORDS / f"{name}.json"
 
+    def _other_names(self) -> UsageError:
+        called, other = ("file", "hash") if self.hides_names else ("hash", "file")
+        return UsageError(
+            f"{self.folder}: its maps are called by {called}; name another --out-dir for "
+            f"--names {other}"
+        )
+
+    def _key(self, slide: Path) -> str:
+        """Return what stands for a slide in its record."""
+        return token_of(slide) if self.hides_names else str(slide)
+
     def of(self, slide: Path) -> Record | None:
         """Return the record of the slide at a path, or None."""
-        name = self._by_slide.get(str(slide))
+        name = self._by_slide.get(self._key(slide))
         return None if name is None else self._records[name]
 
     def settled(
@@ -158,7 +182,7 @@ class Ledger:
         A slide that was moved but kept its file name is still the same slide.
         `under_way` names the records of slides that are being measured.
         """
-        self._taken_back.discard(str(slide))  # it is being handled now
+        self._taken_back.discard(self._key(slide))  # it is being handled now
         try:
             stamp = stamp_of(slide)
             record = self.of(slide)
@@ -183,7 +207,7 @@ class Ledger:
         for name in self._by_fingerprint.get(fingerprint, ()):
             record = self._records[name]
             if (
-                Path(record.slide).name == slide.name
+                (record.path is None or record.path.name == slide.name)
                 and record.stamp is not None
                 and record.stamp.near(stamp)
             ):
@@ -207,7 +231,7 @@ class Ledger:
 
         Either it failed long enough ago, or it could not be reached and may be back by now.
         """
-        if str(slide) in self._taken_back:
+        if self._key(slide) in self._taken_back:
             return True
         record = self.of(slide)
         return record is not None and record.state == "failed" and self._try_again(record)
@@ -239,11 +263,12 @@ class Ledger:
         if before is not None:
             name = before.name
         else:
-            name = self._free_name(wanted_name or title(slide), slide, fingerprint)
+            own_name = self._own_name(slide, fingerprint)
+            name = self._free_name(wanted_name or own_name, slide, fingerprint)
         unchanged = before is not None and before.fingerprint == fingerprint
         tries = before.tries if before is not None and unchanged and before.state != "done" else 0
         alike = [n for n in self._by_fingerprint.get(fingerprint, ()) if n != name]
-        same = (n for n in alike if same_content(slide, Path(self._records[n].slide)))
+        same = (n for n in alike if self._is_same(slide, self._records[n]))
         made_with = self.made_with if made_with is None else made_with
         earlier = () if before is None else before.outputs
         if made_with.get("settings", {}).get("regions") is None:  # a table of none cannot be made
@@ -253,7 +278,7 @@ class Ledger:
         )
         record = Record(
             name,
-            str(slide),
+            self._key(slide),
             stamp,
             fingerprint,
             made_with,
@@ -269,6 +294,15 @@ class Ledger:
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         return self._write(record), before
+
+    def _own_name(self, slide: Path, fingerprint: str) -> str:
+        """Return what the outputs of a slide are called where nobody says."""
+        if not self.hides_names:
+            return title(slide)
+        return (fingerprint or self._key(slide).removeprefix(HIDDEN))[:DIGITS]
+
+    def _is_same(self, slide: Path, record: Record) -> bool:
+        return record.path is not None and same_content(slide, record.path)
 
     def _work_folder(self, name: str) -> Path:
         return self.folder / UNDER_WAY / name
@@ -362,7 +396,7 @@ class Ledger:
     def forget_vanished(self) -> None:
         """Delete the "started" records of slides that no longer exist."""
         for record in list(self):
-            if record.state != "started" or is_there(Path(record.slide)):
+            if record.state != "started" or record.path is None or is_there(record.path):
                 continue
             if any((self.folder / output).is_file() for output in record.outputs):
                 self.failed(record, f"{record.slide}: vanished before it was measured again")

@@ -20,6 +20,7 @@ from gliorun.batch.failure import Failure, of_error, of_one_slide
 from gliorun.batch.health import Health
 from gliorun.batch.ledger import MAX_INTERRUPTED, Ledger
 from gliorun.errors import DiskFullError, GlioError, StalledError, UsageError
+from gliorun.hashname import without_names
 from gliorun.model.engine import Engine
 from gliorun.plan import Plan, made_with, open_engine
 from gliorun.reading.files import stamp_of
@@ -118,7 +119,7 @@ def opened(
             f"{folder}: cannot be locked for writing ({error}); name another --out-dir"
         ) from error
     with lock:
-        ledger = Ledger(folder, wanted, suffixes, complain)
+        ledger = Ledger(folder, wanted, suffixes, complain, hides_names=plan.hides_names)
         outputs = [output for record in ledger for output in record.outputs]
         remove_leftovers(*(folder / name for name in (summary.TABLE, summary.INDEX, *outputs)))
         try:
@@ -270,7 +271,8 @@ class _Batch:
             raise DiskFullError(outcome.reason)  # the slide is no cause, and is taken back
         if isinstance(outcome, Failure):
             self.stalled = outcome.reason if outcome.stalled else self.stalled
-            record = self.ledger.failed(task.record, outcome.reason, outcome.trace)
+            reason, trace = self._kept(task, outcome.reason), self._kept(task, outcome.trace)
+            record = self.ledger.failed(task.record, reason, trace)
             self.tally.failed += 1
         else:
             figures = {**figures_of(outcome.run), "hint": outcome.hint}
@@ -281,7 +283,13 @@ class _Batch:
         self.summary_due = True
         if self.health is not None:
             self.health.ended(record)
-        self.reporter.ended(record, outcome.summary if isinstance(outcome, job.Outcome) else "")
+        told = replace(record, slide=str(task.path))  # who runs the command may know the file
+        self.reporter.ended(told, outcome.summary if isinstance(outcome, job.Outcome) else "")
+
+    def _kept(self, task: Task, text: str) -> str:
+        """Return a text as it is kept with the record: where names are hidden, without them."""
+        hides = self.plan.hides_names
+        return without_names(text, task.path, task.record.name) if hides else text
 
     def _refresh_summary(self) -> None:
         try:

@@ -73,7 +73,7 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 def _state(record: Record) -> str:
     if record.state == "started":
         return "under way"
-    if record.state == "failed" and not is_there(Path(record.slide)):
+    if record.state == "failed" and record.path is not None and not is_there(record.path):
         return "failed, not there"
     return record.state
 
@@ -83,7 +83,7 @@ def _row(record: Record) -> Row:
     row: Row = {
         "name": record.name,
         "state": _state(record),
-        "reason": record.reason.removeprefix(f"{record.slide}: "),
+        "reason": record.reason.removeprefix(f"{record.path or record.name}: "),
         "mean_density": _fixed(_at(run, "density", "mean")),
         "densest_field": _fixed(_at(run, "hot_spots", 0, "density")),
         "densest_square": _at(run, "hot_spots", 0, "square"),
@@ -103,7 +103,7 @@ def _row(record: Record) -> Row:
         "gliorun": record.made_with.get("gliorun"),
         "model_sha256": _at(run, "model", "weights_sha256"),
         "outputs": " ".join(record.outputs) if record.state == "done" else "",
-        "slide": record.slide,
+        "slide": "" if record.path is None else record.slide,
     }
     return {k: plain(v) if isinstance(v, str) else v for k, v in row.items()}
 
@@ -185,12 +185,12 @@ def _index(
         (row for _, row in rows if row["state"] in TROUBLE),
         key=lambda row: TROUBLE.index(row["state"]),
     )
-    failed = [row["slide"] for row in trouble if row["state"] == "failed"]
+    failed = [row["slide"] for row in trouble if row["state"] == "failed" and row["slide"]]
     return templates.render(
         "index.html",
         library=data_tables(),
         faults=[(plain(text), since) for text, since in faults.items()],
-        trouble=[(row, again.command([row["slide"]])) for row in trouble],
+        trouble=[(row, again.command([row["slide"]]) if row["slide"] else "") for row in trouble],
         command=again.command(failed) if 1 < len(failed) <= MOST_IN_A_COMMAND else "",
         done=[
             _shown(record, row, (views or {}).get(record.name, ""), shown)
@@ -215,7 +215,7 @@ def _shown(record: Record, row: Row, view: str, suffixes: tuple[str, ...]) -> _S
         links, opens = [("view", view), *links], view
     return _Shown(
         plain(record.name),
-        plain(record.slide),
+        row["slide"],
         quote(record.name + THUMBNAIL),
         links,
         opens,

@@ -10,6 +10,7 @@ from pathlib import Path
 from gliorun.batch import summary
 from gliorun.batch.ledger import RECORDS, records_in
 from gliorun.errors import GlioError
+from gliorun.hashname import token_of
 from gliorun.model.engine import Engine
 from gliorun.plan import Plan, open_engine
 from gliorun.reading.files import absolute, is_folder
@@ -48,9 +49,15 @@ def view(slide: str | None, out_dir: Path, plan: Plan, page: Page) -> bool:
     plan = replace(plan, outputs=[])
     if slide is not None:
         path = absolute(slide)
-        records = [record for record in records if record.slide == str(path)]
+        names = str(path), token_of(path)
+        records = [replace(rec, slide=str(path)) for rec in records if rec.slide in names]
         if not records:
             raise GlioError(f"{slide}: has no map in {out_dir}; leave --out-dir out to measure it")
+    elif any(record.path is None for record in records):
+        raise GlioError(
+            f"{out_dir}: its maps are called by hash, and do not tell where their slides are; name "
+            f"one: gliorun slide.svs --out-dir {out_dir} --view"
+        )
     done = [record for record in records if record.state == "done"]
     gallery = Gallery(folder, done, plan, open_engine(plan), page)
     try:
