@@ -137,7 +137,7 @@ def test_no_line_of_a_document_but_of_a_table_is_long(document):
 @pytest.mark.parametrize("document", GUIDES)
 def test_every_command_of_a_document_runs_as_it_stands_there(place, typed, document):
     if document.startswith("bench") and not (place / "converted").exists():
-        type_in("glioexport convert mine.keras --out converted", place)
+        type_in("glioexport convert mine.keras --out converted --mpp 0.25", place)
     lines = [line for block in blocks(document) if not block.mark for line in block.commands]
     assert len(lines) > 3
     for line in lines:

@@ -324,7 +324,7 @@ def _save_checkpoint(
     with replacing(out / "curves.png") as partial:
         draw_curves(out / "history.csv", partial)
     for path, what in ((_averaged_beside(newest), averaged), (newest, model)):
-        with replacing(path) as partial:  # the checkpoint last: it vouches for the other
+        with replacing(path) as partial:  # the checkpoint last: where it is, the other is whole
             what.save(partial)
     for checkpoint in older:
         checkpoint.unlink()
