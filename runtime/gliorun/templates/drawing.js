@@ -1,7 +1,7 @@
 // What lies over the slide: its map, the named squares, hot spots, regions, fields, the scale bar.
 
 const INK = "#1d2430", FONT = "'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
-const NEAR_OPACITY = 0.3  // share of the map's opacity that is left where single nuclei are seen
+const NEAR_OPACITY = 0.25  // share of the map's opacity that is left where single nuclei are seen
 const MOST_HATCHED = 3000
 
 export class Drawing {

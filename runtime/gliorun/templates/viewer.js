@@ -35,7 +35,7 @@ function frame(now) {
   context.fillStyle = getComputedStyle(canvas).backgroundColor
   context.fillRect(0, 0, view.width, view.height)
   const is_whole = pyramid.draw(context)
-  const nearness = Math.min(Math.max((Math.log2(outlines.magnification) + 2) / 2, 0), 1)
+  const nearness = Math.min(Math.max((Math.log2(outlines.magnification) + 2) / 1.3, 0), 1)
   drawing.drawUnder(context, nearness)
   if (progress.outlines && is_calm) outlines.want()
   outlines.draw(context, is_calm)

@@ -400,18 +400,20 @@ class Messages(WebSocketHandler):
 
     async def tell(self, session: Session) -> None:
         """Tell the page how far the map is, whenever that has changed."""
-        version, cells = -1, None
+        told, cells = None, None
         while self.ws_connection is not None:
-            if session.version != version:
-                version = session.version
+            segmenter = session.segmenter
+            fault = segmenter.fault if segmenter is not None else ""
+            state = session.version, segmenter is not None, fault
+            if state != told:
+                told = state
                 now = await within(self.server.readers, session.cells)
                 if now is not None and now is not cells:
                     cells = now
                     self.send(now)
                 progress = asdict(session.progress)
-                segmenter = session.segmenter
-                progress["outlines"] = segmenter is not None and not segmenter.fault
-                progress["fault"] = segmenter.fault if segmenter is not None else ""
+                can_outline = segmenter is not None and not fault
+                progress |= {"outlines": can_outline, "fault": fault}
                 self.send(json.dumps({"kind": "progress", **progress}))
             await asyncio.sleep(TELL_S)
 

@@ -64,6 +64,41 @@ def test_its_pixels_and_shares_give_the_density_of_the_cells_of_the_map(session,
         np.testing.assert_allclose(of_cells, wanted, atol=1e-6)
 
 
+def test_of_regions_only_what_lies_within_counts_but_all_is_outlined(
+    tmp_path, small_slide, engine, session
+):
+    corners = [[300, 300], [1410, 333], [1290, 1000], [317, 950], [300, 300]]
+    drawn = {"type": "Polygon", "coordinates": [corners]}
+    file = tmp_path / "drawn.geojson"
+    feature = {"type": "Feature", "geometry": drawn, "properties": {"name": "A"}}
+    file.write_text(json.dumps(feature))
+    plan = viewing.plan_of(cell_px=120, regions=file)
+    with (
+        viewing.session_of(small_slide.path, plan, engine) as within,
+        api.measure(small_slide.path, engine, plan.settings, hot_spot_mm2=0.01) as result,
+    ):
+        side = within.surveyed.card.tile_px
+        level = within.surveyed.outlines.nucleus
+        places = [(spec.column, spec.row) for spec in within.surveyed.stained_tiles]
+        in_all = viewing.asked(session, places)
+        nucleus_px, partly = result.nucleus_px, 0
+        for place, message in viewing.asked(within, places).items():
+            if not viewing.header_of(message)["cells"]:
+                continue
+            share, levels, counts = viewing.planes_of(message, side)
+            assert np.array_equal(levels, viewing.planes_of(in_all[place], side)[1])
+            (column, row), n = place, len(share)
+            cells = (n, side // n, n, side // n)
+            nuclei = ((levels >= level) & counts).reshape(cells).sum(axis=(1, 3))
+            here = np.s_[row * n : (row + 1) * n, column * n : (column + 1) * n]
+            assert np.array_equal(nuclei, nucleus_px[here])
+            partly += counts.any() and not counts.all()
+        assert partly >= 4
+        assert within.progress.regions[0]["name"] == "A"
+        assert within.progress.regions[0]["density"] == result.regions[0].density
+        assert len(within.scene["drawn"]) == 1
+
+
 def test_a_place_without_tissue_has_no_levels(session):
     grid = session.surveyed.grid
     chosen = {(spec.column, spec.row) for spec in session.surveyed.chosen}
