@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -199,3 +201,13 @@ def test_a_thumbnail_shows_the_slide_and_the_map_beside_it(tmp_path, result):
             x = width + thumbnail.GAP_PX + round((column + 0.5) * 240 / 1800 * width)
             if colours[row, column, 3] and y < height - 3 and x < pixels.shape[1] - 3:
                 assert np.abs(pixels[y, x] - colours[row, column, :3]).max() < 40  # it is a JPEG
+
+
+def test_the_run_record_names_the_other_outputs_by_their_hashes(tmp_path, result):
+    paths = [tmp_path / name for name in ("a.json", "b.csv", "a.geojson")]
+    result = replace(result, run={"format": 1})
+    writers.write(paths, result, writers.Appearance())
+    outputs = json.loads(paths[0].read_text(encoding="utf-8"))["outputs"]
+    assert outputs == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths[1:]
+    }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from gliorun.atomic import cannot_write, replacing, replacing_all
 from gliorun.errors import GlioError, UsageError
-from gliorun.reading.files import is_folder
+from gliorun.reading.files import is_folder, sha256_of_file
 from gliorun.writers import areas, csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Appearance
 from gliorun.writers.result import Result
@@ -90,6 +91,7 @@ def _write_annotations(path: Path, result: Result, appearance: Appearance) -> No
     bulkannotations.write_nuclei(path, result)
 
 
+RECORD = ".json"
 NUCLEI = ".nuclei.geojson"
 REGIONS = ".regions.csv"
 THUMBNAIL = ".thumb.jpg"
@@ -107,7 +109,7 @@ WRITERS: dict[str, Callable[[Path, Result, Appearance], None]] = {
     ".ome.tif": lambda path, result, appearance: ometiff.write_density(path, result),
     ".mask.ome.tif": lambda path, result, appearance: ometiff.write_mask(path, result),
     ".evidence.png": _write_evidence,
-    ".json": lambda path, result, appearance: record.write_record(path, result, appearance),
+    RECORD: lambda path, result, appearance: record.write_record(path, result, appearance),
     ".parquet": _write_cell_table,
     ".nuclei.parquet": _write_nucleus_table,
     ".dcm": _write_parametric_map,
@@ -169,10 +171,20 @@ def _check_library(path: Path) -> None:
 
 
 def write(paths: list[Path], result: Result, appearance: Appearance) -> None:
-    """Write all outputs to temporary files, then move all in place; an error keeps earlier ones."""
+    """Write all outputs to temporary files, then move all in place; an error keeps earlier ones.
+
+    The run record comes last, with the hashes of the others.
+    """
+    hashes: dict[str, str] = {}
     with replacing_all(paths) as partials:
-        for path, partial in zip(paths, partials, strict=True):
+        pairs = zip(paths, partials, strict=True)
+        for path, partial in sorted(pairs, key=lambda pair: suffix_of(pair[0]) == RECORD):
+            suffix = suffix_of(path)
+            if suffix == RECORD:
+                result = replace(result, run=result.run | {"outputs": hashes})
             try:
-                WRITERS[suffix_of(path)](partial, result, appearance)
+                WRITERS[suffix](partial, result, appearance)
+                if suffix != RECORD and RECORD in map(suffix_of, paths):
+                    hashes[path.name] = sha256_of_file(partial)
             except OSError as error:
                 raise cannot_write(path, error) from error

@@ -70,7 +70,7 @@ def run_record(
     versions : by library
     machine : system and processors
 
-    `write_record` adds appearance, which is chosen when the outputs are written.
+    When the outputs are written, outputs (SHA-256 of each, by name) and appearance are added.
 
     Parameters
     ----------
