@@ -1,10 +1,12 @@
-"""What the runtime may not import, seen in a fresh process."""
+"""The house is as its plan says; what the runtime may not import is seen in a fresh process."""
 
 from __future__ import annotations
 
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ FOREIGN = (
     "tensorflow", "keras", "onnx", "tf2onnx", "nncf", "onnxruntime", "skimage",
     "glioexport", "gliobench",
 )  # fmt: skip
+RUNTIME = Path(__file__).resolve().parent.parent / "runtime"
 MODULES = sorted(m.name for m in pkgutil.walk_packages(gliorun.__path__, "gliorun."))
 
 
@@ -48,3 +51,12 @@ def test_the_runtime_imports_no_training_or_conversion_library_nor_the_other_roo
 )
 def test_a_module_does_not_bring_the_heavy_library_of_another(module, heavy):
     assert not imported_by(f"import {module}").intersection(heavy)
+
+
+def test_the_functions_on_the_way_of_a_tile_exist() -> None:
+    text = (RUNTIME / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    way = text.partition("## A tile's way")[2].split("```")[1]
+    names = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", way))
+    code = "".join(path.read_text("utf-8") for path in (RUNTIME / "gliorun").rglob("*.py"))
+    assert names
+    assert {name for name in names if f"def {name}(" not in code} == set()
