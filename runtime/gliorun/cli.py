@@ -407,8 +407,7 @@ def main(
             from gliorun.viewer.server import Page
 
             page = Page(view_address, view_port or 0, typer.echo, _complain)
-            if not viewing.view(slides, out_dir, plan, page):
-                raise typer.Exit(1)
+            viewing.leave(0 if viewing.view(slides, out_dir, plan, page) else 1)
         elif out_dir is not None and slides:
             from gliorun.batch import command
             from gliorun.batch.again import Again

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from gliorun import demo, job
 from gliorun.errors import GlioError
@@ -56,6 +60,14 @@ def view_slide(path: Path, plan: Plan, page: Page) -> bool:
         if plan.outputs and not session.is_done and session.fault is None:
             raise KeyboardInterrupt
     return session.fault is None
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: all is closed, and taking down the interpreter takes a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from gliorun.batch import summary
 from gliorun.batch.ledger import RECORDS, records_in
 from gliorun.errors import GlioError
-from gliorun.hashname import token_of
+from gliorun.hashname import is_hidden, token_of
 from gliorun.model.engine import Engine
 from gliorun.plan import Plan, open_engine
 from gliorun.reading.files import absolute, is_folder
@@ -49,15 +49,10 @@ def view(slide: str | None, out_dir: Path, plan: Plan, page: Page) -> bool:
     plan = replace(plan, outputs=[])
     if slide is not None:
         path = absolute(slide)
-        names = str(path), token_of(path)
-        records = [replace(rec, slide=str(path)) for rec in records if rec.slide in names]
+        records = [record for record in records if record.slide in (str(path), token_of(path))]
         if not records:
             raise GlioError(f"{slide}: has no map in {out_dir}; leave --out-dir out to measure it")
-    elif any(record.path is None for record in records):
-        raise GlioError(
-            f"{out_dir}: its maps are called by hash, and do not tell where their slides are; name "
-            f"one: gliorun slide.svs --out-dir {out_dir} --view"
-        )
+        records = [replace(record, slide=str(path)) for record in records]
     done = [record for record in records if record.state == "done"]
     gallery = Gallery(folder, done, plan, open_engine(plan), page)
     try:
@@ -96,8 +91,13 @@ class Gallery:
             return self._open[number]
         if number >= len(self._records):
             raise GlioError("there is no such slide")
-        self._make_room()
         record = self._records[number]
+        if is_hidden(record.slide):
+            raise GlioError(
+                f"{record.name}: its map does not name its slide; "
+                f"gliorun SLIDE --out-dir {self._folder} --view shows it"
+            )
+        self._make_room()
         measured = Measured(self._folder, record)
         plan = measured.plan(self._plan)
         session = Session(

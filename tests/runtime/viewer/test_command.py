@@ -15,6 +15,7 @@ import viewing
 from gliorun.batch.ledger import records_in
 from gliorun.cli import app
 from gliorun.errors import GlioError
+from gliorun.hashname import token_of
 from gliorun.viewer import server
 from gliorun.viewer.folder import Gallery
 from gliorun.viewer.server import Page
@@ -136,6 +137,9 @@ def test_a_slide_that_was_measured_otherwise_is_not_shown_as_if_it_had_been_so(m
         other = replace(record, made_with=made_with)
         return Gallery(maps / "maps", [other], viewing.plan_of(), engine, page)
 
+    hidden = replace(record, slide=token_of(maps / "scans/a.svs"))
+    with pytest.raises(GlioError, match=r"gliorun SLIDE --out-dir .* --view shows it"):
+        Gallery(maps / "maps", [hidden], viewing.plan_of(), engine, page).open(0)
     for changes, said in (
         ({"model": "other"}, "measured with another model or version"),
         ({"gliorun": "0.0.1"}, "measured with another model or version"),
