@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from gliorun import commandline
 from gliorun.errors import GlioError, UsageError
+from gliorun.reading.files import check_file
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, epilog=commandline.EXIT_CODES
@@ -165,6 +168,47 @@ def giant(
         f"{out}: {written.width_px} x {written.height_px} px, {written.tissue_tiles:,} of "
         f"{written.density.size:,} tiles are tissue; truth in {truth_path(out)}"
     )
+
+
+@app.command()
+def cluster(
+    slides: Annotated[list[Path], typer.Argument(help="Slides to measure in every round.")],
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Dask scheduler, as tcp://HOST:8786; by default workers are started here, which "
+            "share the cores of this machine.",
+        ),
+    ] = None,
+    shared: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --cluster: folder that every worker sees, for maps; emptied after."
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Without --cluster: workers to start here.", min=1)
+    ] = 4,
+) -> None:
+    """Measure how many slides an hour one worker of a cluster measures, two, and so on."""
+    if (address is None) != (shared is None):
+        raise UsageError("--cluster and --shared go together: workers write to a folder of all")
+    slides = [slide.absolute() for slide in slides]
+    for slide in slides:
+        check_file(slide, "slide", "check its name")
+    try:
+        from gliobench import cluster as clusters
+    except ImportError as error:
+        raise GlioError(f"needs Dask: pip install 'gliorun[cluster]' ({error})") from error
+    with ExitStack() as held:
+        if address is None:
+            address = held.enter_context(clusters.local(workers))
+        workers = clusters.workers_at(address)
+        folder = shared or Path(held.enter_context(TemporaryDirectory()))
+        paces = clusters.measure(slides, address, workers, folder.absolute(), _say)
+    typer.echo(clusters.report(paces))
 
 
 @app.command()

@@ -58,10 +58,13 @@ Answer = job.Outcome | Failure | Unfit
 
 
 @contextmanager
-def on(address: str, plan: Plan, reporter: Reporter) -> Iterator[loop.Work]:
+def on(
+    address: str, plan: Plan, reporter: Reporter, *, most_workers: int | None = None
+) -> Iterator[loop.Work]:
     """Yield the function that measures slides on the workers of a scheduler.
 
-    `reporter` is told who joins, who leaves, and how far each slide is.
+    `reporter` is told who joins, who leaves, and how far each slide is. At most `most_workers` are
+    given slides; by default all.
 
     Raises
     ------
@@ -77,17 +80,16 @@ def on(address: str, plan: Plan, reporter: Reporter) -> Iterator[loop.Work]:
             "and name it as tcp://HOST:8786"
         ) from error
     with client:
-        yield _Slides(client, address, reporter).work
+        yield _Slides(client, address, Roster(client, address, reporter, most_workers)).work
 
 
 class _Slides:
     """The slides that the workers of a scheduler are measuring."""
 
-    def __init__(self, client: Client, address: str, reporter: Reporter) -> None:
+    def __init__(self, client: Client, address: str, workers: Roster) -> None:
         self._client = client
         self._address = address
-        self._reporter = reporter
-        self._workers = Roster(client, address, reporter)
+        self._workers = workers
         self._in_hand: dict[Future, Task] = {}
         self._again: list[Task] = []
         self._again_s = 0.0
@@ -128,7 +130,9 @@ class _Slides:
         plan = task.plan
         own_model = None if plan.model == shipped.DEFAULT_MODEL else plan.model
         packed = pickle.dumps((task.path, plan, own_model))
-        future = self._client.submit(measure_there, task.record.made_with, packed, pure=False)
+        future = self._client.submit(
+            measure_there, task.record.made_with, packed, pure=False, workers=self._workers.chosen
+        )
         future.add_done_callback(lambda ended: self._woken.set())
         self._in_hand[future] = task
 
@@ -148,7 +152,7 @@ class _Slides:
             path = paths.get(report["key"])
             if path is not None:  # else it is of another run, or has ended
                 worker = self._workers.name_of(report["worker"])
-                self._reporter.tiles(
+                self._workers.reporter.tiles(
                     path, report["done"], report["of"], report["bottleneck"], worker
                 )
 

@@ -22,12 +22,17 @@ class Roster:
         Of the scheduler.
     reporter : Reporter
         Is told who joins, who is gone, and who is let go.
+    most : int, optional
+        Number of workers that are given slides; by default all.
     """
 
-    def __init__(self, client: Any, address: str, reporter: Reporter) -> None:
+    def __init__(
+        self, client: Any, address: str, reporter: Reporter, most: int | None = None
+    ) -> None:
         self._client = client
         self._address = address
-        self._reporter = reporter
+        self.reporter = reporter
+        self._most = most
         self._names: dict[str, str] = {}
         self._asked: dict[str, Any] = {}
         self._let_go: set[str] = set()
@@ -36,7 +41,16 @@ class Roster:
 
     def __len__(self) -> int:
         """Return the number of workers that measure."""
-        return len(self._names.keys() - self._asked.keys() - self._let_go)
+        return len(self._fit())
+
+    def _fit(self) -> list[str]:
+        """Return the workers that measure, of which there are at most so many as wanted."""
+        return sorted(self._names.keys() - self._asked.keys() - self._let_go)[: self._most]
+
+    @property
+    def chosen(self) -> list[str] | None:
+        """The workers that a slide may be given to; None for any."""
+        return None if self._most is None else self._fit()
 
     @property
     def are_asked(self) -> bool:
@@ -70,7 +84,7 @@ class Roster:
                 )
         self._hear()
         if not there and not self._alone:
-            self._reporter.complain(
+            self.reporter.complain(
                 f"{self._address}: has no worker; waiting. Start one with 'dask worker "
                 f"{self._address} --nthreads 1'"
             )
@@ -83,7 +97,7 @@ class Roster:
         if asked is not None:
             asked.cancel()
         elif worker not in self._let_go:
-            self._reporter.complain(
+            self.reporter.complain(
                 f"worker {name}: is gone; what it was measuring goes to another ({len(self)} left)"
             )
         self._let_go.discard(worker)
@@ -107,7 +121,7 @@ class Roster:
         if joined:
             names = ", ".join(sorted(joined))
             now = "1 worker measures" if len(self) == 1 else f"{len(self)} workers measure"
-            self._reporter.back(f"{self._address}: {names} joined; {now}")
+            self.reporter.back(f"{self._address}: {names} joined; {now}")
 
     def let_go(self, worker: str, reason: str) -> None:
         """Send a worker away whose results would not be those of this machine."""
@@ -115,7 +129,7 @@ class Roster:
         self._let_go.add(worker)
         if (name, reason) not in self._complained:  # it may come back again and again
             self._complained.add((name, reason))
-            self._reporter.complain(f"worker {name}: {reason}; it is let go")
+            self.reporter.complain(f"worker {name}: {reason}; it is let go")
         self._client.retire_workers([worker])
 
 
