@@ -5,7 +5,7 @@ import {Outlines} from "./outlines.js"
 import {Pyramid} from "./pyramid.js"
 import {View, ZOOM_STEP} from "./view.js"
 
-const CALM_MS = 90, AGAIN_MS = 1000
+const CALM_MS = 90, AGAIN_MS = 1000, SOON_MS = 40
 const here = name => document.getElementById(name)
 const percent = (value, digits = 1) => value === null ? "–" : `${(100 * value).toFixed(digits)} %`
 
@@ -14,6 +14,12 @@ const canvas = here("slide"), context = canvas.getContext("2d", {alpha: false})
 
 let is_due = true, moved_at = 0, last_frame = 0, socket = null
 const changed = () => { is_due = true }
+let is_soon = false
+const soon = () => {  // tiles come by the dozen; one drawing shows several of them
+  if (is_soon) return
+  is_soon = true
+  setTimeout(() => { is_soon = false; changed() }, SOON_MS)
+}
 const view = new View(canvas, scene, () => { moved_at = performance.now(); changed() })
 const pyramid = new Pyramid(scene, view, changed, text => tellFault(text))
 const outlines = new Outlines(scene, view, text => {
@@ -186,7 +192,7 @@ function connect() {
     const planes = data.slice(4 + length)
     if (header.kind === "map") drawing.takeMap(header, planes)
     else outlines.take(header, planes)
-    changed()
+    soon()
   }
   socket.onclose = () => {
     tellFault("The viewer has been stopped; start it again with the same command, and open its new address.")
