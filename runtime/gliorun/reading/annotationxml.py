@@ -39,8 +39,14 @@ def read_root(path: Path) -> Element:
     return root
 
 
+def _number(text: str) -> float:
+    return float(text.replace(",", "."))
+
+
 def corners_of(elements: list[Element], where: str) -> Ring:
     """Return the ring of the elements that hold its corners as X and Y.
+
+    A program may have written the comma of its user's language instead of the point.
 
     Raises
     ------
@@ -48,7 +54,9 @@ def corners_of(elements: list[Element], where: str) -> Ring:
         One has no number there.
     """
     try:
-        corners = [(float(corner.attrib["X"]), float(corner.attrib["Y"])) for corner in elements]
+        corners = [
+            (_number(corner.attrib["X"]), _number(corner.attrib["Y"])) for corner in elements
+        ]
     except (KeyError, ValueError) as error:
         raise GlioError(f"{where}: a corner has no number X and Y ({error})") from error
     return ring_of(corners or [(0.0, 0.0)], where)

@@ -16,10 +16,12 @@ ROOT = "Annotations"
 FREEHAND, RECTANGLE, ELLIPSE = "0", "1", "2"
 """Types of region that have an area; the others are arrows, rulers and points."""
 ELLIPSE_CORNERS = 360
+DESCRIPTION = "Description"
+"""Name of the attribute that each layer has, whether it is filled in or not."""
 
 
 def drawings_in(root: Element, path: Path) -> Drawings:
-    """Return the regions of all layers; a layer's name is their class.
+    """Return the regions of all layers; a layer's name, or else what describes it, is their class.
 
     What is drawn with the negative pen (`NegativeROA`) is taken out of its layer's regions. As
     in QuPath, what is drawn counts from the corner of the slide's bounds.
@@ -27,8 +29,13 @@ def drawings_in(root: Element, path: Path) -> Drawings:
     Raises
     ------
     GlioError
-        A region cannot be understood.
+        A region cannot be understood, or the file is one of HALO.
     """
+    if root.find("Annotation/Regions/Region/Vertices/V") is not None:
+        raise GlioError(
+            f"{path}: was written by HALO, whose coordinates gliorun does not read; export the "
+            "annotations as GeoJSON"
+        )
     drawings: list[Drawing] = []
     passed_over: Counter[str] = Counter()
     for layer, annotation in enumerate(root.iter("Annotation"), start=1):
@@ -42,11 +49,21 @@ def drawings_in(root: Element, path: Path) -> Drawings:
                 taken_out.append(shape)
             else:
                 added.append((region.get("Text", "").strip(), shape))
-        class_name = annotation.get("Name", "").strip()
+        class_name = _layer_name(annotation)
         drawings += [
             Drawing(name, class_name, ((shape,),), tuple(taken_out)) for name, shape in added
         ]
     return Drawings(tuple(drawings), True, dict(passed_over))
+
+
+def _layer_name(annotation: Element) -> str:
+    """Return the name of a layer; without one its first attribute, mostly its description."""
+    name = annotation.get("Name", "").strip()
+    attribute = annotation.find("Attributes/Attribute")
+    if name or attribute is None:
+        return name
+    described, what = attribute.get("Value", "").strip(), attribute.get("Name", "").strip()
+    return described or ("" if what == DESCRIPTION else what)
 
 
 def _ring(region: Element, where: str) -> Ring | None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -13,8 +14,17 @@ from typing import Any
 from gliorun.errors import GlioError
 from gliorun.reading.drawing import Drawing, Drawings, Ring, bytes_of, ring_of
 
-REGIONS = ("annotation", "tma_core", "unknown")
+REGIONS = ("annotation", "tmacore", "unknown")
 """Types of QuPath objects that are regions; the others are cells, detections and tiles."""
+TYPES_OF_0_2 = {
+    "PathAnnotationObject": "annotation",
+    "TMACoreObject": "tmacore",
+    "PathCellObject": "cell",
+    "PathDetectionObject": "detection",
+    "PathTileObject": "tile",
+    "PathRootObject": "root",
+}
+"""QuPath 0.2 wrote the type of an object as its identity."""
 PACKED = b"\x1f\x8b"
 AGAIN = "export the annotations from QuPath as GeoJSON again"
 
@@ -22,8 +32,9 @@ AGAIN = "export the annotations from QuPath as GeoJSON again"
 def read_geojson(path: Path) -> Drawings:
     """Read a FeatureCollection, an array of features or one feature (RFC 7946).
 
-    Annotations and cores are regions; other objects, and those without an area, are counted.
-    QuPath shows a slide cropped to its bounds, and counts from their corner.
+    Annotations and cores are regions; other objects, those without an area and cores that are
+    missing are counted. QuPath shows a slide cropped to its bounds, and counts from their
+    corner.
 
     Raises
     ------
@@ -34,16 +45,18 @@ def read_geojson(path: Path) -> Drawings:
     """
     passed_over: Counter[str] = Counter()
     drawings = []
-    for number, feature in enumerate(_features(path, _value(path)), start=1):
+    for number, feature in enumerate(_nested(_features(path, _value(path))), start=1):
         where = f"{path}: object {number}"
         if not isinstance(feature, dict) or feature.get("type") != "Feature":
             raise GlioError(f"{where} is no Feature; {AGAIN}")
         properties = _object(feature, "properties", where)
-        object_type = properties.get("objectType", "unknown")
+        object_type = _type(feature, properties)
         geometry = _object(feature, "geometry", where)
         polygons = _polygons(geometry, where)
         if object_type not in REGIONS:
             passed_over[f"of type {brief(object_type)}"] += 1
+        elif properties.get("isMissing") is True:
+            passed_over["that are missing cores"] += 1
         elif not polygons:
             passed_over[f"without an area ({geometry.get('type', 'no geometry')})"] += 1
         else:
@@ -78,6 +91,26 @@ def _features(path: Path, value: Any) -> list[Any]:
     if object_type == "FeatureCollection" and isinstance(value.get("features"), list):
         return list(value["features"])
     raise GlioError(f"{path}: no GeoJSON of objects; {AGAIN}")
+
+
+def _nested(features: Iterable[Any]) -> Iterator[Any]:
+    """Yield features, after each those that lie below it in the hierarchy of QuPath's objects."""
+    remaining = list(features)[::-1]
+    while remaining:
+        feature = remaining.pop()
+        yield feature
+        properties = feature.get("properties") if isinstance(feature, dict) else None
+        children = properties.get("childObjects") if isinstance(properties, dict) else None
+        if isinstance(children, list):
+            remaining += children[::-1]
+
+
+def _type(feature: dict[str, Any], properties: dict[str, Any]) -> Any:
+    """Return the type of an object in lower case: of QuPath 0.4 and newer, 0.3 or 0.2."""
+    object_type = properties.get("objectType", properties.get("object_type"))
+    if object_type is None:
+        return TYPES_OF_0_2.get(str(feature.get("id")), "unknown")
+    return object_type.replace("_", "").lower() if isinstance(object_type, str) else object_type
 
 
 def _object(feature: dict[str, Any], name: str, where: str) -> dict[str, Any]:

@@ -24,8 +24,9 @@ MOST_REGIONS = 200
 MOST_CORNERS = 5_000_000
 MOST_CROSSINGS = 1000
 """An outline that crosses itself more often is a scribble."""
-SAME_AREA = 0.001
-"""Relative difference up to which two readings of an outline that crosses itself are one."""
+SAME_AREA = 0.01
+"""Relative difference up to which two readings of an outline that crosses itself are one: where a
+hand that draws an outline comes back to its beginning, it overlaps it by some 0.1 %."""
 CUT_OFF = 0.01
 """Share of a region that may lie off the slide without a warning."""
 LONGEST_NAME = 60
