@@ -129,10 +129,18 @@ class SlideRun:
     def evidence(
         self, hot_spots: tuple[HotSpot, ...], stain: StainStatistic | None
     ) -> tuple[Exhibit, ...]:
-        """Read and segment anew the few tiles that show what was counted."""
+        """Read again the few tiles that show what was counted.
+
+        Their outlines are those of the masks where they were kept. Masks have no band: where the
+        model draws one, the network is asked again.
+        """
         choices = choose(self.surveyed.cells_of(self.density), hot_spots)
         specs = [choice.spec for choice in choices]
-        again = pipeline.look_again(self.surveyed, stain, self.engine.predict, specs)
+        predict: pipeline.Predict = self.engine.predict
+        masks, has_band = self.masks, self.surveyed.outlines.have_band
+        if masks is not None and not has_band and all((s.row, s.column) in masks for s in specs):
+            predict = masks.recall
+        again = pipeline.look_again(self.surveyed, stain, predict, specs)
         with closing(again):
             shown = tuple(exhibits(choices, again, self.surveyed.outlines))
         self.watch.lap("evidence")
@@ -211,6 +219,7 @@ class SlideRun:
             in_regions,
             result.tissue,
             result.scale,
+            cell_px=self.surveyed.cell_px,
             hot_spot_mm2=hot_spot_mm2,
             nuclei=result.nuclei() if counts else None,
         )

@@ -6,6 +6,7 @@ import base64
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +19,15 @@ from gliorun import demo, job, writers
 from gliorun.findings.evidence import MOST_HOT_SPOTS, choose
 from gliorun.findings.hotspots import find_fields
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
+from gliorun.measuring.survey import survey
 from gliorun.measuring.tile import Status
 from gliorun.model import shipped
 from gliorun.plan import Plan
 from gliorun.reading.scale import Scale
-from gliorun.reading.tiles import TileGrid
+from gliorun.reading.slide import Slide
+from gliorun.reading.tiles import TileGrid, TileSpec
 from gliorun.settings import Settings
+from gliorun.sliderun import SlideRun, Stopwatch, mask_store
 from gliorun.writers.evidence import BAND, DECIDES, outlined, shown, write_evidence
 from gliorun.writers.palette import rgb
 from gliorun.writers.viewer import _mark_evidence
@@ -114,6 +118,34 @@ def test_what_is_shown_is_what_was_counted(result):
         assert counted == sorted(counted)
         assert exhibit.pixels.shape == (480, 480, 3)
     assert "evidence" in result.run["seconds"]
+
+
+def test_masks_that_were_kept_are_shown_and_the_network_is_not_asked_again(tmp_path):
+    demo.write_slide(tmp_path / "a.svs", slides.all_tissue(1500, 1100, density=0.2), levels=1)
+
+    def predict(tiles):
+        for tile in tiles:
+            asked.append(tile.spec)
+            yield tile, runs.is_dark(tile.pixels)
+
+    asked: list[TileSpec] = []
+    with Slide(tmp_path / "a.svs") as slide:
+        surveyed = survey(slide, runs.CARD, Settings(quality=None))
+        density = surveyed.fine_map()
+        engine = SimpleNamespace(predict=predict)
+        with mask_store(surveyed) as masks:
+            run = SlideRun(surveyed, engine, density, masks, None, Stopwatch())
+            _, stain = run.measure(lambda done, total: None)
+            asked.clear()
+            exhibits = run.evidence((), stain)
+            assert asked == []
+            again = replace(run, masks=None).evidence((), stain)
+            assert asked
+    assert exhibits
+    for kept, anew in zip(exhibits, again, strict=True):
+        np.testing.assert_array_equal(kept.within, anew.within)
+        np.testing.assert_array_equal(kept.pixels, anew.pixels)
+        assert kept.within.any()
 
 
 def test_the_outline_runs_along_the_rim_of_each_nucleus(result):

@@ -17,9 +17,10 @@ import runs
 import slides
 from gliorun import demo, identity
 from gliorun.errors import GlioError, UsageError
+from gliorun.findings.blocks import block_side, blocks_of, cells_of
 from gliorun.findings.bootstrap import interval_of_difference
 from gliorun.findings.nuclei import find_nuclei
-from gliorun.findings.regions import BLOCK_UM, blocks_of, nuclei_within, results_of
+from gliorun.findings.regions import FEWEST_BLOCKS, nuclei_within, results_of
 from gliorun.measuring.checkpoint import checkpoint
 from gliorun.measuring.density import DensityMap
 from gliorun.measuring.masks import MaskStore
@@ -120,7 +121,12 @@ def test_results_of_regions_are_those_of_their_pixels(in_regions, whole):
     surveyed, _, fed, _ = in_regions
     nuclei = list(find_nuclei(whole[3], surveyed.scale))
     results, differences = results_of(
-        fed, surveyed.tissue, surveyed.scale, hot_spot_mm2=0.003, nuclei=nuclei
+        fed,
+        surveyed.tissue,
+        surveyed.scale,
+        cell_px=surveyed.cell_px,
+        hot_spot_mm2=0.003,
+        nuclei=nuclei,
     )
     for result, rings in zip(results, ([OUTER, HOLE], [SMALL]), strict=True):
         polygon = shapely.Polygon(rings[0], rings[1:])
@@ -136,6 +142,18 @@ def test_results_of_regions_are_those_of_their_pixels(in_regions, whole):
     (difference,) = differences
     assert difference.difference == pytest.approx(results[0].density - results[1].density)
     assert difference.interval is None  # of so few blocks
+
+
+def test_the_classes_of_a_region_are_by_the_cells_of_the_map(folder, whole, tmp_path):
+    (tmp_path / "slide.svs").symlink_to(folder / "slide.svs")
+    all_of_it = [[0, 0], [1700, 0], [1700, 1500], [0, 1500]]
+    regions = write_regions(tmp_path / "slide.geojson", all=[all_of_it])
+    fine = replace(SETTINGS, cell_px=60, regions=regions)
+    surveyed, density, fed, _ = run(tmp_path, fine)
+    (result,), _ = results_of(fed, surveyed.tissue, surveyed.scale, cell_px=240, hot_spot_mm2=0.01)
+    of_map = whole[1].class_shares()
+    np.testing.assert_allclose(result.class_shares, of_map, atol=0.02)
+    assert np.abs(density.class_shares() - of_map).max() > 0.1
 
 
 def test_nuclei_count_where_their_centre_lies_though_the_border_cuts_them(in_regions, whole):
@@ -174,7 +192,9 @@ def test_glass_in_a_region_is_no_tissue_of_it(tmp_path):
     box = [[100, 100], [1300, 100], [1300, 800], [100, 800]]
     regions = write_regions(tmp_path / "slide.geojson", box=[box])
     surveyed, _, fed, _ = run(tmp_path, replace(SETTINGS, regions=regions))
-    (result,), _ = results_of(fed, surveyed.tissue, surveyed.scale, hot_spot_mm2=0.01)
+    (result,), _ = results_of(
+        fed, surveyed.tissue, surveyed.scale, cell_px=surveyed.cell_px, hot_spot_mm2=0.01
+    )
     assert result.area_mm2 == pytest.approx(1200 * 700 * 0.0625 / 1e6)
     assert result.tissue_mm2 == pytest.approx(600 * 700 * 0.0625 / 1e6, rel=0.05)
 
@@ -209,11 +229,13 @@ def correlated(rows: int, columns: int, mean: float, seed: int) -> DensityMap:
 def test_blocks_hold_all_of_a_map_and_intervals_its_difference():
     scale = Scale(0.25, 0.25, "slide")
     ours, theirs = correlated(18, 22, 0.15, 0), correlated(20, 20, 0.10, 1)
-    blocks = blocks_of(ours, scale)
-    assert BLOCK_UM == 480
-    assert len(blocks) == 5 * 6
+    parts = [cells_of(ours), cells_of(theirs)]
+    side = block_side(parts, cell_px=ours.cell_px, cell_um=ours.cell_l0[0] * scale.x_mpp)
+    assert 4 <= side <= 8  # tiles of 120 µm
+    blocks = blocks_of(parts[0], side)
+    assert len(blocks) == -(-18 // side) * -(-22 // side)
     assert blocks.sum(axis=0).tolist() == [ours.nucleus_px.sum(), ours.valid_px.sum()]
-    low, high = interval_of_difference(blocks, blocks_of(theirs, scale))
+    low, high = interval_of_difference(blocks, blocks_of(parts[1], side))
     difference = ours.mean_density() - theirs.mean_density()
     assert low < difference < high
     assert low > 0
@@ -224,6 +246,36 @@ def test_blocks_hold_all_of_a_map_and_intervals_its_difference():
     ]
     alone_low, alone_high = interval_of_difference(*single)
     assert alone_high - alone_low < 0.75 * (high - low)
+
+
+def wavy(wave: float, side: int = 160) -> np.ndarray:
+    """Return cells of 100 px, all tissue, whose density waves with noise around 20 %."""
+    random = np.random.default_rng(4)
+    place = np.arange(side) * 2 * np.pi / wave
+    density = (
+        0.2 + 0.1 * np.sin(place)[:, None] * np.cos(place) + random.normal(0, 0.03, (side,) * 2)
+    )
+    return np.stack([density * 100, np.full((side, side), 100.0)], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("wave", "least", "most"), [(2, 16, 16), (40, 16, 24), (100, 36, 56), (1e6, 16, 16)]
+)
+def test_a_block_is_as_long_as_two_ways_over_which_density_is_alike(wave, least, most):
+    side = block_side([wavy(wave)], cell_px=10, cell_um=30.0)
+    assert least <= side <= most
+
+
+def test_where_density_is_alike_all_over_there_are_too_few_blocks():
+    long = wavy(600)
+    side = block_side([long], cell_px=10, cell_um=30.0)
+    assert len(blocks_of(long, side)) < FEWEST_BLOCKS
+    assert block_side([long[:1]], cell_px=10, cell_um=30.0) is None
+    assert block_side([], cell_px=10, cell_um=30.0) == 16
+    even = wavy(2)
+    even[..., 0] = 20
+    even[3:9, 5:7] = 0  # glass
+    assert block_side([even], cell_px=10, cell_um=30.0) == 16
 
 
 def test_the_command_s_outputs_have_the_regions(folder, tmp_path):
@@ -251,7 +303,9 @@ def test_the_command_s_outputs_have_the_regions(folder, tmp_path):
     assert outline.equals_exact(shapely.Polygon(OUTER, [HOLE]), 1e-6, normalize=True)
     assert drawn[0]["properties"]["isLocked"]
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
-    assert "<td>first<br><small>Tumor</small></td>" in text
+    assert "<td>first</td><td>Tumor</td>" in text
+    for share in first.class_shares[first.class_shares > 0]:
+        assert f": {100 * share:.1f} %" in text
     assert f"{100 * first.density:.1f} %" in text
     with Image.open(tmp_path / "a.png") as picture:
         assert (np.asarray(picture)[..., :3] == (0x6A, 0, 0xA8)).all(axis=-1).sum() > 500

@@ -10,6 +10,7 @@ from itertools import combinations, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from gliorun.findings.blocks import Cells, block_side, blocks_of, cells_of
 from gliorun.findings.bootstrap import Interval, interval_of_difference
 from gliorun.findings.hotspots import HotSpot, find_hot_spots
 from gliorun.findings.nuclei import Nucleus
@@ -19,10 +20,6 @@ from gliorun.measuring.tissue import Tissue
 from gliorun.reading.regions import Region
 from gliorun.reading.scale import Scale
 
-BLOCK_UM = 480.0
-"""Side of the blocks that the bootstrap draws: four tiles. On a real section density correlates
-with itself by 0.49, 0.27, 0.11 and 0 at 30, 60, 120 and 240 µm, so that such blocks are nearly
-independent; where it is alike over longer ways, intervals are too narrow."""
 FEWEST_BLOCKS = 12
 """A region of fewer blocks has no interval, which would be too narrow."""
 NUCLEI_AT_ONCE = 10_000
@@ -45,7 +42,7 @@ class RegionResult:
         Nucleus area / tissue area, by the deciding, the inner and the outer outline of nuclei, 0
         to 1; NaN without a value.
     class_shares : (6,) float64
-        Share of its tissue in each class.
+        Share of its tissue in each class, by the cells of the map.
     nuclei : int or None
         Nuclei whose centre lies in it; None if none were counted.
     hot_spot : HotSpot or None
@@ -72,24 +69,32 @@ class RegionResult:
 
 @dataclass(frozen=True, slots=True)
 class RegionDifference:
-    """Density of `first` less that of `second`, 0 to 1, and its 95 % interval, None if too small.
+    """Density of `first` less that of `second`, 0 to 1, and its 95 % interval.
 
-    `first` and `second` are names.
+    `first` and `second` are names. `block_um` is the side of the blocks that the interval is of,
+    None where density is alike over so long ways that there are none. The interval is None where
+    a region has too few blocks.
     """
 
     first: str
     second: str
     difference: float
     interval: Interval | None
+    block_um: float | None = None
 
     @property
     def in_points(self) -> str:
         """The difference in points, hundredths of the tissue, with its interval, as text."""
-        text = f"{100 * self.difference:+.1f}"
+        text = _points(self.difference)
         if self.interval is None:
             return f"{text} (too small for an interval)"
         low, high = self.interval
-        return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        return f"{text} [{_points(low)}, {_points(high)}]"
+
+
+def _points(share: float) -> str:
+    """Return a share as points with its sign, the minus as wide as the plus."""
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def results_of(
@@ -97,15 +102,19 @@ def results_of(
     tissue: Tissue,
     scale: Scale,
     *,
+    cell_px: int,
     hot_spot_mm2: float,
     nuclei: Iterable[Nucleus] | None = None,
 ) -> tuple[tuple[RegionResult, ...], tuple[RegionDifference, ...]]:
     """Return what was measured in each region, and how they differ pair by pair.
 
-    Regions that overlap, and more than `MOST_COMPARED`, are not compared.
+    Regions that overlap, and more than `MOST_COMPARED`, are not compared. `cell_px` is the side
+    of a cell of the map, whose classes are those of the regions.
     """
     counts = None if nuclei is None else nuclei_in(sums.regions, nuclei)
-    results, blocks = [], []
+    results: list[RegionResult] = []
+    parts: list[Cells] = []
+    compares = len(sums.regions) <= MOST_COMPARED
     for number, region in enumerate(sums.regions):
         density = sums.map_of(number, tissue)
         px_mm2 = _px_mm2(density, scale)
@@ -119,26 +128,40 @@ def results_of(
                 density=density.mean_density(),
                 density_low=low,
                 density_high=high,
-                class_shares=density.class_shares(),
+                class_shares=_class_shares(density, cell_px),
                 nuclei=None if counts is None else int(counts[number]),
                 hot_spot=spots[0] if spots else None,
             )
         )
-        blocks.append(blocks_of(density, scale))
-    if len(results) > MOST_COMPARED:
+        if compares:
+            parts.append(cells_of(density))
+        cell_um, cell_side_px = density.cell_l0[0] * scale.x_mpp, density.cell_px
+    if not compares:
         return tuple(results), ()
+    side = block_side(parts, cell_px=cell_side_px, cell_um=cell_um)
     differences = [
         RegionDifference(
-            results[one].region.name,
-            results[other].region.name,
-            results[one].density - results[other].density,
-            _interval(blocks[one], blocks[other]),
+            ours.region.name,
+            theirs.region.name,
+            ours.density - theirs.density,
+            None
+            if side is None
+            else _interval(blocks_of(of_ours, side), blocks_of(of_theirs, side)),
+            None if side is None else round(side * cell_um, 1),
         )
-        for one, other in combinations(range(len(results)), 2)
-        if not math.isnan(results[one].density - results[other].density)
-        and not results[one].region.overlaps(results[other].region)
+        for (ours, of_ours), (theirs, of_theirs) in combinations(
+            zip(results, parts, strict=True), 2
+        )
+        if not math.isnan(ours.density - theirs.density) and not ours.region.overlaps(theirs.region)
     ]
     return tuple(results), tuple(differences)
+
+
+def _class_shares(density: DensityMap, cell_px: int) -> NDArray[np.float64]:
+    """Return the share of the tissue in each class in cells of `cell_px`, summed from finer."""
+    cells = density.merged(cell_px // density.cell_px)
+    cells.least_valid_share = density.least_valid_share
+    return cells.class_shares()
 
 
 def _px_mm2(density: DensityMap, scale: Scale) -> float:
@@ -167,21 +190,6 @@ def _held(regions: Sequence[Region], nuclei: Sequence[Nucleus]) -> NDArray[np.bo
     """Tell of each region which nuclei it holds, (regions, nuclei)."""
     x_l0, y_l0 = np.array([nucleus.centroid_l0 for nucleus in nuclei]).T
     return np.array([region.holds(x_l0, y_l0) for region in regions])
-
-
-def blocks_of(density: DensityMap, scale: Scale) -> NDArray[np.float64]:
-    """Return nucleus and tissue px, (N, 2), of the blocks of a map that hold tissue."""
-    width_l0, height_l0 = density.cell_l0
-    across = max(1, round(BLOCK_UM / (width_l0 * scale.x_mpp)))
-    down = max(1, round(BLOCK_UM / (height_l0 * scale.y_mpp)))
-    tissue_px = density.tissue_px
-    pair = np.stack([np.minimum(density.nucleus_px, tissue_px), tissue_px], axis=-1)
-    rows, columns, _ = pair.shape
-    pair = np.pad(pair, ((0, -rows % down), (0, -columns % across), (0, 0)))
-    rows, columns, _ = pair.shape
-    shape = rows // down, down, columns // across, across, 2
-    blocks = pair.reshape(shape).sum(axis=(1, 3)).reshape(-1, 2)
-    return np.asarray(blocks[blocks[:, 1] > 0])
 
 
 def _interval(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval | None:

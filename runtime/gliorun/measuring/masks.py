@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliorun.errors import GlioError
-from gliorun.measuring.tile import LeftOut, Measured
+from gliorun.measuring.tile import LeftOut, Levels, Measured, Tile
 from gliorun.model.outlines import OF_MASKS
 from gliorun.reading.tiles import TileGrid
 
@@ -132,6 +132,11 @@ class MaskStore:
         packed = np.frombuffer(zlib.decompress(self._file.read(length)), dtype=np.uint8)
         bits = np.unpackbits(packed, count=self.tile_px**2)
         return bits.reshape(self.tile_px, self.tile_px)
+
+    def recall(self, tiles: Iterable[Tile]) -> Generator[tuple[Tile, Levels]]:
+        """Yield tiles that were kept with their masks, as a network would without a band."""
+        for tile in tiles:
+            yield tile, self.mask(tile.spec.row, tile.spec.column) * np.uint8(self._nucleus_level)
 
     def rows(self) -> Iterator[Mask]:
         """Yield each row of the grid as one mask, (tile_px, columns × tile_px) uint8 of 0 and 1."""

@@ -22,6 +22,11 @@ class Outlines:
     nucleus: int
     outer: int
 
+    @property
+    def have_band(self) -> bool:
+        """Whether the inner and the outer outline are two."""
+        return self.inner != self.outer
+
     def __post_init__(self) -> None:
         if not 1 <= self.outer <= self.nucleus <= self.inner <= 255:
             raise GlioError(

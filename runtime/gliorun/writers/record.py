@@ -61,7 +61,8 @@ def run_record(
         density_high, tissue_share, area_mm2, nuclei_per_mm2 (or null)
     regions : list of name, class, area_mm2, tissue_mm2, density, density_low, density_high,
         class_shares, nuclei, nuclei_per_mm2, hot_spot (as in hot_spots, or null)
-    region_differences : list of first, second, difference, interval (low and high, or null)
+    region_differences : list of first, second, difference, interval (low and high, or null),
+        block_um (or null)
     nuclei : nuclei, crossing_share, nuclei_per_mm2, displaced_share, other_class_share,
         rank_correlation; or null
     warnings : list of str
