@@ -27,7 +27,13 @@ PLACES = ((40, 40, 12), (40, 61, 12), (120, 40, 10), (120, 100, 2))
 
 
 def test_labels_that_touch_are_several_and_specks_none():
-    assert count.labelled_nuclei(discs(*PLACES), 0.25) == (3, 2)
+    assert count.labelled_nuclei(discs(*PLACES), 0.25) == (3, 2, 0)
+
+
+def test_a_label_that_is_a_clump_would_be_cut():
+    clump = (discs(*PLACES) > 0).astype(np.uint16)
+    clump[120:, :] *= 2
+    assert count.labelled_nuclei(clump, 0.25) == (2, 2, 1)
 
 
 def test_shapes_and_nuclei_are_those_of_gliorun():
@@ -36,17 +42,20 @@ def test_shapes_and_nuclei_are_those_of_gliorun():
 
 def test_errors_are_means_over_tiles_and_biases_of_the_set():
     tiles = [
-        count.TileCount("a", "1", 10, 8, 5, 11),
-        count.TileCount("a", "2", 30, 30, 30, 27),
-        count.TileCount("a", "3", 0, 0, 3, 3),
+        count.TileCount("a", "1", 10, 8, 0, 5, 11),
+        count.TileCount("a", "2", 30, 30, 1, 30, 27),
+        count.TileCount("a", "3", 0, 0, 0, 3, 3),
+        count.TileCount("a", "4", 20, 20, 5, 20, 30),
     ]
-    (errors,) = count.summarise("m", tiles)
+    errors, of_clumps = count.summarise("m", tiles)
+    assert (of_clumps.set, of_clumps.tiles, of_clumps.cut) == ("a, labels are clumps", 1, 25)
     assert (errors.tiles, errors.labelled) == (2, 40)
     assert errors.touching == pytest.approx(5)
     assert (errors.error_of_shapes, errors.bias_of_shapes) == pytest.approx((25, -12.5))
     assert (errors.error_of_nuclei, errors.bias_of_nuclei) == pytest.approx((10, -5))
-    assert "| m | a | 2 | 40 | 5 % | 25.0 % | -12.5 % | 10.0 % | -5.0 % |" in count.markdown(
-        [errors]
+    assert (
+        "| m | a | 2 | 40 | 5 % | 2.5 % | 25.0 % | -12.5 % | 10.0 % | -5.0 % |"
+        in count.markdown([errors])
     )
 
 
