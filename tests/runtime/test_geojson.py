@@ -315,6 +315,11 @@ def test_cells_say_how_much_tissue_and_how_many_nuclei_they_hold(tmp_path, resul
         place = top // 240, left // 240
         told = tile["properties"]["measurements"]
         assert told["Tissue fraction"] == pytest.approx(density.tissue_share[place], abs=1e-4)
+        if not np.isnan(density.density[place]):
+            of_tile = 100 * density.density_of_tile[place]
+            assert told["Density of tile %"] == pytest.approx(of_tile, abs=1e-4)
+            tissue_mm2 = density.tissue_px[place] * 0.0625 / 1e6
+            assert told["Nuclei per mm^2"] == pytest.approx(counts.per_cell[place] / tissue_mm2)
         if density.cell_status[place] == Status.MEASURED:
             assert told["Nuclei"] == counts.per_cell[place]
         else:

@@ -18,6 +18,11 @@ from gliorun.batch.again import Again
 from gliorun.sliderecord import Record
 
 SLIDES, FAILED = 500, 12
+BROKEN = """[...document.querySelectorAll("th .dt-column-title")]
+    .filter(e => !e.innerText.trim().includes(" ")
+        && e.getBoundingClientRect().height > 2 * parseFloat(getComputedStyle(e).fontSize))
+    .map(e => e.innerText)"""
+"""Gives the headings of one word that stand on several lines."""
 AGAIN = Again(("--out-dir", "/maps of 2026", "--cell-px", "120"))
 
 
@@ -121,6 +126,16 @@ def test_no_window_is_too_narrow_nor_too_dark(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(WIDER_THAN_ITS_PLACE) == []
     assert page.evaluate(TOO_DARK) == []
+    assert page.evaluate(BROKEN) == []
+
+
+def test_a_slide_without_nuclei_has_0_of_them_and_one_uncounted_no_number(tmp_path):
+    figures = {"density": {"mean": 0.0, "class_shares": {"0–2 %": 1.0}}, "tiles": {"measured": 3}}
+    counted = {**figures, "nuclei": {"nuclei_per_mm2": 0.0}}
+    of_both = [record(1, "/a.svs", figures=figures), record(2, "/b.svs", figures=counted)]
+    summary.write(tmp_path, of_both, AGAIN)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r"([\d,]+) nuclei/mm²", text) == ["0"]
 
 
 def test_the_index_tells_the_command_that_tries_a_slide_again(tmp_path):

@@ -47,6 +47,8 @@ class PathClass:
     colour: str
 
 
+PER_MM2 = "Nuclei per mm^2"
+"""Name of the measurement of nuclei a mm² of tissue."""
 NO_VALUE = PathClass(NO_VALUE_CLASS, palette.NO_VALUE)
 REGION = PathClass("Region", palette.REGION)
 HOT_SPOT = PathClass("Hot spot", "#000000")
@@ -159,7 +161,7 @@ def write_tiles(path: Path, result: Result, palette_name: str = palette.DEFAULT)
     shown_l0 = result.shown_l0
     origin_l0 = shown_l0[:2]
     regions = (_region(of, origin_l0, result.slide_name) for of in result.regions)
-    hot_spots = (_hot_spot(spot, origin_l0, result.slide_name) for spot in result.hot_spots)
+    hot_spots = (_hot_spot(spot, origin_l0, result) for spot in result.hot_spots)
     cells = _cells(result, path_classes)
     write_features(
         path,
@@ -190,7 +192,7 @@ def _region(of: RegionResult, origin_l0: tuple[int, int], slide_name: str) -> Fe
     numbers = {
         "Nucleus density %": 100 * of.density,
         "Tissue mm^2": of.tissue_mm2,
-        "Nuclei per mm^2": math.nan if of.nuclei_per_mm2 is None else of.nuclei_per_mm2,
+        PER_MM2: math.nan if of.nuclei_per_mm2 is None else of.nuclei_per_mm2,
     }
     return Feature(
         object_id(slide_name, "region", of.region.name),
@@ -203,16 +205,18 @@ def _region(of: RegionResult, origin_l0: tuple[int, int], slide_name: str) -> Fe
     )
 
 
-def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int], slide_name: str) -> Feature:
+def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int], result: Result) -> Feature:
     left, top = spot.minx - origin_l0[0], spot.miny - origin_l0[1]
+    per_mm2 = result.field_nuclei_per_mm2(spot)
     return Feature(
-        object_id(slide_name, "hot spot", spot.minx, spot.miny, spot.width, spot.height),
+        object_id(result.slide_name, "hot spot", spot.minx, spot.miny, spot.width, spot.height),
         "annotation",
         [[rectangle(left, top, left + spot.width, top + spot.height)]],
         HOT_SPOT,
         {
             "Nucleus density %": round(100 * spot.density, 4),
             "Tissue fraction": round(spot.tissue_share, 4),
+            **({} if per_mm2 is None else {PER_MM2: round(per_mm2, 4)}),
         },
         f"Hot spot {spot.rank} ({spot.square})",
         locked=True,
@@ -222,7 +226,8 @@ def _hot_spot(spot: HotSpot, origin_l0: tuple[int, int], slide_name: str) -> Fea
 def _cells(result: Result, path_classes: list[PathClass]) -> Iterator[Feature]:
     density, counts, shown_l0 = result.density, result.counts, result.shown_l0
     values, shares, status = density.density, density.valid_share, density.cell_status
-    classes = classify(values)
+    classes, of_tile = classify(values), density.density_of_tile
+    nuclei_per_mm2 = result.cell_nuclei_per_mm2()
     for row, statuses in enumerate(status):
         for column in np.flatnonzero(statuses != Status.NO_TISSUE).tolist():
             box_l0 = density.cell_box(row, column)
@@ -243,7 +248,13 @@ def _cells(result: Result, path_classes: list[PathClass]) -> Iterator[Feature]:
                 why = _reason(cell_status)
                 yield Feature(identity, "tile", [[ring]], NO_VALUE, measurements, why)
             else:
-                measurements = {"Nucleus density %": round(100 * value, 4), **measurements}
+                measurements = {
+                    "Nucleus density %": round(100 * value, 4),
+                    "Density of tile %": round(100 * float(of_tile[row, column]), 4),
+                    **measurements,
+                }
+                if counts is not None:
+                    measurements[PER_MM2] = round(float(nuclei_per_mm2[row, column]), 4)
                 path_class = path_classes[classes[row, column]]
                 yield Feature(identity, "tile", [[ring]], path_class, measurements)
 

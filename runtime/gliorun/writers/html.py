@@ -6,9 +6,10 @@ The page carries all it needs, and its content security policy forbids every req
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from gliorun.measuring.tile import Status
 from gliorun.writers import evidence, kinds, palette, viewer
 from gliorun.writers.account import account
 from gliorun.writers.result import Result
+
+if TYPE_CHECKING:
+    from gliorun.findings.regions import RegionResult
 
 
 def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT) -> None:
@@ -33,6 +37,7 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
     """
     density, colours = result.density, palette.class_colours(palette_name)
     classes = list(zip(colours, CLASS_NAMES, density.class_shares(), strict=True))[::-1]
+    width_um, height_um = _size_um(result)
     text = templates.render(
         "report.html",
         ink=viewer.INK,
@@ -46,7 +51,8 @@ def write_report(path: Path, result: Result, palette_name: str = palette.DEFAULT
         area="tissue" if density.per_tissue else "tile",
         doubtful=_doubtful(density),
         hot_spots=result.hot_spots,
-        regions=_regions(result),
+        regions=[_region(of, colours) for of in result.regions],
+        shape=height_um / width_um,
         differences=[(pair.first, pair.second, pair.in_points) for pair in result.differences],
         field_mm2=f"{result.hot_spots[0].area_mm2:g}" if result.hot_spots else "",
         evidence=[evidence.shown(exhibit) for exhibit in result.evidence],
@@ -67,35 +73,62 @@ def _figures(result: Result) -> list[tuple[str, str]]:
     mean, (low, high) = result.density.mean_density(), result.density.mean_band()
     band = "" if low == high or math.isnan(mean) else f", {100 * low:.1f} to {100 * high:.1f}"
     x_mpp, y_mpp = result.scale.x_mpp, result.scale.y_mpp
-    width_l0, height_l0 = result.density.grid.size_l0
+    width_um, height_um = _size_um(result)
     mpp = f"{x_mpp:.4g}" if x_mpp == y_mpp else f"{x_mpp:.4g} × {y_mpp:.4g}"
     return [
         (f"mean density{band}", "no value" if math.isnan(mean) else f"{100 * mean:.1f} %"),
         ("tiles measured", f"{result.density.measured_tiles():,}"),
-        ("slide", f"{width_l0 * x_mpp / 1000:.3g} × {height_l0 * y_mpp / 1000:.3g} mm"),
+        ("slide", f"{width_um / 1000:.3g} × {height_um / 1000:.3g} mm"),
         (f"µm/px ({result.scale.source})", mpp),
     ]
 
 
-def _regions(result: Result) -> list[tuple[str, str, str, tuple[str, str], str, str]]:
-    """Return name, class, tissue, density with its band, nuclei/mm² and hot spot of each region."""
+def _size_um(result: Result) -> tuple[float, float]:
+    """Return the width and height of the slide in µm."""
+    width_l0, height_l0 = result.density.grid.size_l0
+    return width_l0 * result.scale.x_mpp, height_l0 * result.scale.y_mpp
 
-    def share(value: float) -> str:
-        return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
-    return [
-        (
-            of.region.name,
-            of.region.class_name,
-            f"{of.tissue_mm2:.3g} of {of.area_mm2:.3g}",
-            (f"{share(of.density)} %", f"{share(of.density_low)}–{share(of.density_high)}"),
-            "" if of.nuclei_per_mm2 is None else f"{of.nuclei_per_mm2:,.0f}",
-            "–"
-            if of.hot_spot is None
-            else f"{share(of.hot_spot.density)} % in {of.hot_spot.square}",
-        )
-        for of in result.regions
-    ]
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """What a region's line of the table says; `shares` are colour, words and share of a class."""
+
+    name: str
+    class_name: str
+    area: str
+    tissue: str
+    density: str
+    band: str
+    shares: tuple[tuple[str, str, float], ...]
+    nuclei: str
+    nuclei_per_mm2: str
+    hot_spot: str
+
+
+def _region(of: RegionResult, colours: Sequence[str]) -> _Region:
+    """Return a region's line; what it has no value of is a dash."""
+
+    def percent(value: float) -> str:
+        return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+
+    low, high = of.density_low, of.density_high
+    nuclei, per_mm2, spot = of.nuclei, of.nuclei_per_mm2, of.hot_spot
+    return _Region(
+        of.region.name,
+        of.region.class_name or "–",
+        f"{of.area_mm2:.3g}",
+        f"{of.tissue_mm2:.3g}",
+        percent(of.density),
+        "" if math.isnan(low) or low == high else f"{100 * low:.1f}–{100 * high:.1f}",
+        tuple(
+            (colour, f"{name}: {percent(share)}", share)
+            for colour, name, share in zip(colours, CLASS_NAMES, of.class_shares, strict=True)
+            if share > 0
+        )[::-1],
+        "–" if nuclei is None else f"{nuclei:,}",
+        "–" if per_mm2 is None else f"{per_mm2:,.0f}",
+        "–" if spot is None else f"{percent(spot.density)} in {spot.square}",
+    )
 
 
 def _doubtful(density: DensityMap) -> list[str]:

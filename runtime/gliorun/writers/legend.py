@@ -169,6 +169,8 @@ def key_figures(result: Result, drawn: DensityMap, squares: Squares) -> Table:
         ("Side of a cell", length(drawn.cell_l0[0] * scale.x_mpp / 1000)),
         ("Side of a square", length(squares.side_mm(scale)[0])),
     ]
+    if result.comparison is not None:
+        rows.append(("Nuclei/mm² of tissue", f"{result.comparison.nuclei_per_mm2:,.0f}"))
     if hot_spots:
         field = hot_spots[0]
         area_mm2 = field.width * scale.x_mpp * field.height * scale.y_mpp / 1e6

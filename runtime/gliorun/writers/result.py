@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gliorun.findings.evidence import Exhibit
 from gliorun.findings.hotspots import HotSpot
 from gliorun.findings.nuclei import CountComparison, Nucleus, NucleusCounts, find_nuclei
@@ -64,6 +67,18 @@ class Result:
             return None
         area_mm2 = spot.width * self.scale.x_mpp * spot.height * self.scale.y_mpp / 1e6
         return self.counts.per_field[spot.rank - 1] / (area_mm2 * spot.tissue_share)
+
+    def cell_nuclei_per_mm2(self) -> NDArray[np.float64]:
+        """Return nuclei a mm² of the tissue of each cell; NaN without tissue, or uncounted."""
+        density = self.density
+        width_l0, height_l0 = density.cell_l0
+        px_mm2 = width_l0 * self.scale.x_mpp * height_l0 * self.scale.y_mpp
+        px_mm2 /= density.cell_px**2 * 1e6
+        per_mm2 = np.full(density.valid_px.shape, np.nan)
+        if self.counts is not None:
+            tissue_mm2 = density.tissue_px * px_mm2
+            np.divide(self.counts.per_cell, tissue_mm2, out=per_mm2, where=tissue_mm2 > 0)
+        return per_mm2
 
     def nuclei(self) -> Iterator[Nucleus]:
         """Yield the nuclei of the masks, of regions those that have their centre in one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -100,10 +101,7 @@ def _cell_rows(result: Result) -> Iterator[Row]:
     values, shares, status = density.density, density.valid_share, density.cell_status
     band, of_tile = (values, density.density_low, density.density_high), density.density_of_tile
     tissue = density.tissue_share
-    tissue_px = density.tissue_px
-    cell_width, cell_height = density.cell_l0
-    scale = result.scale
-    px_mm2 = cell_width * scale.x_mpp * cell_height * scale.y_mpp / density.cell_px**2 / 1e6
+    nuclei_per_mm2 = result.cell_nuclei_per_mm2()
     classes = classify(values)
     of_all = tuple(result.of_all_lines.values())
     for row, column in np.argwhere(status != Status.NO_TISSUE).tolist():
@@ -116,10 +114,10 @@ def _cell_rows(result: Result) -> Iterator[Row]:
         if counts is not None:
             is_counted = tile_status == Status.MEASURED
             number = int(counts.per_cell[row, column])
-            area_mm2 = float(tissue_px[row, column]) * px_mm2
+            per_mm2 = float(nuclei_per_mm2[row, column])
             nuclei = (
                 number if is_counted else None,
-                number / area_mm2 if is_counted and area_mm2 else None,
+                per_mm2 if is_counted and not math.isnan(per_mm2) else None,
             )
         yield (
             left,
