@@ -11,11 +11,13 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pypdfium2 as pdfium
 import pytest
+import shapely
 from PIL import Image
 
 from browsers import TOO_DARK, WIDER_THAN_ITS_PLACE
@@ -23,12 +25,14 @@ from gliorun.errors import GlioError
 from gliorun.findings.evidence import Choice, Exhibit
 from gliorun.findings.hotspots import HotSpot, find_fields, find_hot_spots
 from gliorun.findings.nuclei import NucleusCounts, compare_counts
+from gliorun.findings.regions import RegionDifference, RegionResult
 from gliorun.measuring.density import CLASS_NAMES, DensityMap, classify
 from gliorun.measuring.tile import Status
 from gliorun.measuring.tissue import Tissue
 from gliorun.model import shipped
 from gliorun.model.card import ModelCard, sha256_of
 from gliorun.qualitylimits import QualityLimits
+from gliorun.reading.regions import Region
 from gliorun.reading.scale import Scale
 from gliorun.reading.tiles import TileGrid, TileSpec
 from gliorun.writers import palette, viewer
@@ -620,33 +624,53 @@ def test_the_page_is_never_wider_than_the_window(opened, result, size):
     assert view.on_plot("plot.inner_width") > 0.5 * size[0]
 
 
+def region_result(name: str) -> RegionResult:
+    outline = shapely.box(0, 0, 400, 300)
+    return RegionResult(
+        Region(name, "Tumor", outline, np.zeros((0, 4))),
+        area_mm2=1.25, tissue_mm2=1.2, density=0.2, density_low=0.18, density_high=0.22,
+        class_shares=np.full(6, 1 / 6), nuclei=2100, hot_spot=None,
+    )  # fmt: skip
+
+
 @pytest.mark.release
 @pytest.mark.parametrize("paper", ["A4", "Letter"])
-@pytest.mark.parametrize("looks", ["light", "dark"])
+@pytest.mark.parametrize(("looks", "drawn"), [("light", 0), ("dark", 4)])
 def test_printed_the_map_and_its_key_stand_in_colour_on_the_first_of_two_pages(
-    opened, browser, result, tmp_path, paper, looks
+    opened, browser, result, tmp_path, paper, looks, drawn
 ):
     counts = NucleusCounts(np.ones(result.density.valid_px.shape, np.int64), 0)
     many = tuple(replace(result.hot_spots[0], rank=rank) for rank in range(1, 6))
     comparison = compare_counts(counts, result.density, result.scale)
     warnings = tuple("a warning that is long" for _ in range(4))
-    view = opened(
-        replace(result, warnings=warnings, hot_spots=many, counts=counts, comparison=comparison)
+    regions = tuple(region_result(f"Region of a long name {k}") for k in range(drawn))
+    differences = tuple(
+        RegionDifference(one.region.name, other.region.name, 0.021, (-0.013, 0.055), 480.0)
+        for one, other in combinations(regions, 2)
     )
+    view = opened(
+        replace(
+            result, warnings=warnings, hot_spots=many, counts=counts, comparison=comparison,
+            regions=regions, differences=differences,
+        )
+    )  # fmt: skip
     view.page.emulate_media(color_scheme=looks)
     view.set_opacity("End")
     view.page.pdf(path=tmp_path / "printed.pdf", format=paper)
     with pdfium.PdfDocument(tmp_path / "printed.pdf") as pdf:
         assert len(pdf) <= 2
         text = pdf[0].get_textpage().get_text_range()
+        last = pdf[len(pdf) - 1].get_textpage().get_text_range()
         pixels = np.asarray(pdf[0].render(scale=2).to_pil().convert("RGB")).astype(int)
     assert all(name.replace("–", "") in text.replace("–", "") for name in CLASS_NAMES)
     assert "Heatmap opacity" not in text
+    assert all(of.region.name in text + last for of in regions)
+    assert (last.count("[−1.3, +5.5]") + text.count("[−1.3, +5.5]")) == len(differences)
     assert (pixels[:20] == 255).all()  # the paper is white
     for colour in palette.class_colours(palette.DEFAULT):
         shown = np.abs(pixels - rgb(colour)).max(axis=2) <= 6
         height, width = shown.shape
-        in_key = shown[height // 2 :, : width // 2].sum()
+        in_key = shown[height * 2 // 5 :, : width // 2].sum()
         assert in_key > 300, colour
         on_map = shown[: height // 2].sum()
         assert on_map > 300, colour
