@@ -35,7 +35,7 @@ def hash_name(path: Path) -> str:
 
 def token_of(path: Path) -> str:
     """Return what stands for the path of a slide in records, to know it again."""
-    return HIDDEN + hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()
+    return HIDDEN + hashlib.sha256(str(path).encode(errors="surrogatepass")).hexdigest()
 
 
 def is_hidden(slide: str) -> bool:
@@ -53,10 +53,13 @@ def without_names(text: str, path: Path, name: str) -> str:
     if path.parent != path.parent.parent:
         stands_for[folder] = ELSEWHERE
     spellings = {
-        spelling: instead
+        spelling.lower(): instead
         for word, instead in stands_for.items()
         for spelling in (word, repr(word)[1:-1], plain(word))
     }
     longest_first = sorted(spellings, key=len, reverse=True)
     pattern = "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first)
-    return re.sub(pattern, lambda match: spellings[match[0]], text)
+    # Windows and its programs spell a path in any case
+    return re.sub(
+        pattern, lambda match: spellings.get(match[0].lower(), name), text, flags=re.IGNORECASE
+    )

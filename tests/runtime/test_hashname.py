@@ -12,7 +12,7 @@ import pytest
 
 import batches
 from gliorun import hashname
-from gliorun.batch import loop
+from gliorun.batch import command, loop
 from gliorun.batch.failure import Failure
 from gliorun.errors import UsageError
 from runtime import test_regions
@@ -168,3 +168,19 @@ def test_a_slide_that_kills_its_run_again_and_again_is_given_up(tmp_path):
             assert ledger.interrupted_runs(slide) == tries - 1
             ledger.forget_vanished()
             ledger.start(slide)
+
+
+def test_a_path_of_windows_is_known_again_and_taken_out_in_any_case():
+    odd = Path("/scans/DOE \ud800.svs")  # half a character, which NTFS allows
+    assert hashname.is_hidden(hashname.token_of(odd))
+    assert hashname.token_of(odd) != hashname.token_of(odd.with_suffix(".tif"))
+    text = hashname.without_names("/SCANS/doe jane.SVS: Doe Jane", Path("/scans/DOE JANE.svs"), "X")
+    assert text == "X: X"
+
+
+def test_faults_of_slides_are_told_by_their_folder():
+    faults = {"/mnt/scans": "not there", str(Path("/mnt/new/DOE.svs")): "cannot be read"}
+    assert command._by_folder(faults, ["/mnt/scans"]) == {
+        "/mnt/scans": "not there",
+        str(Path("/mnt/new")): "cannot be read",
+    }
