@@ -61,6 +61,7 @@ SHORTER = {
     "glioexport convert student": "--max-density-points 100 --min-class-agreement 0",
     "gliobench compare --tiles": "mine.keras --converted converted --count 2 --rounds 1",
     "gliobench compare mine": "--count 2 --rounds 1",
+    "gliobench accuracy DATA --stress": "student otsu",
     "gliobench linearity": "--tiles-a-set 1",
     "gliobench calibration": "--draws 2",
     "gliobench speed": "--budget 30 --rounds 1",
