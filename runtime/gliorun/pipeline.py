@@ -280,7 +280,7 @@ def _without_value(left_out: Counter[Status], tiles: int) -> Generator[str]:
         yield f"{unreadable} of {tiles} tiles could not be read: no value there"
     if unfit:
         reasons = _counted(Counter({r: n for r, n in left_out.items() if r != Status.UNREADABLE}))
-        yield f"{unfit} of {tiles} tiles are not fit to be measured ({reasons}): no value there"
+        yield f"{unfit} of {tiles} tiles not fit to be measured ({reasons}): no value there"
 
 
 def _counted(left_out: Counter[Status]) -> str:

@@ -382,7 +382,7 @@ def test_blurred_and_inked_tiles_have_no_value_and_their_neighbours_the_same(spo
         np.testing.assert_array_equal(ours[measured_there], theirs[measured_there])
         assert not ours[~measured_there].any()
     assert measured.warnings == (
-        "2 of 8 tiles are not fit to be measured (1 pen, 1 blurred): no value there",
+        "2 of 8 tiles not fit to be measured (1 pen, 1 blurred): no value there",
     )
 
 
@@ -474,7 +474,7 @@ def test_unreadable_and_unfit_tiles_are_told_apart(spoiled, tmp_path):
     assert measured.density.status.tolist() == [[1, 7, 1, 2], [1, 1, 3, 1]]
     assert measured.warnings == (
         "1 of 8 tiles could not be read: no value there",
-        "2 of 8 tiles are not fit to be measured (1 pen, 1 blurred): no value there",
+        "2 of 8 tiles not fit to be measured (1 pen, 1 blurred): no value there",
     )
 
 

@@ -77,7 +77,7 @@ def test_a_real_20x_slide_is_measured_with_a_warning(shared_slides, engine):
     assert 0 < measured.density.mean_density() < 0.5
     coarse, folds = measured.warnings  # the skin's dense horn is taken for a fold
     assert "coarser than the model's 0.25" in coarse
-    assert folds == "1 of 63 tiles are not fit to be measured (1 fold): no value there"
+    assert folds == "1 of 63 tiles not fit to be measured (1 fold): no value there"
 
 
 def test_a_real_slide_without_a_scale_is_refused_and_runs_once_told(shared_slides, engine):

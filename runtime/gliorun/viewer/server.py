@@ -143,7 +143,7 @@ def has_browser() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-class Wish(msgspec.Struct, frozen=True, tag_field="kind", tag="tiles"):
+class TilesInSight(msgspec.Struct, frozen=True, tag_field="kind", tag="tiles"):
     """The tiles in sight, those in the middle first."""
 
     places: list[tuple[int, int]]
@@ -156,7 +156,7 @@ class Mark(msgspec.Struct, frozen=True, tag_field="kind", tag="field"):
     y_l0: float
 
 
-ASKED = msgspec.json.Decoder(Wish | Mark)
+ASKED = msgspec.json.Decoder(TilesInSight | Mark)
 
 
 class Server:
@@ -426,7 +426,7 @@ class Messages(WebSocketHandler):
         except msgspec.MsgspecError:
             self.close(reason="not a message of this page")
             return
-        if isinstance(asked, Wish):
+        if isinstance(asked, TilesInSight):
             if session.segmenter is not None:
                 session.segmenter.ask(self, asked.places[:MOST_WANTED], self.deliver)
         else:
