@@ -85,13 +85,6 @@ def test_neither_names_nor_contents_of_what_is_kept_tell_who_it_is(mapped):
     assert len(run["settings"]["regions"]) == 64
 
 
-def test_the_viewer_wants_to_know_where_a_hidden_slide_is(mapped):
-    work, _, _ = mapped
-    ran = batches.type_in("--out-dir", work / "maps", "--view")
-    assert ran.returncode == 1
-    assert "its maps are called by hash" in ran.stderr
-
-
 def test_the_search_itself_finds_what_a_map_by_file_name_tells(tmp_path):
     slide = of_jane(tmp_path)
     out = [f"--out={tmp_path / 'maps' / name}" for name in ("a.json", "a.html", "a.ome.tif")]
