@@ -29,7 +29,9 @@ from gliorun.viewer.server import Server, Slides
 from gliorun.viewer.session import Session, none_earlier
 
 PATIENCE_S = 60.0
-RUN = [sys.executable, "-c", "from gliorun.cli import run; run()"]
+HEED_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""What is started in the background of a shell ignores Ctrl-C otherwise."""
+RUN = [sys.executable, "-c", f"{HEED_SIGINT}; from gliorun.cli import run; run()"]
 
 
 def plan_of(*outputs: Path, **settings: Any) -> Plan:

@@ -100,6 +100,7 @@ def test_the_record_is_that_of_the_output(slide_map, tmp_path):
     slide_map.write(tmp_path / "run.json")
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert record.pop("appearance") == {"palette": "cold-hot", "overlay": False}
+    assert record.pop("outputs") == {}
     assert record == slide_map.record
     assert record["density"]["mean"] == slide_map.mean_density
     assert list(record["density"]["class_shares"].values()) == slide_map.class_shares.tolist()

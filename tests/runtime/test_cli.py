@@ -125,7 +125,9 @@ def test_a_name_in_another_encoding_is_escaped_in_every_output(type_here, tmp_pa
     code, out, _ = type_here(path, *(word for output in outputs for word in ("--out", output)))
     assert code == 0
     assert r"\udcfe.png" in out
-    assert json.loads(outputs[3].read_text(encoding="utf-8"))["slide"]["name"] == r"\udcff\x1b.svs"
+    record = json.loads(outputs[3].read_text(encoding="utf-8"))
+    assert record["slide"]["name"] == r"\udcff\x1b.svs"
+    assert set(record["outputs"]) == {rf"\udcfe{suffix}" for suffix in set(suffixes) - {".json"}}
 
 
 def test_requests_and_threads_change_no_byte(type_here, tmp_path, small_slide):

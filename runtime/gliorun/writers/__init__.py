@@ -10,6 +10,7 @@ from pathlib import Path
 from gliorun.atomic import cannot_write, replacing, replacing_all
 from gliorun.errors import GlioError, UsageError
 from gliorun.reading.files import is_folder, sha256_of_file
+from gliorun.words import plain
 from gliorun.writers import areas, csv, geojson, nuclei, ometiff, record
 from gliorun.writers.palette import Appearance
 from gliorun.writers.result import Result
@@ -185,6 +186,6 @@ def write(paths: list[Path], result: Result, appearance: Appearance) -> None:
             try:
                 WRITERS[suffix](partial, result, appearance)
                 if suffix != RECORD and RECORD in map(suffix_of, paths):
-                    hashes[path.name] = sha256_of_file(partial)
+                    hashes[plain(path.name)] = sha256_of_file(partial)
             except OSError as error:
                 raise cannot_write(path, error) from error
