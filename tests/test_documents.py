@@ -220,7 +220,8 @@ def test_a_scheduler_and_a_worker_map_a_folder(place):
     try:
         where = f"--host 127.0.0.1 --port {address.partition(':')[2]} --no-dashboard"
         started.append(subprocess.Popen([*program(lines[0]), *where.split()], cwd=place))
-        started.append(subprocess.Popen(program(lines[1]), cwd=place))
+        worker, _ = re.fullmatch("while :; do (.*); sleep (.*); done", lines[1]).groups()
+        started.append(subprocess.Popen(program(worker), cwd=place))
         type_in(lines[2].replace("maps/", "maps-cluster/"), place)
     finally:
         for process in started:

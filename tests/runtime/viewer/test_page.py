@@ -254,7 +254,8 @@ def test_from_the_whole_slide_to_level_0_and_back_with_the_pixels_of_the_slide(
         assert page.ask("viewer.pyramid.kept.size") > 0
         page.page.keyboard.press("0")
         page.settle()
-        assert np.abs(page.colours().astype(int) - whole).mean() < 0.5
+        # the same again, but that what was seen closer is sharper
+        assert np.abs(page.colours().astype(int) - whole).mean() < 2
 
 
 def test_pointing_tells_the_cell_as_the_map_has_it(page, session):
